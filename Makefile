@@ -1,0 +1,89 @@
+# order_mgmt: an order back end inside PostgreSQL. `make help` lists the targets.
+
+all: ## build the library and the install script
+install: ## put them where PostgreSQL finds them
+installcheck: ## run the regression and isolation tests against a running server (PGHOST, PGPORT)
+
+EXTENSION = order_mgmt
+MODULE_big = order_mgmt
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" order_mgmt.control)
+
+# Layers: a file includes only headers of modules that stand above it here (`make lint` checks it).
+# Headers without a .c file stand apart, above all others.
+BARE_HEADERS = \
+	compat \
+	errors
+
+LAYERS = \
+	names \
+	settings money relations tables plans locks rotation installation uuid7 jsonout shared wakeup \
+	months horizon eventlog ticks cursors keys orders ledger \
+	request capture checkers settlement updater shipper lifecycle \
+	consumer pipeline invariants upkeep schema \
+	worker launcher utility_hook \
+	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline \
+	init
+
+OBJS = $(LAYERS:%=src/%.o)
+
+# --- the install script: what runs once, then what an upgrade may run again --------------------
+
+SQL_PARTS = $(sort $(wildcard sql/schema/*.sql)) $(sort $(wildcard sql/api/*.sql))
+DATA_built = sql/$(EXTENSION)--$(EXTVERSION).sql
+
+# --- tests that PGXS knows; `make test` runs these and all others on servers of its own ---------
+
+REGRESS = $(patsubst test/sql/%.sql,%,$(sort $(wildcard test/sql/*.sql)))
+REGRESS_OPTS = --inputdir=test
+ISOLATION = $(patsubst test/specs/%.spec,%,$(sort $(wildcard test/specs/*.spec)))
+ISOLATION_OPTS = --inputdir=test --outputdir=. --load-extension=$(EXTENSION)
+
+# --- compiler ---------------------------------------------------------------------------------
+
+PG_CONFIG ?= pg_config
+export PG_CONFIG
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+
+# PostgreSQL's headers are read as system headers: their own warnings are not ours to mend.
+# PostgreSQL 15 leaves PGDLLEXPORT empty; only what carries it is visible outside the library.
+PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) -DOM_VERSION='"$(EXTVERSION)"' \
+	-DPGDLLEXPORT='__attribute__((visibility("default")))'
+PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -fvisibility=hidden -MMD -MP
+EXTRA_CLEAN = $(OBJS:.o=.d)
+override with_llvm = no
+
+ifneq ($(PGXS),)
+include $(PGXS)
+-include $(OBJS:.o=.d)
+else
+all install installcheck:
+	@echo 'PostgreSQL server headers not found; test/tools/setup installs them' >&2; exit 1
+endif
+
+$(DATA_built): $(SQL_PARTS) order_mgmt.control
+	{ printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; cat $(SQL_PARTS); } >$@
+
+# --- what sets itself up ------------------------------------------------------------------------
+
+demo: ## set up, build, install, start a private server and ship a day of orders
+	test/demo/run
+demo-stop: ## stop and remove the demo's server
+	test/demo/run stop
+test: ## set up, build, install and run every test; GROUPS="lint regress ..." picks some
+	test/tools/run-tests $(GROUPS)
+lint: ## check layers, names, error codes, grants and layout of the sources
+	test/tools/setup
+	test/tools/lint
+bench: ## measure drain and capture beside hand-written SQL (about five minutes)
+	test/bench/run
+sanitize: ## run SQL tests under valgrind and the undefined-behaviour sanitizer; GROUPS as for test
+	test/tools/sanitize $(GROUPS)
+format: ## lay the C files out as `make lint` wants them
+	clang-format -i src/*.c src/*.h
+clean: stop-servers ## remove what was built, and the private servers (stopped first)
+stop-servers:
+	test/tools/server remove-all
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
+
+.PHONY: all demo demo-stop test lint bench sanitize format stop-servers help

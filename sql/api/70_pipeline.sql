@@ -1,0 +1,127 @@
+-- Does the workers' work in this session and transaction, for stages that no live worker runs.
+-- Handles also what this transaction has captured itself. Stops after about max_events events.
+-- Returns the number of events handled. Errors: OM001, OM005 in REPEATABLE READ or at rest.
+CREATE FUNCTION order_mgmt.run_pipeline(
+    max_events bigint DEFAULT NULL
+)
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'om_run_pipeline';
+COMMENT ON FUNCTION order_mgmt.run_pipeline(bigint) IS
+    'Runs checks, updates and shipments in the caller''s transaction, for stages without a live worker; returns the number of events handled. Errors: OM001, OM005, OM006.';
+REVOKE ALL ON FUNCTION order_mgmt.run_pipeline(bigint) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION order_mgmt.run_pipeline(bigint) TO order_mgmt_operator;
+
+-- Waits until no consumer has anything left to do; false when timeout came first. Paused
+-- consumers, and the shipper where auto_ship is off, do not count.
+CREATE FUNCTION order_mgmt.wait_until_idle(
+    timeout interval DEFAULT '1min'
+)
+RETURNS boolean
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'om_wait_until_idle';
+COMMENT ON FUNCTION order_mgmt.wait_until_idle(interval) IS
+    'Waits until every consumer that may work is done; false when timeout came first. Errors: OM001, OM006.';
+REVOKE ALL ON FUNCTION order_mgmt.wait_until_idle(interval) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION order_mgmt.wait_until_idle(interval) TO order_mgmt_reader;
+
+-- Pauses a consumer, across restarts; its events wait. True when it was running.
+CREATE FUNCTION order_mgmt.pause_consumer(
+    name text
+)
+RETURNS boolean
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'om_pause_consumer';
+COMMENT ON FUNCTION order_mgmt.pause_consumer(text) IS
+    'Pauses a consumer, across restarts; true when it was running. Errors: OM001, OM004, OM006.';
+REVOKE ALL ON FUNCTION order_mgmt.pause_consumer(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION order_mgmt.pause_consumer(text) TO order_mgmt_operator;
+
+-- Lets a paused consumer go on where it stopped. True when it was paused.
+CREATE FUNCTION order_mgmt.resume_consumer(
+    name text
+)
+RETURNS boolean
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'om_resume_consumer';
+COMMENT ON FUNCTION order_mgmt.resume_consumer(text) IS
+    'Lets a paused consumer go on; true when it was paused. Errors: OM001, OM004, OM006.';
+REVOKE ALL ON FUNCTION order_mgmt.resume_consumer(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION order_mgmt.resume_consumer(text) TO order_mgmt_operator;
+
+-- The rows of view queues.
+CREATE FUNCTION order_mgmt.queues_state()
+RETURNS TABLE (
+    consumer text,
+    pending bigint,
+    oldest_age interval,
+    processed bigint,
+    worker_pid integer,
+    paused boolean
+)
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'om_queues_state';
+COMMENT ON FUNCTION order_mgmt.queues_state() IS
+    'The rows of view order_mgmt.queues. Errors: OM006.';
+REVOKE ALL ON FUNCTION order_mgmt.queues_state() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION order_mgmt.queues_state() TO order_mgmt_reader;
+
+-- What a built-in consumer has not handled yet: the rows of the views below.
+CREATE FUNCTION order_mgmt.queue_contents(
+    consumer text
+)
+RETURNS TABLE (
+    event_id bigint,
+    at timestamptz,
+    event_type text,
+    order_id uuid,
+    detail jsonb
+)
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'om_queue_contents';
+COMMENT ON FUNCTION order_mgmt.queue_contents(text) IS
+    'Events that a built-in consumer has not handled yet. Errors: OM001, OM006.';
+REVOKE ALL ON FUNCTION order_mgmt.queue_contents(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION order_mgmt.queue_contents(text) TO order_mgmt_reader;
+
+-- Proves under one snapshot that money, stock, orders and events agree; no row when all holds.
+CREATE FUNCTION order_mgmt.check_invariants(
+    "full" boolean DEFAULT false
+)
+RETURNS TABLE (
+    invariant text,
+    subject text,
+    expected text,
+    actual text
+)
+LANGUAGE C STABLE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'om_check_invariants';
+COMMENT ON FUNCTION order_mgmt.check_invariants(boolean) IS
+    'Proves under one snapshot that money, stock, orders and events agree: one row per difference, none when all holds. Errors: OM006.';
+REVOKE ALL ON FUNCTION order_mgmt.check_invariants(boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION order_mgmt.check_invariants(boolean) TO order_mgmt_reader;
+
+CREATE VIEW order_mgmt.queues AS SELECT * FROM order_mgmt.queues_state();
+COMMENT ON VIEW order_mgmt.queues IS 'Consumers: how much they have before them, who works as them.';
+REVOKE ALL ON order_mgmt.queues FROM PUBLIC;
+GRANT SELECT ON order_mgmt.queues TO order_mgmt_reader;
+
+CREATE VIEW order_mgmt.balance_check_queue AS SELECT * FROM order_mgmt.queue_contents('balance_checker');
+COMMENT ON VIEW order_mgmt.balance_check_queue IS 'Events that the balance_checker has not handled yet.';
+REVOKE ALL ON order_mgmt.balance_check_queue FROM PUBLIC;
+GRANT SELECT ON order_mgmt.balance_check_queue TO order_mgmt_reader;
+
+CREATE VIEW order_mgmt.stock_check_queue AS SELECT * FROM order_mgmt.queue_contents('stock_checker');
+COMMENT ON VIEW order_mgmt.stock_check_queue IS 'Events that the stock_checker has not handled yet.';
+REVOKE ALL ON order_mgmt.stock_check_queue FROM PUBLIC;
+GRANT SELECT ON order_mgmt.stock_check_queue TO order_mgmt_reader;
+
+CREATE VIEW order_mgmt.order_update_queue AS SELECT * FROM order_mgmt.queue_contents('order_updater');
+COMMENT ON VIEW order_mgmt.order_update_queue IS 'Events that the order_updater has not handled yet.';
+REVOKE ALL ON order_mgmt.order_update_queue FROM PUBLIC;
+GRANT SELECT ON order_mgmt.order_update_queue TO order_mgmt_reader;
+
+CREATE VIEW order_mgmt.shipment_queue AS SELECT * FROM order_mgmt.queue_contents('shipper');
+COMMENT ON VIEW order_mgmt.shipment_queue IS 'Events that the shipper has not handled yet.';
+REVOKE ALL ON order_mgmt.shipment_queue FROM PUBLIC;
+GRANT SELECT ON order_mgmt.shipment_queue TO order_mgmt_reader;

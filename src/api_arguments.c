@@ -1,0 +1,101 @@
+/*
+ * api_arguments.c
+ *		Checks of arguments.
+ *
+ * Our functions are not STRICT: a NULL where a value is needed is an error
+ * with a name, never a silent nothing.
+ */
+#include "postgres.h"
+
+#include "mb/pg_wchar.h"
+#include "utils/builtins.h"
+#include "utils/timestamp.h"
+
+#include "api_arguments.h"
+#include "errors.h"
+#include "request.h"
+
+#define MAX_PAGE_SIZE 10000
+
+void
+om_arg_raise(const char *name, const char *message)
+{
+	OmProblem problem;
+
+	om_problem_set(&problem, ERRCODE_OM_INVALID, pstrdup(name), "%s %s", name, message);
+	om_problem_raise(&problem);
+}
+
+void
+om_arg_require(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		om_arg_raise(name, "is missing");
+}
+
+char *
+om_arg_text(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+Jsonb *
+om_arg_jsonb(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : PG_GETARG_JSONB_P(n);
+}
+
+pg_uuid_t *
+om_arg_uuid(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	om_arg_require(fcinfo, n, name);
+	return PG_GETARG_UUID_P(n);
+}
+
+char *
+om_arg_id(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	char *value = om_arg_text(fcinfo, n);
+	OmProblem problem;
+
+	if (!om_request_check_id(name, value, OM_ID_MAX_CHARS, &problem))
+		om_problem_raise(&problem);
+	return value;
+}
+
+Jsonb *
+om_arg_object(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	Jsonb *value = om_arg_jsonb(fcinfo, n);
+
+	if (value != NULL && !JB_ROOT_IS_OBJECT(value))
+		om_arg_raise(name, "is not a JSON object");
+	return value;
+}
+
+int64
+om_arg_page_size(FunctionCallInfo fcinfo, int n)
+{
+	int64 page_size;
+
+	om_arg_require(fcinfo, n, "page_size");
+	page_size = PG_GETARG_INT64(n);
+	if (page_size < 1 || page_size > MAX_PAGE_SIZE)
+		om_arg_raise("page_size", "is not from 1 to 10000");
+	return page_size;
+}
+
+int64
+om_arg_milliseconds(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	Interval *interval;
+	double milliseconds;
+
+	om_arg_require(fcinfo, n, name);
+	interval = PG_GETARG_INTERVAL_P(n);
+	milliseconds = interval->time / 1000.0 +
+				   (interval->day + (double) interval->month * DAYS_PER_MONTH) * 86400000.0;
+	if (milliseconds < 0 || milliseconds > 1e12)
+		om_arg_raise(name, "is not an interval of 0 to 30 years");
+	return (int64) milliseconds;
+}

@@ -1,0 +1,41 @@
+/*
+ * api_arguments.h
+ *		SQL arguments of the functions in api_*.c, checked.
+ */
+#ifndef OM_API_ARGUMENTS_H
+#define OM_API_ARGUMENTS_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+/* Declares a function for SQL; hidden visibility asks for its own declaration. */
+#define OM_FUNCTION(name)                     \
+	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
+	PG_FUNCTION_INFO_V1(name);                \
+	Datum name(PG_FUNCTION_ARGS pg_attribute_unused())
+
+/* NULL stands for an argument that is. */
+extern char *om_arg_text(FunctionCallInfo fcinfo, int n);
+extern Jsonb *om_arg_jsonb(FunctionCallInfo fcinfo, int n);
+
+/* An argument that must not be NULL (OM001, naming it). */
+extern pg_uuid_t *om_arg_uuid(FunctionCallInfo fcinfo, int n, const char *name);
+extern char *om_arg_id(FunctionCallInfo fcinfo, int n, const char *name);
+extern void om_arg_require(FunctionCallInfo fcinfo, int n, const char *name);
+
+/* A JSON object, or NULL. */
+extern Jsonb *om_arg_object(FunctionCallInfo fcinfo, int n, const char *name);
+
+/* Number of rows of a page, 1 to 10,000. */
+extern int64 om_arg_page_size(FunctionCallInfo fcinfo, int n);
+
+/* An interval as milliseconds, not negative. */
+extern int64 om_arg_milliseconds(FunctionCallInfo fcinfo, int n, const char *name);
+
+/* An OM001 about one argument. */
+extern void om_arg_raise(const char *name, const char *message) pg_attribute_noreturn();
+
+#endif /* OM_API_ARGUMENTS_H */

@@ -1,0 +1,382 @@
+/*
+ * api_orders.c
+ *		Orders out: read, wait, cancel, ship, note.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "api_arguments.h"
+#include "errors.h"
+#include "eventlog.h"
+#include "installation.h"
+#include "jsonout.h"
+#include "lifecycle.h"
+#include "orders.h"
+#include "plans.h"
+#include "settings.h"
+#include "shared.h"
+
+#define ORDER_COLUMNS                                                                             \
+	"order_id, created_at, customer_id::text, order_ref::text, status, reasons, total, metadata," \
+	" updated_at"
+
+/* Without shared memory nobody tells that an order has moved on. */
+#define POLL_MS 10
+
+/* The redundant bound on created_at is what lets old partitions be left out. */
+#define KEYSET(customer)                                                                     \
+	"SELECT " ORDER_COLUMNS " FROM order_mgmt.orders WHERE " customer                        \
+	" created_at <= coalesce(order_mgmt.uuid_time($5), 'infinity')"                          \
+	" AND (created_at, order_id) < (coalesce(order_mgmt.uuid_time($5), 'infinity'),"         \
+	"  coalesce($5, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))"                                \
+	" AND created_at >= coalesce($3, '-infinity') AND created_at < coalesce($4, 'infinity')" \
+	" AND ($2 IS NULL OR status = $2) ORDER BY created_at DESC, order_id DESC LIMIT $6"
+#define KEYSET_TYPES                                                       \
+	{                                                                      \
+		TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, INT8OID \
+	}
+
+static OmQuery list_all_query = {
+	.sql = KEYSET("$1 IS NULL AND"), .nargs = 6, .types = KEYSET_TYPES};
+static OmQuery list_customer_query = {
+	.sql = KEYSET("customer_id = $1 AND"), .nargs = 6, .types = KEYSET_TYPES};
+
+static OmQuery find_query = {
+	.sql = "SELECT " ORDER_COLUMNS " FROM order_mgmt.orders WHERE order_ref = $1"
+		   " AND ($2 IS NULL OR customer_id = $2) ORDER BY created_at, order_id",
+	.nargs = 2,
+	.types = {TEXTOID, TEXTOID}};
+
+/* find_orders(order_ref, customer_id) → orders */
+OM_FUNCTION(om_find_orders)
+{
+	Datum args[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
+	bool isnull[2] = {false, PG_ARGISNULL(1)};
+
+	om_arg_require(fcinfo, 0, "order_ref");
+	(void) om_installation_get();
+	return om_query_return_set(fcinfo, &find_query, args, isnull);
+}
+
+/* list_orders(customer_id, status, since, until, after, page_size) → orders */
+OM_FUNCTION(om_list_orders)
+{
+	Datum args[6];
+	bool isnull[6];
+	char *status = om_arg_text(fcinfo, 1);
+
+	if (status != NULL &&
+		om_names_find(om_status_names, OM_STATUS_COUNT, status, strlen(status)) < 0)
+		om_arg_raise("status", "is not the status of an order");
+	for (int i = 0; i < 5; i++)
+	{
+		args[i] = PG_GETARG_DATUM(i);
+		isnull[i] = PG_ARGISNULL(i);
+	}
+	args[5] = Int64GetDatum(om_arg_page_size(fcinfo, 5));
+	isnull[5] = false;
+	(void) om_installation_get();
+	return om_query_return_set(fcinfo, isnull[0] ? &list_all_query : &list_customer_query, args,
+							   isnull);
+}
+
+static Snapshot
+current_snapshot(void)
+{
+	CommandCounterIncrement();
+	return RegisterSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot()
+														: GetLatestSnapshot());
+}
+
+/* The order as it is now, or NULL; closed tables keep what was read. */
+static OmOrder *
+find_order(const pg_uuid_t *id)
+{
+	Snapshot snapshot = current_snapshot();
+	OmOrderTables *tables = om_orders_open(AccessShareLock);
+	OmOrder *order = om_order_find(tables, id, snapshot);
+
+	om_orders_close(tables);
+	UnregisterSnapshot(snapshot);
+	return order;
+}
+
+static void
+add_lines(OmJson *json, OmOrderTables *tables, OmOrder *order, Snapshot snapshot)
+{
+	ListCell *cell;
+
+	om_json_open_array(json);
+	foreach(cell, om_order_lines(tables, order, snapshot))
+	{
+		OmLine *line = lfirst(cell);
+
+		om_json_open_object(json);
+		om_json_key(json, "line_no");
+		om_json_int(json, line->line_no);
+		om_json_key(json, "product_id");
+		om_json_string(json, line->product_id);
+		om_json_key(json, "quantity");
+		om_json_int(json, line->quantity);
+		om_json_key(json, "unit_price");
+		om_json_money(json, line->unit_price);
+		om_json_close_object(json);
+	}
+	om_json_close_array(json);
+}
+
+static List *
+events_of(OmOrder *order)
+{
+	/* The clocks of capture and log differ by the time that a statement takes. */
+	return om_log_of_order(&order->id, order->trail, order->ntrail,
+						   order->created_at - USECS_PER_DAY, order->updated_at + USECS_PER_DAY);
+}
+
+static void
+add_events(OmJson *json, OmOrder *order)
+{
+	ListCell *cell;
+
+	om_json_open_array(json);
+	foreach(cell, events_of(order))
+	{
+		OmLogRow *event = lfirst(cell);
+
+		om_json_open_object(json);
+		om_json_key(json, "event_id");
+		om_json_int(json, event->event_id);
+		om_json_key(json, "at");
+		om_json_time(json, event->at);
+		om_json_key(json, "event_type");
+		om_json_string(json, om_event_names[event->type]);
+		if (event->detail != NULL)
+		{
+			om_json_key(json, "detail");
+			om_json_jsonb(json, event->detail);
+		}
+		om_json_close_object(json);
+	}
+	om_json_close_array(json);
+}
+
+static void
+add_reasons(OmJson *json, uint32 reasons)
+{
+	om_json_open_array(json);
+	for (int reason = 0; reason < OM_REASON_COUNT; reason++)
+	{
+		if (reasons & (1u << reason))
+			om_json_string(json, om_reason_names[reason]);
+	}
+	om_json_close_array(json);
+}
+
+static Jsonb *
+describe_order(OmOrderTables *tables, OmOrder *order, Snapshot snapshot)
+{
+	OmJson json = {0};
+	pg_uuid_t id = order->id;
+
+	om_json_open_object(&json);
+	om_json_key(&json, "order_id");
+	om_json_string(&json, DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&id))));
+	om_json_key(&json, "order_ref");
+	om_json_string(&json, om_order_ref(order));
+	om_json_key(&json, "customer_id");
+	om_json_string(&json, order->customer_id);
+	om_json_key(&json, "status");
+	om_json_string(&json, om_status_names[order->status]);
+	om_json_key(&json, "reasons");
+	add_reasons(&json, order->reasons);
+	om_json_key(&json, "total");
+	om_json_money(&json, order->total);
+	om_json_key(&json, "metadata");
+	om_json_jsonb(&json, om_order_metadata(order));
+	om_json_key(&json, "created_at");
+	om_json_time(&json, order->created_at);
+	om_json_key(&json, "updated_at");
+	om_json_time(&json, order->updated_at);
+	om_json_key(&json, "lines");
+	add_lines(&json, tables, order, snapshot);
+	om_json_key(&json, "events");
+	add_events(&json, order);
+	om_json_close_object(&json);
+	return om_json_result(&json);
+}
+
+/* get_order(order_id) → jsonb */
+OM_FUNCTION(om_get_order)
+{
+	pg_uuid_t *id = om_arg_uuid(fcinfo, 0, "order_id");
+	OmOrderTables *tables;
+	OmOrder *order;
+	Snapshot snapshot;
+	Jsonb *result = NULL;
+
+	(void) om_installation_get();
+	snapshot = current_snapshot();
+	PushActiveSnapshot(snapshot);
+	tables = om_orders_open(AccessShareLock);
+	order = om_order_find(tables, id, snapshot);
+	if (order != NULL)
+		result = describe_order(tables, order, snapshot);
+	om_orders_close(tables);
+	PopActiveSnapshot();
+	UnregisterSnapshot(snapshot);
+	if (result == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(result);
+}
+
+/* get_order_status(order_id) → text */
+OM_FUNCTION(om_get_order_status)
+{
+	pg_uuid_t *id = om_arg_uuid(fcinfo, 0, "order_id");
+	OmOrder *order;
+
+	(void) om_installation_get();
+	order = find_order(id);
+	if (order == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_TEXT_P(cstring_to_text(om_status_names[order->status]));
+}
+
+/* track_order(order_id) → (at, event_type, since_previous, detail) */
+OM_FUNCTION(om_track_order)
+{
+	pg_uuid_t *id = om_arg_uuid(fcinfo, 0, "order_id");
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	OmOrder *order;
+	TimestampTz previous = 0;
+	ListCell *cell;
+
+	(void) om_installation_get();
+	InitMaterializedSRF(fcinfo, 0);
+	order = find_order(id);
+	if (order == NULL)
+		return (Datum) 0;
+	foreach(cell, events_of(order))
+	{
+		OmLogRow *event = lfirst(cell);
+		bool is_first = previous == 0;
+		Datum values[4] = {TimestampTzGetDatum(event->at),
+						   CStringGetTextDatum(om_event_names[event->type])};
+		bool isnull[4] = {false, false, is_first, false};
+
+		if (!is_first)
+			values[2] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(event->at),
+											TimestampTzGetDatum(previous));
+		values[3] = event->detail != NULL ? JsonbPGetDatum(event->detail)
+										  : DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+		previous = event->at;
+		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+	}
+	return (Datum) 0;
+}
+
+/* Nothing more happens to the order by itself. */
+static bool
+has_arrived(const OmOrder *order)
+{
+	return OM_STATUS_IS_FINAL(order->status) ||
+		   (order->status == OM_STATUS_CONFIRMED && !om_setting_auto_ship);
+}
+
+static void
+refuse_hopeless_wait(const OmOrder *order)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+						errmsg("in REPEATABLE READ an order is never seen to change"),
+						errhint("Wait in READ COMMITTED, or in a transaction of its own.")));
+	if (om_order_is_own(order))
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+						errmsg("the order belongs to this transaction, which has not committed"),
+						errhint("Commit first; nobody else can see the order before.")));
+}
+
+static void
+sleep_until_progress(OmDatabase *database, long timeout)
+{
+	if (database != NULL)
+	{
+		(void) ConditionVariableTimedSleep(&database->progress, timeout, PG_WAIT_EXTENSION);
+		return;
+	}
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 Min(timeout, POLL_MS), PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+/* wait_for_order(order_id, timeout) → text */
+OM_FUNCTION(om_wait_for_order)
+{
+	pg_uuid_t *id = om_arg_uuid(fcinfo, 0, "order_id");
+	int64 timeout = om_arg_milliseconds(fcinfo, 1, "timeout");
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
+	OmDatabase *database = om_shared_database(MyDatabaseId, false /* create */);
+	OmOrder *order;
+
+	(void) om_installation_get();
+	if (database != NULL)
+		ConditionVariablePrepareToSleep(&database->progress);
+	for (;;)
+	{
+		TimestampTz now;
+
+		CHECK_FOR_INTERRUPTS();
+		order = find_order(id);
+		if (order == NULL)
+			om_lifecycle_raise_not_found(id);
+		now = GetCurrentTimestamp();
+		if (has_arrived(order) || now >= deadline)
+			break;
+		refuse_hopeless_wait(order);
+		sleep_until_progress(database,
+							 Min(TimestampDifferenceMilliseconds(now, deadline) + 1, 1000));
+	}
+	ConditionVariableCancelSleep();
+	PG_RETURN_TEXT_P(cstring_to_text(om_status_names[order->status]));
+}
+
+/* cancel_order(order_id, reason) → text */
+OM_FUNCTION(om_cancel_order)
+{
+	pg_uuid_t *id = om_arg_uuid(fcinfo, 0, "order_id");
+
+	(void) om_installation_get();
+	PG_RETURN_TEXT_P(
+		cstring_to_text(om_status_names[om_lifecycle_cancel(id, om_arg_text(fcinfo, 1), NULL)]));
+}
+
+/* ship_order(order_id, detail) → text */
+OM_FUNCTION(om_ship_order)
+{
+	pg_uuid_t *id = om_arg_uuid(fcinfo, 0, "order_id");
+	Jsonb *detail = om_arg_object(fcinfo, 1, "detail");
+
+	(void) om_installation_get();
+	PG_RETURN_TEXT_P(cstring_to_text(om_status_names[om_lifecycle_ship(id, detail)]));
+}
+
+/* add_order_note(order_id, note, detail) → bigint */
+OM_FUNCTION(om_add_order_note)
+{
+	pg_uuid_t *id = om_arg_uuid(fcinfo, 0, "order_id");
+	Jsonb *detail = om_arg_object(fcinfo, 2, "detail");
+
+	om_arg_require(fcinfo, 1, "note");
+	(void) om_installation_get();
+	PG_RETURN_INT64(om_lifecycle_note(id, om_arg_text(fcinfo, 1), detail));
+}

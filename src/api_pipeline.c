@@ -1,0 +1,167 @@
+/*
+ * api_pipeline.c
+ *		Running, watching and proving the pipeline.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "api_arguments.h"
+#include "consumer.h"
+#include "cursors.h"
+#include "errors.h"
+#include "eventlog.h"
+#include "installation.h"
+#include "invariants.h"
+#include "orders.h"
+#include "pipeline.h"
+#include "plans.h"
+#include "shared.h"
+#include "wakeup.h"
+
+#define IDLE_CHECK_MS 20
+
+/* run_pipeline(max_events) → bigint */
+OM_FUNCTION(om_run_pipeline)
+{
+	int64 max_events = PG_ARGISNULL(0) ? 0 : PG_GETARG_INT64(0);
+
+	if (!PG_ARGISNULL(0) && max_events < 1)
+		om_arg_raise("max_events", "is not positive");
+	PG_RETURN_INT64(om_pipeline_run(max_events));
+}
+
+/* wait_until_idle(timeout) → boolean */
+OM_FUNCTION(om_wait_until_idle)
+{
+	int64 timeout = om_arg_milliseconds(fcinfo, 0, "timeout");
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout);
+
+	(void) om_installation_get();
+	while (!om_pipeline_is_idle())
+	{
+		if (GetCurrentTimestamp() >= deadline)
+			PG_RETURN_BOOL(false);
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, IDLE_CHECK_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+	PG_RETURN_BOOL(true);
+}
+
+static OmQuery pause_query = {
+	.sql = "UPDATE order_mgmt.consumers SET paused = $2 WHERE name = $1 AND paused <> $2",
+	.nargs = 2,
+	.types = {TEXTOID, BOOLOID}};
+
+static OmQuery known_query = {
+	.sql = "SELECT 1 FROM order_mgmt.consumers WHERE name = $1", .nargs = 1, .types = {TEXTOID}};
+
+/* True when that changed anything. */
+static bool
+set_paused(FunctionCallInfo fcinfo, bool paused)
+{
+	char *name = om_arg_text(fcinfo, 0);
+	Datum args[2];
+	OmQueryScope scope;
+	bool changed;
+
+	om_arg_require(fcinfo, 0, "name");
+	(void) om_installation_get();
+	args[0] = CStringGetTextDatum(name);
+	args[1] = BoolGetDatum(paused);
+	om_query_begin(&scope);
+	if (om_query_run(&known_query, args, NULL) == 0)
+		ereport(ERROR, (errcode(ERRCODE_OM_NOT_FOUND), errmsg("there is no consumer \"%s\"", name),
+						errhint("SELECT name FROM order_mgmt.consumers lists them.")));
+	changed = om_query_run(&pause_query, args, NULL) > 0;
+	om_query_end(&scope);
+	om_wakeup_at_commit();
+	return changed;
+}
+
+/* pause_consumer(name) → boolean */
+OM_FUNCTION(om_pause_consumer)
+{
+	PG_RETURN_BOOL(set_paused(fcinfo, true));
+}
+
+/* resume_consumer(name) → boolean */
+OM_FUNCTION(om_resume_consumer)
+{
+	PG_RETURN_BOOL(set_paused(fcinfo, false));
+}
+
+static void
+put_queue(ReturnSetInfo *result, OmStage stage)
+{
+	TimestampTz oldest;
+	int64 pending = om_pipeline_pending(stage, &oldest);
+	pid_t worker = om_shared_stage_worker(stage);
+	Datum values[6] = {CStringGetTextDatum(om_stage_names[stage]), Int64GetDatum(pending)};
+	bool isnull[6] = {false, false, oldest == 0, false, worker == 0, false};
+
+	if (oldest != 0)
+		values[2] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
+										TimestampTzGetDatum(oldest));
+	values[3] = Int64GetDatum(om_cursor_load(om_stage_names[stage], false)->processed);
+	values[4] = Int32GetDatum(worker);
+	values[5] = BoolGetDatum(om_consumer_is_paused(stage));
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
+
+/* queues_state() → the rows of view queues */
+OM_FUNCTION(om_queues_state)
+{
+	(void) om_installation_get();
+	InitMaterializedSRF(fcinfo, 0);
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+		put_queue((ReturnSetInfo *) fcinfo->resultinfo, stage);
+	return (Datum) 0;
+}
+
+/* queue_contents(consumer) → the rows of the views named after the queues */
+OM_FUNCTION(om_queue_contents)
+{
+	char *name = om_arg_text(fcinfo, 0);
+	int stage =
+		name == NULL ? -1 : om_names_find(om_stage_names, OM_STAGE_COUNT, name, strlen(name));
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	ListCell *cell;
+
+	if (stage < 0)
+		om_arg_raise("consumer", "is not a built-in consumer");
+	(void) om_installation_get();
+	InitMaterializedSRF(fcinfo, 0);
+	foreach(cell, om_pipeline_rows(stage))
+	{
+		OmLogRow *row = lfirst(cell);
+
+		for (int i = 0; i < row->norders; i++)
+		{
+			Datum values[5] = {Int64GetDatum(row->event_id + i), TimestampTzGetDatum(row->at),
+							   CStringGetTextDatum(om_event_names[row->type]),
+							   UUIDPGetDatum(&row->orders[i]), JsonbPGetDatum(row->detail)};
+			bool isnull[5] = {false, false, false, false, row->detail == NULL};
+
+			tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+		}
+	}
+	return (Datum) 0;
+}
+
+/* check_invariants(full) → (invariant, subject, expected, actual) */
+OM_FUNCTION(om_check_invariants)
+{
+	return om_invariants_check(fcinfo);
+}

@@ -1,0 +1,226 @@
+/*
+ * capture.c
+ *		Order capture.
+ *
+ * A capture locks nothing but its own new rows and its idempotency key, so it
+ * waits for nobody but another transaction with the same key.  Keys of a batch
+ * are taken in the order of their hashes: two batches with the same keys in
+ * another order wait, but do not deadlock.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+
+#include "capture.h"
+#include "errors.h"
+#include "eventlog.h"
+#include "installation.h"
+#include "keys.h"
+#include "money.h"
+#include "orders.h"
+#include "relations.h"
+#include "tables.h"
+#include "uuid7.h"
+
+/* Columns of table products */
+#define PRODUCT_UNIT_PRICE 3
+
+typedef struct PendingKey
+{
+	OmKey key;
+	OmCapture *capture;
+} PendingKey;
+
+/* The price that the product has today; false when it has none. */
+static bool
+look_up_price(OmTable *products, OmRequestLine *line)
+{
+	Datum key = CStringGetTextDatum(line->product_id);
+	HeapTuple row = om_table_find(products, &key, GetActiveSnapshot());
+	Datum price;
+	bool isnull;
+
+	if (row == NULL)
+		return false;
+	price = om_row_get(products, row, PRODUCT_UNIT_PRICE, &isnull);
+	if (!isnull)
+		line->unit_price = om_money_from_datum(price);
+	line->has_price = !isnull;
+	return line->has_price;
+}
+
+static void
+price_one(OmCapture *capture, OmTable *products)
+{
+	OmRequest *request = &capture->request;
+
+	capture->total = 0;
+	for (int i = 0; i < request->nlines; i++)
+	{
+		OmRequestLine *line = &request->lines[i];
+
+		if (!line->has_price && !look_up_price(products, line))
+		{
+			om_problem_set(&capture->problem, ERRCODE_OM_INVALID,
+						   psprintf("lines[%d].unit_price", i),
+						   "unit_price is missing, and product \"%s\" has none", line->product_id);
+			return;
+		}
+		if (!om_money_add_line(&capture->total, line->unit_price, line->quantity))
+		{
+			om_problem_set(&capture->problem, ERRCODE_OM_INVALID, psprintf("lines[%d]", i),
+						   "the total of the order is out of range");
+			return;
+		}
+	}
+	if (request->has_expected_total && request->expected_total != capture->total)
+		om_problem_set(&capture->problem, ERRCODE_OM_INVALID, pstrdup("expected_total"),
+					   "the total is %s, not %s as expected", om_money_to_string(capture->total),
+					   om_money_to_string(request->expected_total));
+}
+
+void
+om_capture_price(OmCapture *captures, int count)
+{
+	OmTable *products = om_table_open(om_relation_get("products"), AccessShareLock);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (captures[i].problem.sqlstate == 0)
+			price_one(&captures[i], products);
+	}
+	om_table_close(products);
+}
+
+static int
+compare_pending(const void *a, const void *b)
+{
+	const PendingKey *left = a;
+	const PendingKey *right = b;
+	int order = memcmp(left->key.key_hash, right->key.key_hash, OM_KEY_HASH_SIZE);
+
+	/* Of two elements with one key the first in the batch is the first use. */
+	return order != 0 ? order : (left->capture > right->capture) - (left->capture < right->capture);
+}
+
+static void
+make_key(PendingKey *pending, OmCapture *capture)
+{
+	const OmRequest *request = &capture->request;
+	const char *parts[4] = {
+		request->lines_text, request->order_ref, JsonbToCString(NULL, &request->metadata->root, 0),
+		request->has_expected_total ? om_money_to_string(request->expected_total) : NULL};
+
+	om_key_make(&pending->key, OM_KEY_CAPTURE, request->customer_id, request->idempotency_key,
+				parts, lengthof(parts));
+	pending->capture = capture;
+}
+
+static void
+claim_key(PendingKey *pending)
+{
+	OmCapture *capture = pending->capture;
+	OmKeyRecord record;
+
+	if (!om_key_find(&pending->key, &record))
+	{
+		if (om_key_insert(&pending->key, &capture->order_id, NULL))
+			return;
+		if (!om_key_find(&pending->key, &record))
+			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+							errmsg("could not serialize access due to concurrent use of "
+								   "idempotency key \"%s\"",
+								   capture->request.idempotency_key),
+							errhint("Run the transaction again.")));
+	}
+	capture->created = false;
+	capture->order_id = record.order_id;
+	if (!record.same_request)
+		om_problem_set(&capture->problem, ERRCODE_OM_KEY_REUSED, pstrdup("idempotency_key"),
+					   "idempotency key \"%s\" has been used with another request",
+					   capture->request.idempotency_key);
+}
+
+static void
+claim_keys(OmCapture *captures, int count)
+{
+	PendingKey *pending = palloc(sizeof(PendingKey) * count);
+	int npending = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (captures[i].problem.sqlstate == 0 && captures[i].request.idempotency_key != NULL)
+			make_key(&pending[npending++], &captures[i]);
+	}
+	if (npending == 0)
+		return;
+	om_keys_begin();
+	qsort(pending, npending, sizeof(PendingKey), compare_pending);
+	for (int i = 0; i < npending; i++)
+		claim_key(&pending[i]);
+}
+
+static void
+insert_order(OmOrderTables *tables, const OmCapture *capture, int64 lxid)
+{
+	const OmRequest *request = &capture->request;
+	OmNewOrder order = {.id = capture->order_id,
+						.customer_id = CStringGetTextDatum(request->customer_id),
+						.metadata = request->metadata,
+						.total = capture->total,
+						.nlines = request->nlines};
+
+	if (request->order_ref != NULL)
+		order.order_ref = CStringGetTextDatum(request->order_ref);
+	order.lines = palloc(sizeof(OmNewLine) * request->nlines);
+	for (int i = 0; i < request->nlines; i++)
+	{
+		const OmRequestLine *line = &request->lines[i];
+
+		order.lines[i] =
+			(OmNewLine){CStringGetTextDatum(line->product_id), line->quantity, line->unit_price};
+	}
+	om_order_insert(tables, &order, lxid);
+}
+
+void
+om_capture_run(OmCapture *captures, int count)
+{
+	const OmInstallation *installation = om_installation_get();
+	pg_uuid_t *captured = palloc(sizeof(pg_uuid_t) * Max(count, 1));
+	int ncaptured = 0;
+	OmOrderTables *tables;
+	OmLogWriter *log;
+
+	for (int i = 0; i < count; i++)
+	{
+		const char *customer_id = captures[i].request.customer_id;
+
+		if (captures[i].problem.sqlstate != 0)
+			continue;
+		captures[i].created = true;
+		om_uuid7_make(&captures[i].order_id, installation->lane_key, customer_id,
+					  strlen(customer_id));
+	}
+	claim_keys(captures, count);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (captures[i].created)
+			captured[ncaptured++] = captures[i].order_id;
+	}
+	if (ncaptured == 0)
+		return;
+	log = om_log_begin();
+	tables = om_orders_open(RowExclusiveLock);
+	for (int i = 0; i < count; i++)
+	{
+		if (captures[i].created)
+			insert_order(tables, &captures[i], log->lxid);
+	}
+	om_orders_close(tables);
+	om_log_orders(log, OM_EVENT_ORDER_CAPTURED, captured, ncaptured, NULL);
+	om_log_end(log);
+}

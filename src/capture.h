@@ -1,0 +1,29 @@
+/*
+ * capture.h
+ *		Takes checked requests in: order, lines and event in one transaction.
+ */
+#ifndef OM_CAPTURE_H
+#define OM_CAPTURE_H
+
+#include "postgres.h"
+
+#include "utils/uuid.h"
+
+#include "request.h"
+
+typedef struct OmCapture
+{
+	OmRequest request;
+	OmProblem problem; /* sqlstate 0: captured, or found by its key */
+	pg_uuid_t order_id;
+	bool created; /* false when its key has been used before */
+	int64 total;
+} OmCapture;
+
+/* Fills in missing prices and adds up; sets problem where that cannot be done. */
+extern void om_capture_price(OmCapture *captures, int count);
+
+/* Captures all that have no problem. */
+extern void om_capture_run(OmCapture *captures, int count);
+
+#endif /* OM_CAPTURE_H */

@@ -1,0 +1,241 @@
+/*
+ * consumer.c
+ *		One batch of one stage.
+ *
+ * Effects, resulting events and the new cursor commit together, so a batch
+ * happens once or not at all.  Who works as a consumer holds its lock to the
+ * end of the transaction; the position is kept in memory from batch to batch
+ * and read again when another has moved the cursor meanwhile.
+ *
+ * A window without events for the stage moves the cursor in memory only: an
+ * idle shop stores nothing, and what another stage writes does not make this
+ * one write as well.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "checkers.h"
+#include "consumer.h"
+#include "cursors.h"
+#include "eventlog.h"
+#include "locks.h"
+#include "relations.h"
+#include "shipper.h"
+#include "tables.h"
+#include "ticks.h"
+#include "updater.h"
+
+/* Store the cursor at the latest when it has moved so many ticks. */
+#define STORE_AFTER_TICKS 1000
+
+/* Columns of table consumers */
+#define CONSUMER_PAUSED 5
+
+struct OmConsumer
+{
+	OmStage stage;
+	MemoryContext context; /* cursor and updater live here */
+	OmCursor *cursor;
+	OmUpdater *updater; /* of the order updater */
+	TimestampTz next_due;
+};
+
+typedef struct StageTraits
+{
+	uint32 types;
+	bool durable;
+	bool keeps_state; /* begins at its restart row */
+} StageTraits;
+
+static const StageTraits stage_traits[OM_STAGE_COUNT] = {
+	[OM_STAGE_BALANCE_CHECKER] = {OM_EVENT_BIT(OM_EVENT_ORDER_CAPTURED), false, false},
+	[OM_STAGE_STOCK_CHECKER] = {OM_EVENT_BIT(OM_EVENT_ORDER_CAPTURED), false, false},
+	[OM_STAGE_ORDER_UPDATER] = {OM_EVENT_BIT(OM_EVENT_BALANCE_HELD) |
+									OM_EVENT_BIT(OM_EVENT_BALANCE_REFUSED) |
+									OM_EVENT_BIT(OM_EVENT_STOCK_HELD) |
+									OM_EVENT_BIT(OM_EVENT_STOCK_REFUSED) |
+									OM_EVENT_BIT(OM_EVENT_ORDER_CANCELLED),
+								true, true},
+	[OM_STAGE_SHIPPER] = {OM_EVENT_BIT(OM_EVENT_ORDER_CONFIRMED), true, false},
+};
+
+uint32
+om_consumer_types(OmStage stage)
+{
+	return stage_traits[stage].types;
+}
+
+bool
+om_consumer_is_durable(OmStage stage)
+{
+	return stage_traits[stage].durable;
+}
+
+OmConsumer *
+om_consumer_create(OmStage stage)
+{
+	OmConsumer *consumer = palloc0(sizeof(OmConsumer));
+
+	consumer->stage = stage;
+	consumer->context =
+		AllocSetContextCreate(CurrentMemoryContext, "consumer", ALLOCSET_DEFAULT_SIZES);
+	return consumer;
+}
+
+void
+om_consumer_reset(OmConsumer *consumer)
+{
+	MemoryContextReset(consumer->context);
+	consumer->cursor = NULL;
+	consumer->updater = NULL;
+	consumer->next_due = 0;
+}
+
+TimestampTz
+om_consumer_next_due(const OmConsumer *consumer)
+{
+	return consumer->next_due;
+}
+
+bool
+om_consumer_is_paused(OmStage stage)
+{
+	OmTable *table = om_table_open(om_relation_get("consumers"), AccessShareLock);
+	Datum key = CStringGetTextDatum(om_stage_names[stage]);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	HeapTuple row = om_table_find(table, &key, snapshot);
+	bool paused;
+
+	UnregisterSnapshot(snapshot);
+	paused = row != NULL && DatumGetBool(om_row_get_not_null(table, row, CONSUMER_PAUSED));
+	om_table_close(table);
+	return paused;
+}
+
+static void
+load(OmConsumer *consumer)
+{
+	MemoryContext caller;
+
+	if (consumer->cursor != NULL && om_cursor_is_current(consumer->cursor))
+		return;
+	om_consumer_reset(consumer);
+	caller = MemoryContextSwitchTo(consumer->context);
+	consumer->cursor =
+		om_cursor_load(om_stage_names[consumer->stage], stage_traits[consumer->stage].keeps_state);
+	if (consumer->stage == OM_STAGE_ORDER_UPDATER)
+		consumer->updater = om_updater_create();
+	MemoryContextSwitchTo(caller);
+}
+
+/*
+ * The horizon up to which to read next, or NULL.  A tick always goes first: in
+ * that order all consumers see the same order of events.
+ */
+static OmHorizon *
+next_horizon(OmCursor *cursor, const OmReach *reach)
+{
+	OmHorizon *horizon = om_tick_find(cursor->tick_id + 1);
+
+	if (horizon != NULL)
+	{
+		cursor->tick_id++;
+		return horizon;
+	}
+	if (reach->horizon == NULL || reach->tick_id < cursor->tick_id ||
+		om_horizon_equals(reach->horizon, cursor->base))
+		return NULL;
+	cursor->tick_id = reach->tick_id;
+	return om_horizon_copy(reach->horizon);
+}
+
+/* Returns how many of the rows are done. */
+static int
+run_stage(OmConsumer *consumer, const OmLogRows *rows)
+{
+	consumer->next_due = 0;
+	switch (consumer->stage)
+	{
+		case OM_STAGE_BALANCE_CHECKER:
+			om_balance_checker_run(rows);
+			break;
+		case OM_STAGE_STOCK_CHECKER:
+			om_stock_checker_run(rows);
+			break;
+		case OM_STAGE_ORDER_UPDATER:
+			om_updater_run(consumer->updater, rows, consumer->cursor->seq);
+			break;
+		case OM_STAGE_SHIPPER:
+			return om_shipper_run(rows, &consumer->next_due);
+	}
+	return rows->count;
+}
+
+static int64
+restart_seq(const OmConsumer *consumer)
+{
+	return consumer->updater == NULL ? PG_INT64_MAX : om_updater_restart_seq(consumer->updater);
+}
+
+static int64
+count_orders(const OmLogRows *rows, int nrows)
+{
+	int64 count = 0;
+
+	for (int i = 0; i < nrows; i++)
+		count += rows->rows[i].norders;
+	return count;
+}
+
+static void
+move_cursor(OmCursor *cursor, const OmLogRows *rows, int done)
+{
+	if (done < rows->count)
+	{
+		if (done > 0)
+			cursor->position =
+				(OmLogPosition){rows->rows[done - 1].lxid, rows->rows[done - 1].event_id};
+		return;
+	}
+	cursor->position = rows->reached;
+	if (rows->exhausted)
+		om_cursor_finish_window(cursor);
+}
+
+OmStepResult
+om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_orders, int64 *events)
+{
+	OmCursor *cursor;
+	OmLogRows *rows;
+	int done = 0;
+
+	if (!om_lock_try((OmLock) consumer->stage))
+		return OM_STEP_BUSY;
+	load(consumer);
+	cursor = consumer->cursor;
+	if (cursor->target == NULL)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(consumer->context);
+
+		cursor->target = next_horizon(cursor, reach);
+		MemoryContextSwitchTo(caller);
+	}
+	if (cursor->target == NULL)
+		return OM_STEP_IDLE;
+
+	rows = om_log_read(&(OmLogWindow){cursor->base, cursor->target, cursor->position},
+					   stage_traits[consumer->stage].types, max_orders);
+	if (rows->count > 0)
+		done = run_stage(consumer, rows);
+	move_cursor(cursor, rows, done);
+	cursor->processed += count_orders(rows, done);
+	*events += count_orders(rows, done);
+	if (done > 0 || cursor->tick_id - cursor->stored_tick >= STORE_AFTER_TICKS)
+		om_cursor_store(cursor, restart_seq(consumer));
+	return done < rows->count ? OM_STEP_WAITING : OM_STEP_DONE;
+}

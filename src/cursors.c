@@ -1,0 +1,184 @@
+/*
+ * cursors.c
+ *		Append-only cursors.
+ *
+ * Each batch appends one row to cursor_log, so a cursor leaves no dead version
+ * of itself behind whatever snapshots are open; the newest row counts.  The
+ * primary key (consumer, seq) fences: of two processes that both believe to
+ * own a consumer, one fails at its insert.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "cursors.h"
+#include "rotation.h"
+#include "tables.h"
+
+/* Columns of tables cursor_log_N */
+enum
+{
+	COLUMN_CONSUMER = 1,
+	COLUMN_SEQ,
+	COLUMN_TICK_ID,
+	COLUMN_BASE,
+	COLUMN_TARGET,
+	COLUMN_LXID,
+	COLUMN_EVENT_ID,
+	COLUMN_PROCESSED,
+	COLUMN_RESTART_SEQ,
+	COLUMN_AT,
+	NCOLUMNS = COLUMN_AT
+};
+
+static OmTable *
+open_slot(int slot)
+{
+	return om_table_open(om_rotation_table(&om_rotation_cursors, slot), AccessShareLock);
+}
+
+static int64
+newest_seq(const char *consumer)
+{
+	Datum key = CStringGetTextDatum(consumer);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	int64 newest = 0;
+
+	for (int slot = 0; slot < om_rotation_cursors.nslots; slot++)
+	{
+		OmTable *table = open_slot(slot);
+		HeapTuple row = om_table_last(table, &key, 1, snapshot);
+
+		if (row != NULL)
+			newest = Max(newest, DatumGetInt64(om_row_get_not_null(table, row, COLUMN_SEQ)));
+		om_table_close(table);
+	}
+	UnregisterSnapshot(snapshot);
+	return newest;
+}
+
+static OmHorizon *
+get_horizon(OmTable *table, HeapTuple row, int column)
+{
+	bool isnull;
+	Datum value = om_row_get(table, row, column, &isnull);
+
+	return isnull ? NULL : om_horizon_from_array(DatumGetArrayTypeP(value));
+}
+
+static int64
+get_int64(OmTable *table, HeapTuple row, int column)
+{
+	return DatumGetInt64(om_row_get_not_null(table, row, column));
+}
+
+static bool
+read_row(OmCursor *cursor, int64 seq)
+{
+	Datum key[2] = {CStringGetTextDatum(cursor->consumer), Int64GetDatum(seq)};
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool found = false;
+
+	for (int slot = 0; slot < om_rotation_cursors.nslots && !found; slot++)
+	{
+		OmTable *table = open_slot(slot);
+		HeapTuple row = om_table_find(table, key, snapshot);
+
+		found = row != NULL;
+		if (found)
+		{
+			cursor->tick_id = get_int64(table, row, COLUMN_TICK_ID);
+			cursor->base = get_horizon(table, row, COLUMN_BASE);
+			cursor->target = get_horizon(table, row, COLUMN_TARGET);
+			cursor->position.lxid = get_int64(table, row, COLUMN_LXID);
+			cursor->position.event_id = get_int64(table, row, COLUMN_EVENT_ID);
+			cursor->processed = get_int64(table, row, COLUMN_PROCESSED);
+			cursor->restart_seq = get_int64(table, row, COLUMN_RESTART_SEQ);
+		}
+		om_table_close(table);
+	}
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
+OmCursor *
+om_cursor_load(const char *consumer, bool restart)
+{
+	OmCursor *cursor = palloc0(sizeof(OmCursor));
+
+	cursor->consumer = consumer;
+	cursor->seq = newest_seq(consumer);
+	if (!read_row(cursor, cursor->seq))
+		elog(ERROR, "consumer \"%s\" has no position in the log", consumer);
+	cursor->stored_tick = cursor->tick_id;
+	if (restart && cursor->restart_seq < cursor->seq && !read_row(cursor, cursor->restart_seq))
+		elog(ERROR, "consumer \"%s\" has lost row " INT64_FORMAT " of its positions", consumer,
+			 cursor->restart_seq);
+	return cursor;
+}
+
+bool
+om_cursor_is_current(const OmCursor *cursor)
+{
+	return newest_seq(cursor->consumer) == cursor->seq;
+}
+
+void
+om_cursor_store(OmCursor *cursor, int64 restart_seq)
+{
+	Datum values[NCOLUMNS];
+	bool isnull[NCOLUMNS] = {false};
+	int slot = om_rotation_current(&om_rotation_cursors, NULL);
+	OmTable *table = om_table_open(om_rotation_table(&om_rotation_cursors, slot), RowExclusiveLock);
+
+	cursor->seq++;
+	cursor->stored_tick = cursor->tick_id;
+	cursor->restart_seq = Min(restart_seq, cursor->seq);
+	values[COLUMN_CONSUMER - 1] = CStringGetTextDatum(cursor->consumer);
+	values[COLUMN_SEQ - 1] = Int64GetDatum(cursor->seq);
+	values[COLUMN_TICK_ID - 1] = Int64GetDatum(cursor->tick_id);
+	values[COLUMN_BASE - 1] = PointerGetDatum(om_horizon_to_array(cursor->base));
+	isnull[COLUMN_TARGET - 1] = cursor->target == NULL;
+	values[COLUMN_TARGET - 1] =
+		cursor->target == NULL ? (Datum) 0 : PointerGetDatum(om_horizon_to_array(cursor->target));
+	values[COLUMN_LXID - 1] = Int64GetDatum(cursor->position.lxid);
+	values[COLUMN_EVENT_ID - 1] = Int64GetDatum(cursor->position.event_id);
+	values[COLUMN_PROCESSED - 1] = Int64GetDatum(cursor->processed);
+	values[COLUMN_RESTART_SEQ - 1] = Int64GetDatum(cursor->restart_seq);
+	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	om_table_insert(table, values, isnull);
+	om_table_close(table);
+}
+
+/*
+ * A transaction that handled its own events before its commit stays marked
+ * until a horizon shows it as a whole: the next tick may have been made while
+ * it was still running.
+ */
+void
+om_cursor_finish_window(OmCursor *cursor)
+{
+	OmHorizon *reached = cursor->target;
+	OmHorizon *base = cursor->base;
+
+	if (base->own_lxid != 0 && reached->own_lxid == 0 &&
+		!om_horizon_shows_all(reached, base->own_lxid))
+		om_horizon_add_own(reached, base->own_lxid, base->own_event_id);
+	om_horizon_free(base);
+	cursor->base = reached;
+	cursor->target = NULL;
+	cursor->position = (OmLogPosition){0, 0};
+}
+
+void
+om_cursor_create(const char *consumer, int64 tick_id, OmHorizon *base)
+{
+	OmCursor cursor = {.consumer = consumer, .tick_id = tick_id, .base = base};
+
+	om_cursor_store(&cursor, 1);
+}

@@ -1,0 +1,44 @@
+/*
+ * cursors.h
+ *		Where a consumer stands in the log.
+ */
+#ifndef OM_CURSORS_H
+#define OM_CURSORS_H
+
+#include "postgres.h"
+
+#include "eventlog.h"
+#include "horizon.h"
+
+typedef struct OmCursor
+{
+	const char *consumer;
+	int64 seq;              /* of the newest stored row */
+	int64 stored_tick;      /* tick_id of that row */
+	int64 tick_id;          /* newest tick that base (or target) includes */
+	OmHorizon *base;        /* everything it shows has been handled */
+	OmHorizon *target;      /* end of the window being handled, or NULL */
+	OmLogPosition position; /* how far into that window */
+	int64 processed;        /* events handled since the beginning */
+	int64 restart_seq;      /* row from which a restart reads again */
+} OmCursor;
+
+/*
+ * Reads a consumer's position into the current memory context.  A consumer
+ * that keeps state in memory begins at its restart row, else at the newest.
+ */
+extern OmCursor *om_cursor_load(const char *consumer, bool restart);
+
+/* True while nobody else has moved the cursor. */
+extern bool om_cursor_is_current(const OmCursor *cursor);
+
+/* Appends the position as a new row, in the transaction of the effects. */
+extern void om_cursor_store(OmCursor *cursor, int64 restart_seq);
+
+/* The window's end has been reached: it is the base of the next one. */
+extern void om_cursor_finish_window(OmCursor *cursor);
+
+/* The first position of a consumer, at setup: it sees what comes after the tick. */
+extern void om_cursor_create(const char *consumer, int64 tick_id, OmHorizon *base);
+
+#endif /* OM_CURSORS_H */

@@ -1,0 +1,467 @@
+/*
+ * eventlog.c
+ *		Appends to and reads from table event_log.
+ *
+ * Rows are never updated and never deleted; a month is dropped as a whole.
+ * The only index that events of orders enter is (lxid, event_id), the order in
+ * which consumers read.  A window between two horizons consists of the few
+ * transactions that were running at the older one and have ended since, looked
+ * up one by one, and of the range above it: an old writer costs one probe, not
+ * a second look at everything that came after it.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/stratnum.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "catalog/pg_type.h"
+#include "commands/sequence.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "eventlog.h"
+#include "installation.h"
+#include "months.h"
+#include "relations.h"
+#include "wakeup.h"
+
+/* Columns of table event_log */
+enum
+{
+	COLUMN_AT = 1,
+	COLUMN_LXID,
+	COLUMN_EVENT_ID,
+	COLUMN_EVENT_TYPE,
+	COLUMN_ORDER_IDS,
+	COLUMN_CUSTOMER_ID,
+	COLUMN_PRODUCT_ID,
+	COLUMN_DETAIL,
+	NCOLUMNS = COLUMN_DETAIL
+};
+
+static int64 last_event_id = 0;
+
+int64
+om_log_last_event_id(void)
+{
+	return last_event_id;
+}
+
+OmLogWriter *
+om_log_begin(void)
+{
+	OmLogWriter *writer = palloc(sizeof(OmLogWriter));
+
+	writer->lxid = om_installation_lxid();
+	writer->at = GetCurrentTimestamp();
+	writer->table = om_table_open(om_months_leaf("event_log", writer->at), RowExclusiveLock);
+	om_wakeup_at_commit();
+	return writer;
+}
+
+void
+om_log_end(OmLogWriter *writer)
+{
+	om_table_close(writer->table);
+	pfree(writer);
+}
+
+static int64
+append_row(OmLogWriter *writer, OmEventType type, Datum *values, bool *isnull, Jsonb *detail)
+{
+	last_event_id = nextval_internal(om_relation_get("event_ids"), false);
+	values[COLUMN_AT - 1] = TimestampTzGetDatum(writer->at);
+	values[COLUMN_LXID - 1] = Int64GetDatum(writer->lxid);
+	values[COLUMN_EVENT_ID - 1] = Int64GetDatum(last_event_id);
+	values[COLUMN_EVENT_TYPE - 1] = CStringGetTextDatum(om_event_names[type]);
+	values[COLUMN_DETAIL - 1] = JsonbPGetDatum(detail);
+	isnull[COLUMN_AT - 1] = isnull[COLUMN_LXID - 1] = isnull[COLUMN_EVENT_ID - 1] =
+		isnull[COLUMN_EVENT_TYPE - 1] = false;
+	isnull[COLUMN_DETAIL - 1] = detail == NULL;
+	om_table_insert(writer->table, values, isnull);
+	return last_event_id;
+}
+
+int64
+om_log_orders(OmLogWriter *writer, OmEventType type, const pg_uuid_t *orders, int norders,
+			  Jsonb *detail)
+{
+	int64 first = 0;
+
+	for (int done = 0; done < norders; done += OM_ORDERS_PER_ROW)
+	{
+		Datum values[NCOLUMNS] = {0};
+		bool isnull[NCOLUMNS];
+		Size size = Min(norders - done, OM_ORDERS_PER_ROW) * sizeof(pg_uuid_t);
+		bytea *packed = palloc(VARHDRSZ + size);
+		int64 event_id;
+
+		SET_VARSIZE(packed, VARHDRSZ + size);
+		memcpy(VARDATA(packed), orders + done, size);
+		memset(isnull, true, sizeof(isnull));
+		values[COLUMN_ORDER_IDS - 1] = PointerGetDatum(packed);
+		isnull[COLUMN_ORDER_IDS - 1] = false;
+		event_id = append_row(writer, type, values, isnull, detail);
+		if (first == 0)
+			first = event_id;
+		pfree(packed);
+	}
+	return first;
+}
+
+int64
+om_log_change(OmLogWriter *writer, OmEventType type, Datum customer_or_product, Jsonb *detail)
+{
+	int column = type == OM_EVENT_BALANCE_CHANGED ? COLUMN_CUSTOMER_ID : COLUMN_PRODUCT_ID;
+	Datum values[NCOLUMNS] = {0};
+	bool isnull[NCOLUMNS];
+
+	memset(isnull, true, sizeof(isnull));
+	values[column - 1] = customer_or_product;
+	isnull[column - 1] = false;
+	return append_row(writer, type, values, isnull, detail);
+}
+
+/* ---------- reading ---------- */
+
+typedef struct LxidRange
+{
+	int64 first;
+	int64 last;
+} LxidRange;
+
+/* One partition under scan, with the row it stands at. */
+typedef struct LeafScan
+{
+	Relation heap;
+	Relation index;
+	IndexScanDesc scan;
+	TupleTableSlot *slot;
+	bool has_row;
+} LeafScan;
+
+typedef struct LogScan
+{
+	const OmLogWindow *window;
+	uint32 types;
+	int nleaves;
+	LeafScan *leaves;
+	OmLogRows *result;
+	int capacity;
+} LogScan;
+
+static int
+compare_ranges(const void *a, const void *b)
+{
+	int64 left = ((const LxidRange *) a)->first;
+	int64 right = ((const LxidRange *) b)->first;
+
+	return (left > right) - (left < right);
+}
+
+/* The transactions whose events make up a window, in order. */
+static LxidRange *
+window_ranges(const OmLogWindow *window, int *count)
+{
+	const OmHorizon *from = window->from;
+	const OmHorizon *to = window->to;
+	LxidRange *ranges = palloc(sizeof(LxidRange) * (from->nrunning + 2));
+	int n = 0;
+
+	for (int i = 0; i < from->nrunning; i++)
+	{
+		int64 lxid = from->running[i];
+
+		if (om_horizon_shows_all(to, lxid))
+			ranges[n++] = (LxidRange){lxid, lxid};
+	}
+	if (to->xmax > from->xmax)
+		ranges[n++] = (LxidRange){from->xmax, to->xmax - 1};
+	/* Below "from" it was running there and cannot be seen as a whole yet. */
+	if (to->own_lxid != 0 && (to->own_lxid < from->xmax || to->own_lxid >= to->xmax))
+		ranges[n++] = (LxidRange){to->own_lxid, to->own_lxid};
+	qsort(ranges, n, sizeof(LxidRange), compare_ranges);
+	*count = n;
+	return ranges;
+}
+
+static bool
+in_window(const OmLogWindow *window, OmLogPosition here)
+{
+	const OmLogPosition *after = &window->after;
+
+	if (here.lxid < after->lxid || (here.lxid == after->lxid && here.event_id <= after->event_id))
+		return false;
+	return om_horizon_shows(window->to, here.lxid, here.event_id) &&
+		   !om_horizon_shows(window->from, here.lxid, here.event_id);
+}
+
+static void
+step_leaf(LeafScan *leaf)
+{
+	leaf->has_row = index_getnext_slot(leaf->scan, ForwardScanDirection, leaf->slot);
+	if (leaf->has_row)
+		slot_getallattrs(leaf->slot);
+}
+
+/* The index on (lxid, event_id) is the primary key of every partition. */
+static void
+open_leaves(LogScan *scan, List *oids)
+{
+	ListCell *cell;
+
+	scan->leaves = palloc(sizeof(LeafScan) * list_length(oids));
+	foreach(cell, oids)
+	{
+		LeafScan *leaf = &scan->leaves[scan->nleaves];
+
+		leaf->heap = table_open(lfirst_oid(cell), AccessShareLock);
+		if (RelationGetNumberOfBlocks(leaf->heap) == 0)
+		{
+			table_close(leaf->heap, AccessShareLock);
+			continue;
+		}
+		leaf->index = index_open(RelationGetPrimaryKeyIndex(leaf->heap), AccessShareLock);
+		leaf->slot = table_slot_create(leaf->heap, NULL);
+		leaf->scan = om_index_beginscan(leaf->heap, leaf->index, GetActiveSnapshot(), 2);
+		scan->nleaves++;
+	}
+}
+
+static void
+close_leaves(LogScan *scan)
+{
+	for (int i = 0; i < scan->nleaves; i++)
+	{
+		LeafScan *leaf = &scan->leaves[i];
+
+		index_endscan(leaf->scan);
+		ExecDropSingleTupleTableSlot(leaf->slot);
+		index_close(leaf->index, AccessShareLock);
+		table_close(leaf->heap, AccessShareLock);
+	}
+}
+
+static void
+start_range(LogScan *scan, int64 first, int64 last)
+{
+	ScanKeyData keys[2];
+
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
+	for (int i = 0; i < scan->nleaves; i++)
+	{
+		index_rescan(scan->leaves[i].scan, keys, 2, NULL, 0);
+		step_leaf(&scan->leaves[i]);
+	}
+}
+
+static int64
+leaf_int64(const LeafScan *leaf, int column)
+{
+	return DatumGetInt64(leaf->slot->tts_values[column - 1]);
+}
+
+static bool
+leaf_is_before(const LeafScan *a, const LeafScan *b)
+{
+	int64 left = leaf_int64(a, COLUMN_LXID);
+	int64 right = leaf_int64(b, COLUMN_LXID);
+
+	if (left != right)
+		return left < right;
+	return leaf_int64(a, COLUMN_EVENT_ID) < leaf_int64(b, COLUMN_EVENT_ID);
+}
+
+static LeafScan *
+first_leaf(LogScan *scan)
+{
+	LeafScan *first = NULL;
+
+	for (int i = 0; i < scan->nleaves; i++)
+	{
+		LeafScan *leaf = &scan->leaves[i];
+
+		if (leaf->has_row && (first == NULL || leaf_is_before(leaf, first)))
+			first = leaf;
+	}
+	return first;
+}
+
+static void
+copy_row(const LeafScan *leaf, OmEventType type, OmLogRow *row)
+{
+	const Datum *values = leaf->slot->tts_values;
+	const bool *isnull = leaf->slot->tts_isnull;
+
+	row->lxid = leaf_int64(leaf, COLUMN_LXID);
+	row->event_id = leaf_int64(leaf, COLUMN_EVENT_ID);
+	row->at = DatumGetTimestampTz(values[COLUMN_AT - 1]);
+	row->type = type;
+	row->norders = 0;
+	row->orders = NULL;
+	if (!isnull[COLUMN_ORDER_IDS - 1])
+	{
+		bytea *packed = DatumGetByteaPP(values[COLUMN_ORDER_IDS - 1]);
+
+		row->norders = VARSIZE_ANY_EXHDR(packed) / sizeof(pg_uuid_t);
+		row->orders = palloc(row->norders * sizeof(pg_uuid_t));
+		memcpy(row->orders, VARDATA_ANY(packed), row->norders * sizeof(pg_uuid_t));
+	}
+	row->detail = isnull[COLUMN_DETAIL - 1] ? NULL : DatumGetJsonbPCopy(values[COLUMN_DETAIL - 1]);
+}
+
+static OmEventType
+leaf_event_type(const LeafScan *leaf)
+{
+	text *word = DatumGetTextPP(leaf->slot->tts_values[COLUMN_EVENT_TYPE - 1]);
+	int type =
+		om_names_find(om_event_names, OM_EVENT_COUNT, VARDATA_ANY(word), VARSIZE_ANY_EXHDR(word));
+
+	if (type < 0)
+		elog(ERROR, "event " INT64_FORMAT " has an unknown type",
+			 leaf_int64(leaf, COLUMN_EVENT_ID));
+	return (OmEventType) type;
+}
+
+static void
+keep_row(LogScan *scan, const LeafScan *leaf)
+{
+	OmLogRows *result = scan->result;
+	OmEventType type = leaf_event_type(leaf);
+	OmLogRow *row;
+
+	if ((scan->types & OM_EVENT_BIT(type)) == 0)
+		return;
+	if (result->count == scan->capacity)
+	{
+		scan->capacity *= 2;
+		result->rows = repalloc_huge(result->rows, sizeof(OmLogRow) * scan->capacity);
+	}
+	row = &result->rows[result->count++];
+	copy_row(leaf, type, row);
+	result->norders += row->norders;
+}
+
+/* Reads one range; false when enough orders have been read. */
+static bool
+read_range(LogScan *scan, const LxidRange *range, int max_orders)
+{
+	LeafScan *leaf;
+
+	start_range(scan, Max(range->first, scan->window->after.lxid), range->last);
+	while ((leaf = first_leaf(scan)) != NULL)
+	{
+		OmLogPosition here = {leaf_int64(leaf, COLUMN_LXID), leaf_int64(leaf, COLUMN_EVENT_ID)};
+
+		CHECK_FOR_INTERRUPTS();
+		if (in_window(scan->window, here))
+		{
+			if (max_orders > 0 && scan->result->norders >= max_orders)
+				return false;
+			keep_row(scan, leaf);
+			scan->result->reached = here;
+		}
+		step_leaf(leaf);
+	}
+	return true;
+}
+
+OmLogRows *
+om_log_read(const OmLogWindow *window, uint32 types, int max_orders)
+{
+	LogScan scan = {.window = window, .types = types, .capacity = 64};
+	int nranges;
+	LxidRange *ranges = window_ranges(window, &nranges);
+
+	scan.result = palloc0(sizeof(OmLogRows));
+	scan.result->rows = palloc(sizeof(OmLogRow) * scan.capacity);
+	scan.result->reached = window->after;
+	scan.result->exhausted = true;
+	if (nranges > 0)
+		open_leaves(&scan, om_month_leaves(om_relation_get("event_log")));
+	for (int i = 0; i < nranges && scan.result->exhausted; i++)
+	{
+		if (ranges[i].last >= window->after.lxid)
+			scan.result->exhausted = read_range(&scan, &ranges[i], max_orders);
+	}
+	close_leaves(&scan);
+	return scan.result;
+}
+
+/* The partitions of the months between two times. */
+static List *
+leaves_between(TimestampTz from, TimestampTz until)
+{
+	Oid parent = om_relation_get("event_log");
+	List *leaves = NIL;
+
+	for (TimestampTz month = om_months_begin(from); month <= until; month = om_months_next(month))
+	{
+		Oid leaf = om_month_leaf(parent, month);
+
+		if (OidIsValid(leaf))
+			leaves = lappend_oid(leaves, leaf);
+	}
+	return leaves;
+}
+
+/* Keeps the event of one order out of a row that holds many. */
+static void
+keep_event_of(const LeafScan *leaf, const pg_uuid_t *order, List **events)
+{
+	OmLogRow *row = palloc(sizeof(OmLogRow));
+
+	copy_row(leaf, leaf_event_type(leaf), row);
+	for (int i = 0; i < row->norders; i++)
+	{
+		if (memcmp(&row->orders[i], order, sizeof(pg_uuid_t)) != 0)
+			continue;
+		row->event_id += i;
+		*events = lappend(*events, row);
+	}
+}
+
+static int
+compare_events(const ListCell *a, const ListCell *b)
+{
+	const OmLogRow *left = lfirst(a);
+	const OmLogRow *right = lfirst(b);
+
+	if (left->at != right->at)
+		return left->at < right->at ? -1 : 1;
+	return (left->event_id > right->event_id) - (left->event_id < right->event_id);
+}
+
+List *
+om_log_of_order(const pg_uuid_t *order, const int64 *lxids, int nlxids, TimestampTz from,
+				TimestampTz until)
+{
+	LogScan scan = {0};
+	List *events = NIL;
+
+	open_leaves(&scan, leaves_between(from, until));
+	for (int i = 0; i < nlxids; i++)
+	{
+		LeafScan *leaf;
+
+		start_range(&scan, lxids[i], lxids[i]);
+		while ((leaf = first_leaf(&scan)) != NULL)
+		{
+			CHECK_FOR_INTERRUPTS();
+			keep_event_of(leaf, order, &events);
+			step_leaf(leaf);
+		}
+	}
+	close_leaves(&scan);
+	list_sort(events, compare_events);
+	return events;
+}

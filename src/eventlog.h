@@ -1,0 +1,95 @@
+/*
+ * eventlog.h
+ *		The append-only event log: queue, audit trail, outbox and trace in one.
+ */
+#ifndef OM_EVENTLOG_H
+#define OM_EVENTLOG_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#include "horizon.h"
+#include "names.h"
+#include "tables.h"
+
+/*
+ * A stored row holds up to this many orders with the same event.  Event ids
+ * step by OM_EVENT_ID_STEP per row, so each order's event has an id of its own.
+ * The row stays below the size at which PostgreSQL would move it out of line.
+ */
+#define OM_ORDERS_PER_ROW 112
+#define OM_EVENT_ID_STEP 128
+
+typedef struct OmLogWriter
+{
+	OmTable *table;
+	TimestampTz at;
+	int64 lxid;
+} OmLogWriter;
+
+extern OmLogWriter *om_log_begin(void);
+extern void om_log_end(OmLogWriter *writer);
+
+/* One event about each of these orders; detail (may be NULL) is that of all of them. */
+extern int64 om_log_orders(OmLogWriter *writer, OmEventType type, const pg_uuid_t *orders,
+						   int norders, Jsonb *detail);
+
+/* An event about an account or a product. */
+extern int64 om_log_change(OmLogWriter *writer, OmEventType type, Datum customer_or_product,
+						   Jsonb *detail);
+
+/* Id of the last event that this session has written. */
+extern int64 om_log_last_event_id(void);
+
+typedef struct OmLogRow
+{
+	int64 lxid;
+	int64 event_id;
+	TimestampTz at;
+	OmEventType type;
+	int norders;
+	pg_uuid_t *orders;
+	Jsonb *detail; /* or NULL */
+} OmLogRow;
+
+typedef struct OmLogPosition
+{
+	int64 lxid;
+	int64 event_id;
+} OmLogPosition;
+
+/* All that "to" shows and "from" does not, in the order (lxid, event_id), from "after" on. */
+typedef struct OmLogWindow
+{
+	const OmHorizon *from;
+	const OmHorizon *to;
+	OmLogPosition after;
+} OmLogWindow;
+
+typedef struct OmLogRows
+{
+	int count;
+	int norders;
+	OmLogRow *rows;        /* of the types asked for */
+	OmLogPosition reached; /* everything up to here has been looked at */
+	bool exhausted;        /* there is nothing more in the window */
+} OmLogRows;
+
+/*
+ * Reads at least one row, and as many as hold max_orders orders (0: all).
+ * The caller's active snapshot must be newer than window->to.
+ */
+extern OmLogRows *om_log_read(const OmLogWindow *window, uint32 types, int max_orders);
+
+/*
+ * The events of one order, given the transactions that wrote them and the time
+ * in which they lie, as a list of OmLogRow in the order of time; event_id is
+ * that of the order's own event.
+ */
+extern List *om_log_of_order(const pg_uuid_t *order, const int64 *lxids, int nlxids,
+							 TimestampTz from, TimestampTz until);
+
+#endif /* OM_EVENTLOG_H */

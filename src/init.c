@@ -1,0 +1,29 @@
+/*
+ * init.c
+ *		Loading of the library.
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+
+#include "installation.h"
+#include "launcher.h"
+#include "settings.h"
+#include "shared.h"
+#include "utility_hook.h"
+#include "wakeup.h"
+
+PG_MODULE_MAGIC;
+
+PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	om_settings_define();
+	om_shared_init();
+	om_wakeup_init();
+	om_installation_init();
+	om_utility_hook_init();
+	om_launcher_register();
+}

@@ -1,0 +1,127 @@
+/*
+ * invariants.c
+ *		Proves that money, stock, orders and events agree.
+ *
+ * All statements run under the caller's one snapshot, so the answer is exact
+ * while orders are under way: a worker's effects and events commit together.
+ */
+#include "postgres.h"
+
+#include "funcapi.h"
+#include "utils/tuplestore.h"
+
+#include "installation.h"
+#include "invariants.h"
+#include "plans.h"
+
+/* Orders with a verdict that holds and has not been settled. */
+#define HELD(event, bit)                                                               \
+	"SELECT o.* FROM order_mgmt.event_log AS l"                                        \
+	" CROSS JOIN LATERAL order_mgmt.unpack_orders(l.order_ids) AS u"                   \
+	" JOIN order_mgmt.orders AS o"                                                     \
+	"  ON o.order_id = u.order_id AND o.created_at = order_mgmt.uuid_time(u.order_id)" \
+	" WHERE l.event_type = '" event "' AND (o.settled & " bit ") = 0"
+
+#define EVENTS_OF_ORDERS                                                            \
+	"SELECT u.order_id, l.event_type, count(*) AS n FROM order_mgmt.event_log AS l" \
+	" CROSS JOIN LATERAL order_mgmt.unpack_orders(l.order_ids) AS u"                \
+	" WHERE l.event_type <> 'order_noted' GROUP BY 1, 2"
+
+/* A row of the result for each subject whose two figures differ. */
+#define DIFFERENCE(name, subject, expected, actual, source)                                   \
+	{                                                                                         \
+		.sql = "SELECT '" name "'::text, (" subject ")::text, (" expected ")::text, (" actual \
+			   ")::text FROM " source " WHERE (" expected ") IS DISTINCT FROM (" actual ")"   \
+	}
+
+static OmQuery checks[] = {
+	DIFFERENCE(
+		"account_reserved", "a.customer_id", "coalesce(h.held, 0)", "a.reserved",
+		"order_mgmt.accounts AS a LEFT JOIN (SELECT customer_id, sum(total) AS held FROM (" HELD(
+			"balance_held", "1") ") AS x GROUP BY 1) AS h USING (customer_id)"),
+	DIFFERENCE(
+		"stock_reserved", "s.product_id", "coalesce(h.held, 0)", "s.reserved",
+		"order_mgmt.stock AS s LEFT JOIN (SELECT n.product_id, sum(n.quantity) AS held"
+		" FROM (" HELD("stock_held",
+					   "2") ") AS x JOIN order_mgmt.order_lines AS n ON n.order_id = x.order_id"
+							" AND n.created_at = x.created_at GROUP BY 1) AS h USING (product_id)"),
+	DIFFERENCE("account_balance", "a.customer_id",
+			   "coalesce(c.changed, 0) - coalesce(p.shipped, 0)", "a.balance",
+			   "order_mgmt.accounts AS a"
+			   " LEFT JOIN (SELECT customer_id, sum((detail->>'amount')::numeric) AS changed"
+			   "  FROM order_mgmt.event_log WHERE event_type = 'balance_changed' GROUP BY 1) AS c"
+			   "  USING (customer_id)"
+			   " LEFT JOIN (SELECT customer_id, sum(total) AS shipped FROM order_mgmt.orders"
+			   "  WHERE status = 'shipped' GROUP BY 1) AS p USING (customer_id)"),
+	DIFFERENCE("stock_on_hand", "s.product_id", "coalesce(c.changed, 0) - coalesce(p.shipped, 0)",
+			   "s.on_hand",
+			   "order_mgmt.stock AS s"
+			   " LEFT JOIN (SELECT product_id, sum((detail->>'quantity')::bigint) AS changed"
+			   "  FROM order_mgmt.event_log WHERE event_type = 'stock_changed' GROUP BY 1) AS c"
+			   "  USING (product_id)"
+			   " LEFT JOIN (SELECT n.product_id, sum(n.quantity) AS shipped"
+			   "  FROM order_mgmt.orders AS o JOIN order_mgmt.order_lines AS n"
+			   "   ON n.order_id = o.order_id AND n.created_at = o.created_at"
+			   "  WHERE o.status = 'shipped' GROUP BY 1) AS p USING (product_id)"),
+	DIFFERENCE("order_total", "o.order_id", "coalesce(n.total, -1)", "o.total",
+			   "order_mgmt.orders AS o LEFT JOIN (SELECT order_id, created_at,"
+			   "  sum(quantity * unit_price) AS total FROM order_mgmt.order_lines GROUP BY 1, 2)"
+			   " AS n ON n.order_id = o.order_id AND n.created_at = o.created_at"),
+	DIFFERENCE("order_line_without_order", "n.order_id", "true", "o.order_id IS NOT NULL",
+			   "order_mgmt.order_lines AS n LEFT JOIN order_mgmt.orders AS o"
+			   " ON o.order_id = n.order_id AND o.created_at = n.created_at"),
+	DIFFERENCE("event_without_order", "e.order_id", "true", "o.order_id IS NOT NULL",
+			   "(" EVENTS_OF_ORDERS ") AS e LEFT JOIN order_mgmt.orders AS o"
+			   " ON o.order_id = e.order_id AND o.created_at = order_mgmt.uuid_time(e.order_id)"),
+	/* No event about an order happens twice: nothing is captured, held or shipped twice. */
+	DIFFERENCE("event_once", "e.order_id || ' ' || e.event_type", "1", "e.n",
+			   "(" EVENTS_OF_ORDERS ") AS e"),
+	/* The state of an order is the one that its events lead to. */
+	DIFFERENCE("order_status", "o.order_id",
+			   "CASE WHEN e.types IS NULL THEN 'no events'"
+			   " WHEN 'order_shipped' = ANY (e.types) THEN 'shipped'"
+			   " WHEN 'order_cancelled' = ANY (e.types) THEN 'cancelled'"
+			   " WHEN 'order_rejected' = ANY (e.types) THEN 'rejected'"
+			   " WHEN 'order_failed' = ANY (e.types) THEN 'failed'"
+			   " WHEN 'order_confirmed' = ANY (e.types) THEN 'confirmed' ELSE 'captured' END",
+			   "o.status",
+			   "order_mgmt.orders AS o LEFT JOIN (SELECT order_id, array_agg(event_type) AS types"
+			   " FROM (" EVENTS_OF_ORDERS ") AS x GROUP BY 1) AS e USING (order_id)"),
+	/* ... and the way there was legal. */
+	DIFFERENCE("order_history", "e.order_id", "true",
+			   "'order_captured' = ANY (e.types)"
+			   " AND (NOT 'order_confirmed' = ANY (e.types)"
+			   "  OR e.types @> '{balance_held,stock_held}')"
+			   " AND (NOT 'order_shipped' = ANY (e.types) OR 'order_confirmed' = ANY (e.types))"
+			   " AND (NOT 'order_rejected' = ANY (e.types)"
+			   "  OR e.types && '{balance_refused,stock_refused}')"
+			   " AND (e.types && '{order_shipped}')::int + (e.types && '{order_cancelled}')::int"
+			   "  + (e.types && '{order_rejected}')::int <= 1"
+			   " AND NOT e.types @> '{balance_held,balance_refused}'"
+			   " AND NOT e.types @> '{stock_held,stock_refused}'",
+			   "(SELECT order_id, array_agg(event_type) AS types FROM (" EVENTS_OF_ORDERS
+			   ") AS x GROUP BY 1) AS e"),
+	DIFFERENCE("final_order_settled", "o.order_id", "3", "o.settled",
+			   "(SELECT * FROM order_mgmt.orders WHERE status IN ('shipped', 'rejected')) AS o"),
+};
+
+Datum
+om_invariants_check(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	OmQueryScope scope;
+
+	(void) om_installation_get();
+	InitMaterializedSRF(fcinfo, 0);
+	om_query_begin(&scope);
+	for (int i = 0; i < (int) lengthof(checks); i++)
+	{
+		uint64 nrows = om_query_read(&checks[i], NULL, NULL);
+
+		for (uint64 row = 0; row < nrows; row++)
+			tuplestore_puttuple(result->setResult, SPI_tuptable->vals[row]);
+		SPI_freetuptable(SPI_tuptable);
+	}
+	om_query_end(&scope);
+	return (Datum) 0;
+}

@@ -1,0 +1,139 @@
+/*
+ * lifecycle.c
+ *		Cancel, ship, note.
+ *
+ * A cancellation locks the order and nothing else: what the order holds, or
+ * will hold when a checker gets to it, is released by the order updater when it
+ * reads the event.  So a client never waits for a busy account or product.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "fmgr.h"
+#include "utils/builtins.h"
+
+#include "errors.h"
+#include "eventlog.h"
+#include "jsonout.h"
+#include "lifecycle.h"
+#include "orders.h"
+#include "shipper.h"
+
+void
+om_lifecycle_raise_not_found(const pg_uuid_t *id)
+{
+	ereport(ERROR, (errcode(ERRCODE_OM_NOT_FOUND),
+					errmsg("there is no order %s",
+						   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)))),
+					errhint("Check the id; an order is there once its capture has committed.")));
+}
+
+void
+om_lifecycle_raise_state(OmStatus status, const char *hint)
+{
+	ereport(ERROR, (errcode(ERRCODE_OM_STATE), errmsg("the order is %s", om_status_names[status]),
+					errdetail_internal("{\"status\": \"%s\"}", om_status_names[status]),
+					errhint("%s", hint)));
+}
+
+static OmOrder *
+lock_order(OmOrderTables *tables, const pg_uuid_t *id)
+{
+	OmOrder *order = om_order_lock(tables, id);
+
+	if (order == NULL)
+		om_lifecycle_raise_not_found(id);
+	return order;
+}
+
+static Jsonb *
+cancellation_detail(OmStatus from, const char *reason, const char *replaced_by)
+{
+	OmJson json = {0};
+
+	om_json_open_object(&json);
+	om_json_key(&json, "from");
+	om_json_string(&json, om_status_names[from]);
+	om_json_key(&json, "reason");
+	om_json_string(&json, reason);
+	if (replaced_by != NULL)
+	{
+		om_json_key(&json, "replaced_by");
+		om_json_string(&json, replaced_by);
+	}
+	om_json_close_object(&json);
+	return om_json_result(&json);
+}
+
+OmStatus
+om_lifecycle_cancel(const pg_uuid_t *id, const char *reason, const char *replaced_by)
+{
+	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
+	OmOrder *order = lock_order(tables, id);
+
+	if (order->status == OM_STATUS_CAPTURED || order->status == OM_STATUS_CONFIRMED)
+	{
+		OmLogWriter *log = om_log_begin();
+		Jsonb *detail = cancellation_detail(order->status, reason, replaced_by);
+
+		order->status = OM_STATUS_CANCELLED;
+		om_order_add_to_trail(order, log->lxid);
+		om_order_write(order);
+		om_log_orders(log, OM_EVENT_ORDER_CANCELLED, &order->id, 1, detail);
+		om_log_end(log);
+	}
+	else if (order->status != OM_STATUS_CANCELLED || replaced_by != NULL)
+		om_lifecycle_raise_state(order->status,
+								 "Only an order that is captured or confirmed can be cancelled.");
+	om_orders_close(tables);
+	return OM_STATUS_CANCELLED;
+}
+
+OmStatus
+om_lifecycle_ship(const pg_uuid_t *id, Jsonb *detail)
+{
+	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
+	OmOrder *order;
+
+	/* Ledger rows come first in the lock order, so the order is not locked yet. */
+	if (om_shipper_ship(id, 1, detail) == 0)
+	{
+		order = lock_order(tables, id);
+		om_lifecycle_raise_state(order->status, "Only an order that is confirmed can be shipped.");
+	}
+	om_orders_close(tables);
+	return OM_STATUS_SHIPPED;
+}
+
+/* The caller's members, and the note itself. */
+static Jsonb *
+note_detail(const char *note, Jsonb *detail)
+{
+	OmJson json = {0};
+	Datum own;
+
+	om_json_open_object(&json);
+	om_json_key(&json, "note");
+	om_json_string(&json, note);
+	om_json_close_object(&json);
+	own = JsonbPGetDatum(om_json_result(&json));
+	if (detail == NULL)
+		return DatumGetJsonbP(own);
+	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(detail), own));
+}
+
+int64
+om_lifecycle_note(const pg_uuid_t *id, const char *note, Jsonb *detail)
+{
+	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
+	OmOrder *order = lock_order(tables, id);
+	OmLogWriter *log = om_log_begin();
+	int64 event_id;
+
+	om_order_add_to_trail(order, log->lxid);
+	om_order_write(order);
+	event_id = om_log_orders(log, OM_EVENT_ORDER_NOTED, id, 1, note_detail(note, detail));
+	om_log_end(log);
+	om_orders_close(tables);
+	return event_id;
+}

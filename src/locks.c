@@ -1,0 +1,50 @@
+/*
+ * locks.c
+ *		Locks by number, in a corner of the advisory lock space that SQL cannot
+ *		reach (the fourth field is 1 or 2 for pg_advisory_lock).
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/lock.h"
+
+#include "locks.h"
+
+#define LOCK_CLASS 0x6f6d /* "om" */
+#define LOCK_SPACE 0x6f6d
+
+static void
+set_tag(LOCKTAG *tag, OmLock lock)
+{
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, LOCK_CLASS, lock, LOCK_SPACE);
+}
+
+static LockAcquireResult
+acquire(OmLock lock, bool dont_wait)
+{
+	LOCKTAG tag;
+
+	set_tag(&tag, lock);
+	return LockAcquire(&tag, ExclusiveLock, false /* sessionLock */, dont_wait);
+}
+
+void
+om_lock_acquire(OmLock lock)
+{
+	(void) acquire(lock, false);
+}
+
+bool
+om_lock_try(OmLock lock)
+{
+	return acquire(lock, true) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+om_lock_release(OmLock lock)
+{
+	LOCKTAG tag;
+
+	set_tag(&tag, lock);
+	LockRelease(&tag, ExclusiveLock, false /* sessionLock */);
+}

@@ -1,0 +1,29 @@
+/*
+ * locks.h
+ *		The heavyweight locks of the pipeline, one set per database, held to the
+ *		end of the (sub)transaction.
+ */
+#ifndef OM_LOCKS_H
+#define OM_LOCKS_H
+
+#include "postgres.h"
+
+#include "names.h"
+
+/* Lock numbers: the stages first, so that a stage's lock is its number. */
+typedef enum OmLock
+{
+	OM_LOCK_STAGE_FIRST = 0,
+	OM_LOCK_TICK = OM_STAGE_COUNT,
+	OM_LOCK_UPKEEP
+} OmLock;
+
+extern void om_lock_acquire(OmLock lock);
+
+/* False, at once, when somebody else holds it. */
+extern bool om_lock_try(OmLock lock);
+
+/* Lets a lock go before the end of the transaction. */
+extern void om_lock_release(OmLock lock);
+
+#endif /* OM_LOCKS_H */

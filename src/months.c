@@ -1,0 +1,158 @@
+/*
+ * months.c
+ *		Makes monthly partitions.
+ *
+ * Always CREATE TABLE (LIKE …) and ATTACH, never PARTITION OF: that would take
+ * ACCESS EXCLUSIVE on the parent and deadlock two captures that miss the same
+ * month.  ATTACH takes SHARE UPDATE EXCLUSIVE, beside which captures go on;
+ * whoever comes second waits for that lock and finds the month made.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/extension.h"
+#include "storage/lmgr.h"
+#include "utils/datetime.h"
+#include "utils/timestamp.h"
+
+#include "errors.h"
+#include "months.h"
+#include "names.h"
+#include "plans.h"
+#include "relations.h"
+
+typedef struct MonthlyTable
+{
+	const char *name;
+	const char *storage; /* LIKE copies no storage parameters */
+} MonthlyTable;
+
+/* Room for the new versions of a row makes its status changes HOT. */
+static const MonthlyTable monthly_tables[] = {
+	{"orders", "fillfactor = 40"},
+	{"order_lines", "fillfactor = 100"},
+	{"event_log", "fillfactor = 100"},
+};
+
+static void
+split_month(TimestampTz at, int *year, int *month)
+{
+	int julian = (int) ((at >= 0 ? at : at - (USECS_PER_DAY - 1)) / USECS_PER_DAY);
+	int day;
+
+	j2date(julian + POSTGRES_EPOCH_JDATE, year, month, &day);
+}
+
+static TimestampTz
+join_month(int year, int month)
+{
+	return (TimestampTz) (date2j(year, month, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY;
+}
+
+TimestampTz
+om_months_begin(TimestampTz at)
+{
+	int year;
+	int month;
+
+	split_month(at, &year, &month);
+	return join_month(year, month);
+}
+
+TimestampTz
+om_months_next(TimestampTz at)
+{
+	int year;
+	int month;
+
+	split_month(at, &year, &month);
+	return month == 12 ? join_month(year + 1, 1) : join_month(year, month + 1);
+}
+
+static const MonthlyTable *
+find_monthly_table(const char *name)
+{
+	for (int i = 0; i < (int) lengthof(monthly_tables); i++)
+	{
+		if (strcmp(monthly_tables[i].name, name) == 0)
+			return &monthly_tables[i];
+	}
+	elog(ERROR, "table \"%s\" is not partitioned by month", name);
+}
+
+/* Returns the name of the new partition, or NULL when somebody else has just made it. */
+static char *
+make_month(const MonthlyTable *table, Oid parent, TimestampTz at)
+{
+	OmQueryScope scope;
+	TimestampTz begin = om_months_begin(at);
+	TimestampTz end = om_months_next(at);
+	int year;
+	int month;
+	int next_year;
+	int next_month;
+	char *name;
+
+	if (creating_extension)
+		ereport(ERROR,
+				(errcode(ERRCODE_OM_STATE),
+				 errmsg("partitions cannot be made inside an extension script"),
+				 errhint("They would become part of the extension and be lost by pg_dump.")));
+	LockRelationOid(parent, ShareUpdateExclusiveLock);
+	if (OidIsValid(om_month_leaf(parent, at)))
+		return NULL;
+
+	split_month(begin, &year, &month);
+	split_month(end, &next_year, &next_month);
+	name = psprintf("%s_%04d_%02d", table->name, year, month);
+	om_query_begin(&scope);
+	om_query_utility(psprintf("CREATE TABLE %s.%s (LIKE %s.%s INCLUDING ALL) WITH (%s)", OM_SCHEMA,
+							  name, OM_SCHEMA, table->name, table->storage));
+	om_query_utility(psprintf("ALTER TABLE %s.%s ATTACH PARTITION %s.%s FOR VALUES FROM"
+							  " ('%04d-%02d-01 00:00:00+00') TO ('%04d-%02d-01 00:00:00+00')",
+							  OM_SCHEMA, table->name, OM_SCHEMA, name, year, month, next_year,
+							  next_month));
+	om_query_end(&scope);
+	CommandCounterIncrement();
+	return name;
+}
+
+Oid
+om_months_leaf(const char *table, TimestampTz at)
+{
+	Oid parent = om_relation_get(table);
+	Oid leaf = om_month_leaf(parent, at);
+
+	if (OidIsValid(leaf))
+		return leaf;
+	make_month(find_monthly_table(table), parent, at);
+	leaf = om_month_leaf(parent, at);
+	if (!OidIsValid(leaf))
+		elog(ERROR, "partition of \"%s\" was made but not found", table);
+	return leaf;
+}
+
+List *
+om_months_premake(TimestampTz now, int months_ahead)
+{
+	List *made = NIL;
+	TimestampTz month = om_months_begin(now);
+
+	for (int i = 0; i <= months_ahead; i++)
+	{
+		for (int t = 0; t < (int) lengthof(monthly_tables); t++)
+		{
+			Oid parent = om_relation_get(monthly_tables[t].name);
+
+			if (!OidIsValid(om_month_leaf(parent, month)))
+			{
+				char *name = make_month(&monthly_tables[t], parent, month);
+
+				if (name != NULL)
+					made = lappend(made, name);
+			}
+		}
+		month = om_months_next(month);
+	}
+	return made;
+}

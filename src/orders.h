@@ -1,0 +1,112 @@
+/*
+ * orders.h
+ *		Orders and their lines, as rows of the monthly partitions.
+ */
+#ifndef OM_ORDERS_H
+#define OM_ORDERS_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "utils/jsonb.h"
+#include "utils/uuid.h"
+
+#include "names.h"
+#include "tables.h"
+
+/* The partitions that a call or batch has touched so far, kept open. */
+typedef struct OmOrderTables
+{
+	LOCKMODE lockmode;
+	List *leaves;
+} OmOrderTables;
+
+/* The two verdicts on an order, as bits. */
+#define OM_VERDICT_BALANCE 1
+#define OM_VERDICT_STOCK 2
+#define OM_VERDICTS_BOTH 3
+
+typedef struct OmNeed
+{
+	char *product_id;
+	int64 quantity; /* sum of all lines of the product */
+} OmNeed;
+
+typedef struct OmOrder
+{
+	pg_uuid_t id;
+	TimestampTz created_at;
+	char *customer_id;
+	int64 total;
+	OmStatus status;
+	int settled;    /* verdicts that need no more: posted, released, refused */
+	uint32 reasons; /* bits by OmReason */
+	int ntrail;
+	int64 *trail; /* transactions that wrote its events */
+	TimestampTz updated_at;
+	int nneeds;    /* after om_order_load_needs() */
+	OmNeed *needs; /* by product_id */
+	HeapTuple row;
+	struct OmOrderLeaf *leaf;
+} OmOrder;
+
+typedef struct OmLine
+{
+	int line_no;
+	char *product_id;
+	int32 quantity;
+	int64 unit_price;
+} OmLine;
+
+typedef struct OmNewLine
+{
+	Datum product_id; /* text */
+	int32 quantity;
+	int64 unit_price;
+} OmNewLine;
+
+typedef struct OmNewOrder
+{
+	pg_uuid_t id;
+	Datum customer_id; /* text */
+	Datum order_ref;   /* text, or 0 */
+	Jsonb *metadata;
+	int64 total;
+	int nlines;
+	OmNewLine *lines;
+} OmNewOrder;
+
+extern OmOrderTables *om_orders_open(LOCKMODE lockmode);
+extern void om_orders_close(OmOrderTables *tables);
+
+extern void om_order_insert(OmOrderTables *tables, const OmNewOrder *order, int64 lxid);
+
+/* NULL when there is no such order. */
+extern OmOrder *om_order_find(OmOrderTables *tables, const pg_uuid_t *id, Snapshot snapshot);
+extern OmOrder *om_order_lock(OmOrderTables *tables, const pg_uuid_t *id);
+
+/* Locks an order that has been found and brings its state up to date. */
+extern void om_order_relock(OmOrder *order);
+
+/* Sums its lines by product. */
+extern void om_order_load_needs(OmOrderTables *tables, OmOrder *order, Snapshot snapshot);
+
+/* Its lines, in order, as a list of OmLine. */
+extern List *om_order_lines(OmOrderTables *tables, OmOrder *order, Snapshot snapshot);
+
+/* Further columns, while the tables are open; a missing order_ref is NULL. */
+extern char *om_order_ref(OmOrder *order);
+extern Jsonb *om_order_metadata(OmOrder *order);
+
+/* True when the version that was read was written by the current transaction. */
+extern bool om_order_is_own(const OmOrder *order);
+
+/* The current transaction's events belong to the order's trail. */
+extern void om_order_add_to_trail(OmOrder *order, int64 lxid);
+
+/* Writes status, settled, reasons and trail of a locked order. */
+extern void om_order_write(OmOrder *order);
+
+extern int om_order_compare_ids(const void *a, const void *b);
+
+#endif /* OM_ORDERS_H */

@@ -1,0 +1,211 @@
+/*
+ * pipeline.c
+ *		The workers' work, done by a client.
+ *
+ * A client may read beyond the ticks, up to a horizon of its own that includes
+ * what its transaction has itself captured, if it works as all four consumers:
+ * then both checkers see the same order of events.  If live workers own some
+ * stages, it reads as far as the common ticks go.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "consumer.h"
+#include "cursors.h"
+#include "errors.h"
+#include "eventlog.h"
+#include "installation.h"
+#include "locks.h"
+#include "pipeline.h"
+#include "settings.h"
+#include "shared.h"
+#include "ticks.h"
+
+typedef struct Run
+{
+	OmConsumer *consumers[OM_STAGE_COUNT]; /* NULL: not ours */
+	bool owns_all;
+	int64 max_events;
+	int64 events;
+	MemoryContext step_context;
+} Run;
+
+static void
+push_fresh_snapshot(void)
+{
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+}
+
+static const OmInstallation *
+require_home(void)
+{
+	const OmInstallation *installation = om_installation_get();
+
+	if (om_installation_is_foreign(installation) || installation->moved)
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+						errmsg("the data has been restored or copied from elsewhere and rests"),
+						errhint("Run SELECT order_mgmt.post_restore() to go on here.")));
+	return installation;
+}
+
+static void
+take_stages(Run *run)
+{
+	run->owns_all = true;
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		bool has_worker = om_shared_stage_worker(stage) != 0;
+
+		if ((!has_worker || om_consumer_is_paused(stage)) && om_lock_try((OmLock) stage))
+			run->consumers[stage] = om_consumer_create(stage);
+		else
+			run->owns_all = false;
+	}
+}
+
+static OmReach
+look_around(const Run *run, const OmInstallation *installation)
+{
+	OmReach reach = {NULL, 0};
+
+	if (!run->owns_all)
+		return reach;
+	reach.horizon = om_tick_private(installation->xid_base, &reach.tick_id);
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		om_horizon_add_own(reach.horizon, om_installation_lxid(), om_log_last_event_id());
+	return reach;
+}
+
+static bool
+is_enough(const Run *run)
+{
+	return run->max_events > 0 && run->events >= run->max_events;
+}
+
+static void
+run_stage_to_end(Run *run, OmConsumer *consumer, const OmReach *reach)
+{
+	OmStepResult result = OM_STEP_DONE;
+
+	while (result == OM_STEP_DONE && !is_enough(run))
+	{
+		MemoryContext caller = MemoryContextSwitchTo(run->step_context);
+		int64 room = run->max_events > 0 ? run->max_events - run->events : PG_INT32_MAX;
+
+		CHECK_FOR_INTERRUPTS();
+		push_fresh_snapshot();
+		result =
+			om_consumer_step(consumer, reach, (int) Min(room, om_setting_batch_size), &run->events);
+		PopActiveSnapshot();
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(run->step_context);
+	}
+}
+
+int64
+om_pipeline_run(int64 max_events)
+{
+	const OmInstallation *installation = require_home();
+	Run run = {.max_events = max_events};
+	int64 before;
+
+	PreventCommandIfReadOnly("run_pipeline()");
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE), errmsg("run_pipeline() needs READ COMMITTED"),
+						errhint("Its stages must see what each other has just written.")));
+	run.step_context =
+		AllocSetContextCreate(CurrentMemoryContext, "pipeline step", ALLOCSET_DEFAULT_SIZES);
+	take_stages(&run);
+	do
+	{
+		OmReach reach;
+
+		before = run.events;
+		push_fresh_snapshot();
+		reach = look_around(&run, installation);
+		PopActiveSnapshot();
+		for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+		{
+			if (run.consumers[stage] != NULL)
+				run_stage_to_end(&run, run.consumers[stage], &reach);
+		}
+	} while (run.events > before && !is_enough(&run));
+	CommandCounterIncrement();
+	return run.events;
+}
+
+static List *
+add_window(List *list, const OmHorizon *from, const OmHorizon *to, OmLogPosition after,
+		   OmStage stage)
+{
+	OmLogRows *rows = om_log_read(&(OmLogWindow){from, to, after}, om_consumer_types(stage), 0);
+
+	for (int i = 0; i < rows->count; i++)
+		list = lappend(list, &rows->rows[i]);
+	return list;
+}
+
+List *
+om_pipeline_rows(OmStage stage)
+{
+	static const OmLogPosition beginning = {0, 0};
+	List *rows = NIL;
+	OmCursor *cursor;
+	const OmHorizon *handled;
+
+	push_fresh_snapshot();
+	cursor = om_cursor_load(om_stage_names[stage], false /* restart */);
+	handled = cursor->base;
+	if (cursor->target != NULL)
+	{
+		rows = add_window(rows, cursor->base, cursor->target, cursor->position, stage);
+		handled = cursor->target;
+	}
+	rows = add_window(rows, handled, om_horizon_take(om_installation_get()->xid_base), beginning,
+					  stage);
+	PopActiveSnapshot();
+	return rows;
+}
+
+int64
+om_pipeline_pending(OmStage stage, TimestampTz *oldest)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "pending events", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	int64 pending = 0;
+	ListCell *cell;
+
+	*oldest = 0;
+	foreach(cell, om_pipeline_rows(stage))
+	{
+		const OmLogRow *row = lfirst(cell);
+
+		pending += row->norders;
+		if (*oldest == 0 || row->at < *oldest)
+			*oldest = row->at;
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	return pending;
+}
+
+bool
+om_pipeline_is_idle(void)
+{
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		TimestampTz oldest;
+
+		if (om_consumer_is_paused(stage) || (stage == OM_STAGE_SHIPPER && !om_setting_auto_ship))
+			continue;
+		if (om_pipeline_pending(stage, &oldest) > 0)
+			return false;
+	}
+	return true;
+}

@@ -1,0 +1,112 @@
+/*
+ * plans.c
+ *		Prepared statements, run as the owner of the data tables.
+ *
+ * Callers of our functions hold no rights on the tables, so statements switch
+ * to order_mgmt_owner.  That is a role without any other power: whatever a
+ * statement touches, it cannot act as a superuser.  An ERROR restores the
+ * caller's identity with the end of the (sub)transaction.
+ */
+#include "postgres.h"
+
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/tuplestore.h"
+
+#include "plans.h"
+#include "relations.h"
+
+void
+om_query_begin(OmQueryScope *scope)
+{
+	GetUserIdAndSecContext(&scope->user, &scope->security_context);
+	SetUserIdAndSecContext(om_owner_role(), scope->security_context | SECURITY_LOCAL_USERID_CHANGE);
+	SPI_connect();
+}
+
+void
+om_query_end(OmQueryScope *scope)
+{
+	SPI_finish();
+	SetUserIdAndSecContext(scope->user, scope->security_context);
+}
+
+static uint64
+execute(OmQuery *query, const Datum *args, const bool *isnull, bool read_only)
+{
+	char nulls[OM_QUERY_MAX_ARGS];
+	int result;
+
+	if (query->plan == NULL)
+	{
+		SPIPlanPtr plan = SPI_prepare(query->sql, query->nargs, query->types);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare \"%s\": %s", query->sql,
+				 SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		query->plan = plan;
+	}
+	for (int i = 0; i < query->nargs; i++)
+		nulls[i] = isnull != NULL && isnull[i] ? 'n' : ' ';
+	result = SPI_execute_plan(query->plan, unconstify(Datum *, args), nulls, read_only, 0);
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", query->sql, SPI_result_code_string(result));
+	return SPI_processed;
+}
+
+uint64
+om_query_run(OmQuery *query, const Datum *args, const bool *isnull)
+{
+	return execute(query, args, isnull, false /* read_only */);
+}
+
+uint64
+om_query_read(OmQuery *query, const Datum *args, const bool *isnull)
+{
+	return execute(query, args, isnull, true /* read_only */);
+}
+
+void
+om_query_utility(const char *sql)
+{
+	int result = SPI_execute(sql, false /* read_only */, 0);
+
+	if (result < 0)
+		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(result));
+}
+
+Datum
+om_result_get(uint64 row, int col, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, isnull);
+}
+
+/* A row of other types than promised would crash whoever reads it. */
+static void
+check_columns(TupleDesc promised, TupleDesc actual)
+{
+	bool matches = promised->natts == actual->natts;
+
+	for (int i = 0; matches && i < promised->natts; i++)
+		matches = TupleDescAttr(promised, i)->atttypid == TupleDescAttr(actual, i)->atttypid;
+	if (!matches)
+		elog(ERROR, "columns of a query do not match those of its function");
+}
+
+Datum
+om_query_return_set(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args, const bool *isnull)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	OmQueryScope scope;
+	uint64 nrows;
+
+	InitMaterializedSRF(fcinfo, 0);
+	om_query_begin(&scope);
+	nrows = om_query_run(query, args, isnull);
+	check_columns(result->setDesc, SPI_tuptable->tupdesc);
+	for (uint64 i = 0; i < nrows; i++)
+		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+	om_query_end(&scope);
+	return (Datum) 0;
+}

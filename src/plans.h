@@ -1,0 +1,57 @@
+/*
+ * plans.h
+ *		SQL statements of a module, prepared once per session and run with the
+ *		rights of the owner of the data tables.
+ */
+#ifndef OM_PLANS_H
+#define OM_PLANS_H
+
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "fmgr.h"
+
+#define OM_QUERY_MAX_ARGS 8
+
+/* Modules keep these in static storage; the plan is filled in at first use. */
+typedef struct OmQuery
+{
+	const char *sql;
+	int nargs;
+	Oid types[OM_QUERY_MAX_ARGS];
+	SPIPlanPtr plan;
+} OmQuery;
+
+/* Between begin and end the session acts as order_mgmt_owner, under SPI. */
+typedef struct OmQueryScope
+{
+	Oid user;
+	int security_context;
+} OmQueryScope;
+
+extern void om_query_begin(OmQueryScope *scope);
+extern void om_query_end(OmQueryScope *scope);
+
+/*
+ * Runs a statement and returns the number of rows; they are in SPI_tuptable.
+ * isnull may be NULL when no argument is.  Reading statements see the caller's
+ * snapshot with "om_query_read" (for STABLE functions), a new one with
+ * "om_query_run".
+ */
+extern uint64 om_query_run(OmQuery *query, const Datum *args, const bool *isnull);
+extern uint64 om_query_read(OmQuery *query, const Datum *args, const bool *isnull);
+
+/* Runs statements that are not worth a plan, such as DDL. */
+extern void om_query_utility(const char *sql);
+
+/* Column of a row of the last result; col counts from 1. */
+extern Datum om_result_get(uint64 row, int col, bool *isnull);
+
+/*
+ * The whole of a set-returning function: runs the query and returns its rows,
+ * which must have the columns of the function's result.
+ */
+extern Datum om_query_return_set(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args,
+								 const bool *isnull);
+
+#endif /* OM_PLANS_H */

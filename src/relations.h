@@ -1,0 +1,27 @@
+/*
+ * relations.h
+ *		Finding the data tables and the monthly leaf for a point in time.
+ */
+#ifndef OM_RELATIONS_H
+#define OM_RELATIONS_H
+
+#include "postgres.h"
+
+#include "utils/timestamp.h"
+
+/* OID of a relation of our schema; InvalidOid when it does not exist. */
+extern Oid om_relation_find(const char *name);
+
+/* The same, but a relation that is missing is an OM006. */
+extern Oid om_relation_get(const char *name);
+
+/* OID of the role that owns the data tables. */
+extern Oid om_owner_role(void);
+
+/* The partition of a monthly table that holds a time; InvalidOid when there is none. */
+extern Oid om_month_leaf(Oid parent, TimestampTz at);
+
+/* All partitions of a monthly table in the order of their months. */
+extern List *om_month_leaves(Oid parent);
+
+#endif /* OM_RELATIONS_H */

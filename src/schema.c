@@ -1,0 +1,382 @@
+/*
+ * schema.c
+ *		setup(): the data tables.
+ *
+ * They are no members of the extension (members that are partitioned do not
+ * survive pg_dump) and belong to order_mgmt_owner.  Constraints stand in a
+ * list of their own: DROP EXTENSION … CASCADE takes those that call functions
+ * of the extension, and setup() after a reinstall puts them back.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "catalog/pg_constraint.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "cursors.h"
+#include "errors.h"
+#include "installation.h"
+#include "months.h"
+#include "names.h"
+#include "plans.h"
+#include "relations.h"
+#include "rotation.h"
+#include "schema.h"
+#include "settings.h"
+#include "ticks.h"
+
+typedef struct DataRelation
+{
+	const char *name;
+	const char *ddl;
+	const char *comment;
+	const char *grants; /* privilege and roles, or NULL */
+} DataRelation;
+
+#define READERS "order_mgmt_reader"
+
+/* The key of customers and products sorts the same in SQL and in C. */
+#define ID "text COLLATE \"C\" NOT NULL"
+#define MONEY "numeric(18,4) NOT NULL"
+
+static const DataRelation relations[] = {
+	{"event_ids", "CREATE SEQUENCE order_mgmt.event_ids INCREMENT BY 128",
+	 "SEQUENCE %s IS 'Event ids; a row of event_log owns the 128 that follow.'", NULL},
+	{"installation",
+	 "CREATE TABLE order_mgmt.installation (only_row boolean PRIMARY KEY DEFAULT true"
+	 " CONSTRAINT installation_one_row CHECK (only_row), schema_version integer NOT NULL,"
+	 " system_identifier bigint NOT NULL, database_oid oid NOT NULL, xid_base bigint NOT NULL,"
+	 " moved boolean NOT NULL, lane_key bytea NOT NULL, created_at timestamptz NOT NULL)",
+	 "TABLE %s IS 'The set-up of this database: version and origin of the data.'", NULL},
+	{"rotations",
+	 "CREATE TABLE order_mgmt.rotations (name text COLLATE \"C\" PRIMARY KEY,"
+	 " slot integer NOT NULL, since timestamptz NOT NULL)",
+	 "TABLE %s IS 'Which of several tables that take turns is being written.'", READERS},
+	{"accounts",
+	 "CREATE TABLE order_mgmt.accounts (customer_id " ID ", name text, email text,"
+	 " metadata jsonb NOT NULL, balance " MONEY ", reserved " MONEY
+	 ", created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL,"
+	 " CONSTRAINT accounts_pkey PRIMARY KEY (customer_id)) WITH (fillfactor = 25)",
+	 "TABLE %s IS 'Customers and their credit; balance minus reserved can still be spent.'",
+	 READERS},
+	{"products",
+	 "CREATE TABLE order_mgmt.products (product_id " ID ", name text, unit_price numeric(18,4),"
+	 " metadata jsonb NOT NULL, created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL,"
+	 " CONSTRAINT products_pkey PRIMARY KEY (product_id))",
+	 "TABLE %s IS 'Products; unit_price is the default of order lines without a price.'", READERS},
+	{"stock",
+	 "CREATE TABLE order_mgmt.stock (product_id " ID ", on_hand bigint NOT NULL,"
+	 " reserved bigint NOT NULL, updated_at timestamptz NOT NULL,"
+	 " CONSTRAINT stock_pkey PRIMARY KEY (product_id)) WITH (fillfactor = 25)",
+	 "TABLE %s IS 'Units on hand; on_hand minus reserved can still be sold.'", READERS},
+	{"orders",
+	 "CREATE TABLE order_mgmt.orders (order_id uuid NOT NULL, created_at timestamptz NOT NULL,"
+	 " customer_id " ID ", order_ref text COLLATE \"C\", status text NOT NULL,"
+	 " settled smallint NOT NULL, reasons text[] NOT NULL, total " MONEY
+	 ", metadata jsonb NOT NULL, trail bigint[] NOT NULL, updated_at timestamptz NOT NULL,"
+	 " CONSTRAINT orders_pkey PRIMARY KEY (created_at, order_id)) PARTITION BY RANGE (created_at)",
+	 "TABLE %s IS 'Orders, a partition per month (UTC); the time is the one inside the id.'",
+	 READERS},
+	{"orders_customer_idx",
+	 "CREATE INDEX orders_customer_idx ON order_mgmt.orders (customer_id, created_at, order_id)",
+	 NULL, NULL},
+	{"orders_ref_idx",
+	 "CREATE INDEX orders_ref_idx ON order_mgmt.orders (order_ref) WHERE order_ref IS NOT NULL",
+	 NULL, NULL},
+	{"order_lines",
+	 "CREATE TABLE order_mgmt.order_lines (order_id uuid NOT NULL,"
+	 " created_at timestamptz NOT NULL, line_no integer NOT NULL, product_id " ID
+	 ", quantity integer NOT NULL, unit_price " MONEY
+	 ", CONSTRAINT order_lines_pkey PRIMARY KEY (created_at, order_id, line_no))"
+	 " PARTITION BY RANGE (created_at)",
+	 "TABLE %s IS 'Lines of orders; they never change.'", READERS},
+	{"event_log",
+	 "CREATE TABLE order_mgmt.event_log (at timestamptz NOT NULL, lxid bigint NOT NULL,"
+	 " event_id bigint NOT NULL, event_type text NOT NULL, order_ids bytea,"
+	 " customer_id text COLLATE \"C\", product_id text COLLATE \"C\", detail jsonb,"
+	 " CONSTRAINT event_log_pkey PRIMARY KEY (lxid, event_id, at)) PARTITION BY RANGE (at)",
+	 "TABLE %s IS 'The log as stored: append-only, up to 112 orders a row; read view events.'",
+	 READERS},
+	{"event_log_customer_idx",
+	 "CREATE INDEX event_log_customer_idx ON order_mgmt.event_log (customer_id, event_id)"
+	 " WHERE customer_id IS NOT NULL",
+	 NULL, NULL},
+	{"event_log_product_idx",
+	 "CREATE INDEX event_log_product_idx ON order_mgmt.event_log (product_id, event_id)"
+	 " WHERE product_id IS NOT NULL",
+	 NULL, NULL},
+	{"consumers",
+	 "CREATE TABLE order_mgmt.consumers (name text COLLATE \"C\" NOT NULL, kind text NOT NULL,"
+	 " event_types text[] NOT NULL, max_attempts bigint NOT NULL, paused boolean NOT NULL,"
+	 " created_at timestamptz NOT NULL, CONSTRAINT consumers_pkey PRIMARY KEY (name))",
+	 "TABLE %s IS 'Who reads the log.'", READERS},
+#define CURSOR_LOG(n)                                                                         \
+	{                                                                                         \
+		"cursor_log_" n,                                                                      \
+			"CREATE TABLE order_mgmt.cursor_log_" n " (consumer text COLLATE \"C\" NOT NULL," \
+			" seq bigint NOT NULL, tick_id bigint NOT NULL, base bigint[] NOT NULL, target "  \
+			"bigint[],"                                                                       \
+			" lxid bigint NOT NULL, event_id bigint NOT NULL, processed bigint NOT NULL,"     \
+			" restart_seq bigint NOT NULL, at timestamptz NOT NULL,"                          \
+			" CONSTRAINT cursor_log_" n "_pkey PRIMARY KEY (consumer, seq))",                 \
+			"TABLE %s IS 'Positions of consumers; the newest row of each counts.'", READERS   \
+	}
+	CURSOR_LOG("0"),
+	CURSOR_LOG("1"),
+#define TICKS(n)                                                                            \
+	{                                                                                       \
+		"ticks_" n,                                                                         \
+			"CREATE TABLE order_mgmt.ticks_" n                                              \
+			" (tick_id bigint NOT NULL, snapshot bigint[] NOT NULL,"                        \
+			" at timestamptz NOT NULL, CONSTRAINT ticks_" n "_pkey PRIMARY KEY (tick_id))", \
+			"TABLE %s IS 'Horizons by which all consumers read the log.'", READERS          \
+	}
+	TICKS("0"),
+	TICKS("1"),
+#define KEYS(n)                                                                                \
+	{                                                                                          \
+		"idempotency_keys_" n,                                                                 \
+			"CREATE TABLE order_mgmt.idempotency_keys_" n " (key_hash bytea NOT NULL,"         \
+			" request_hash bytea NOT NULL, order_id uuid, result numeric, at timestamptz NOT " \
+			"NULL,"                                                                            \
+			" CONSTRAINT idempotency_keys_" n "_pkey PRIMARY KEY (key_hash))",                 \
+			"TABLE %s IS 'Idempotency keys of some days, by hash.'", NULL                      \
+	}
+	KEYS("0"),
+	KEYS("1"),
+	KEYS("2"),
+	KEYS("3"),
+	{"events",
+	 "CREATE VIEW order_mgmt.events AS SELECT"
+	 " l.event_id + coalesce(o.ordinal - 1, 0) AS event_id, l.at, l.event_type, o.order_id,"
+	 " coalesce(l.customer_id, (SELECT r.customer_id FROM order_mgmt.orders AS r"
+	 "  WHERE r.created_at = order_mgmt.uuid_time(o.order_id) AND r.order_id = o.order_id))"
+	 "  AS customer_id, l.product_id, coalesce(l.detail, '{}'::jsonb) AS detail, l.lxid"
+	 " FROM order_mgmt.event_log AS l"
+	 " LEFT JOIN LATERAL order_mgmt.unpack_orders(l.order_ids) AS o ON true",
+	 "VIEW %s IS 'The event log, one row per event.'", READERS},
+};
+
+typedef struct DataConstraint
+{
+	const char *table;
+	const char *name;
+	const char *check;
+} DataConstraint;
+
+static const DataConstraint constraints[] = {
+	{"accounts", "accounts_customer_id_length", "char_length(customer_id) BETWEEN 1 AND 64"},
+	{"accounts", "accounts_reserved_not_negative", "reserved >= 0"},
+	{"accounts", "accounts_balance_covers_reserved", "balance >= reserved"},
+	{"products", "products_product_id_length", "char_length(product_id) BETWEEN 1 AND 64"},
+	{"products", "products_unit_price_not_negative", "unit_price >= 0"},
+	{"stock", "stock_product_id_length", "char_length(product_id) BETWEEN 1 AND 64"},
+	{"stock", "stock_reserved_not_negative", "reserved >= 0"},
+	{"stock", "stock_on_hand_covers_reserved", "on_hand >= reserved"},
+	{"orders", "orders_created_at_is_that_of_id", "created_at = order_mgmt.uuid_time(order_id)"},
+	{"orders", "orders_status_known", "order_mgmt.is_order_status(status)"},
+	{"orders", "orders_settled_known", "settled BETWEEN 0 AND 3"},
+	{"orders", "orders_total_not_negative", "total >= 0"},
+	{"order_lines", "order_lines_created_at_is_that_of_id",
+	 "created_at = order_mgmt.uuid_time(order_id)"},
+	{"order_lines", "order_lines_quantity_positive", "quantity > 0"},
+	{"order_lines", "order_lines_unit_price_not_negative", "unit_price >= 0"},
+	{"event_log", "event_log_event_type_known", "order_mgmt.is_event_type(event_type)"},
+};
+
+/* A table of the same name that somebody else made is not adopted. */
+static bool
+exists_as_ours(const char *name)
+{
+	Oid relid = om_relation_find(name);
+	HeapTuple tuple;
+	Oid owner;
+
+	if (!OidIsValid(relid))
+		return false;
+	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	if (owner != om_owner_role())
+		ereport(ERROR, (errcode(ERRCODE_OM_NOT_READY),
+						errmsg("relation \"%s.%s\" exists but does not belong to %s", OM_SCHEMA,
+							   name, OM_OWNER_ROLE),
+						errhint("Drop or rename it, then run setup() again.")));
+	return true;
+}
+
+static void
+create_relation(const DataRelation *relation)
+{
+	char *qualified = psprintf("%s.%s", OM_SCHEMA, relation->name);
+
+	om_query_utility(relation->ddl);
+	if (relation->comment != NULL)
+	{
+		StringInfoData comment;
+
+		initStringInfo(&comment);
+		appendStringInfoString(&comment, "COMMENT ON ");
+		appendStringInfo(&comment, relation->comment, qualified);
+		om_query_utility(comment.data);
+	}
+	if (relation->grants != NULL)
+		om_query_utility(psprintf("GRANT SELECT ON %s TO %s", qualified, relation->grants));
+}
+
+static void
+create_missing_relations(void)
+{
+	for (int i = 0; i < (int) lengthof(relations); i++)
+	{
+		if (!exists_as_ours(relations[i].name))
+			create_relation(&relations[i]);
+	}
+}
+
+static void
+add_missing_constraints(void)
+{
+	for (int i = 0; i < (int) lengthof(constraints); i++)
+	{
+		const DataConstraint *constraint = &constraints[i];
+		Oid relid = om_relation_get(constraint->table);
+
+		if (!OidIsValid(
+				get_relation_constraint_oid(relid, constraint->name, true /* missing_ok */)))
+			om_query_utility(psprintf("ALTER TABLE %s.%s ADD CONSTRAINT %s CHECK (%s)", OM_SCHEMA,
+									  constraint->table, constraint->name, constraint->check));
+	}
+}
+
+static OmQuery install_query = {
+	.sql = "INSERT INTO order_mgmt.installation (schema_version, system_identifier, database_oid,"
+		   " xid_base, moved, lane_key, created_at) VALUES ($1, $2, $3, 0, false, $4,"
+		   " pg_catalog.clock_timestamp()) ON CONFLICT DO NOTHING",
+	.nargs = 4,
+	.types = {INT4OID, INT8OID, OIDOID, BYTEAOID}};
+
+static OmQuery rotation_query = {
+	.sql = "INSERT INTO order_mgmt.rotations VALUES ($1, 0, pg_catalog.clock_timestamp())"
+		   " ON CONFLICT DO NOTHING",
+	.nargs = 1,
+	.types = {TEXTOID}};
+
+static OmQuery consumer_query = {
+	.sql = "INSERT INTO order_mgmt.consumers VALUES ($1, 'built-in', $2, 20, false,"
+		   " pg_catalog.clock_timestamp()) ON CONFLICT DO NOTHING",
+	.nargs = 2,
+	.types = {TEXTOID, TEXTARRAYOID}};
+
+static bytea *
+random_key(void)
+{
+	Size size = sizeof(((OmInstallation *) NULL)->lane_key);
+	bytea *key = palloc(VARHDRSZ + size);
+
+	SET_VARSIZE(key, VARHDRSZ + size);
+	if (!pg_strong_random(VARDATA(key), size))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not get random bits")));
+	return key;
+}
+
+static bool
+insert_installation(void)
+{
+	const OmRotation *rotations[] = {&om_rotation_ticks, &om_rotation_cursors, &om_rotation_keys};
+	Datum args[4] = {Int32GetDatum(OM_SCHEMA_VERSION), Int64GetDatum((int64) GetSystemIdentifier()),
+					 ObjectIdGetDatum(MyDatabaseId), PointerGetDatum(random_key())};
+
+	if (om_query_run(&install_query, args, NULL) == 0)
+		return false;
+	for (int i = 0; i < (int) lengthof(rotations); i++)
+	{
+		Datum name = CStringGetTextDatum(rotations[i]->name);
+
+		om_query_run(&rotation_query, &name, NULL);
+	}
+	return true;
+}
+
+/* The built-in consumers begin with what comes after now. */
+static void
+insert_consumers(int64 tick_id, OmHorizon *horizon)
+{
+	static const char *const event_types[OM_STAGE_COUNT] = {
+		"{order_captured}", "{order_captured}",
+		"{balance_held,balance_refused,stock_held,stock_refused,order_cancelled}",
+		"{order_confirmed}"};
+
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		OmQueryScope scope;
+		Datum args[2] = {CStringGetTextDatum(om_stage_names[stage]),
+						 OidFunctionCall3(F_ARRAY_IN, CStringGetDatum(event_types[stage]),
+										  ObjectIdGetDatum(TEXTOID), Int32GetDatum(-1))};
+
+		om_query_begin(&scope);
+		om_query_run(&consumer_query, args, NULL);
+		om_query_end(&scope);
+		om_cursor_create(om_stage_names[stage], tick_id, om_horizon_copy(horizon));
+	}
+}
+
+bool
+om_schema_create(void)
+{
+	OmQueryScope scope;
+	bool is_new;
+
+	if (creating_extension)
+		ereport(ERROR,
+				(errcode(ERRCODE_OM_STATE), errmsg("setup() cannot run inside an extension script"),
+				 errhint("The data tables would become part of the extension.")));
+	om_query_begin(&scope);
+	create_missing_relations();
+	add_missing_constraints();
+	is_new = insert_installation();
+	om_query_end(&scope);
+	CommandCounterIncrement();
+	om_installation_changed();
+	(void) om_months_premake(GetCurrentTimestamp(), om_setting_premake_months);
+	if (is_new)
+	{
+		int64 tick_id;
+		OmHorizon *horizon;
+
+		(void) GetTopTransactionId();
+		horizon = om_tick_private(0 /* xid_base */, &tick_id);
+		insert_consumers(tick_id, horizon);
+	}
+	return is_new;
+}
+
+void
+om_schema_drop(void)
+{
+	OmQueryScope scope;
+
+	om_query_begin(&scope);
+	for (int i = (int) lengthof(relations) - 1; i >= 0; i--)
+	{
+		Oid relid = om_relation_find(relations[i].name);
+		char kind = OidIsValid(relid) ? get_rel_relkind(relid) : '\0';
+
+		if (kind == RELKIND_VIEW)
+			om_query_utility(psprintf("DROP VIEW %s.%s", OM_SCHEMA, relations[i].name));
+		else if (kind == RELKIND_SEQUENCE)
+			om_query_utility(psprintf("DROP SEQUENCE %s.%s", OM_SCHEMA, relations[i].name));
+		else if (kind == RELKIND_RELATION || kind == RELKIND_PARTITIONED_TABLE)
+			om_query_utility(psprintf("DROP TABLE %s.%s", OM_SCHEMA, relations[i].name));
+	}
+	om_query_end(&scope);
+}

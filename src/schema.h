@@ -1,0 +1,16 @@
+/*
+ * schema.h
+ *		Makes and drops the data tables.
+ */
+#ifndef OM_SCHEMA_H
+#define OM_SCHEMA_H
+
+#include "postgres.h"
+
+/* Makes whatever is missing; true when the installation is new. */
+extern bool om_schema_create(void);
+
+/* Drops all data tables and what is in them. */
+extern void om_schema_drop(void);
+
+#endif /* OM_SCHEMA_H */

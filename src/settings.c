@@ -1,0 +1,61 @@
+/*
+ * settings.c
+ *		Defines the configuration parameters, described in docs/configuration.md.
+ *
+ * What an operator may want to differ from database to database can be set
+ * with ALTER DATABASE (PGC_SUSET); what the launcher reads is of the whole
+ * server (PGC_SIGHUP).
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+#include "settings.h"
+
+bool om_setting_workers = true;
+bool om_setting_auto_ship = true;
+int om_setting_hold_timeout = 0;
+int om_setting_premake_months = 3;
+int om_setting_idempotency_retention = 30;
+int om_setting_workers_per_database = 1;
+int om_setting_batch_size = 1000;
+
+static void
+define_int(const char *name, const char *description, int *variable, int initial, int min, int max,
+		   GucContext context, int flags)
+{
+	DefineCustomIntVariable(name, description, NULL, variable, initial, min, max, context, flags,
+							NULL, NULL, NULL);
+}
+
+static void
+define_bool(const char *name, const char *description, bool *variable, bool initial)
+{
+	DefineCustomBoolVariable(name, description, NULL, variable, initial, PGC_SUSET, 0, NULL, NULL,
+							 NULL);
+}
+
+void
+om_settings_define(void)
+{
+	define_bool("order_mgmt.workers", "Runs background workers in this database.",
+				&om_setting_workers, true);
+	define_bool("order_mgmt.auto_ship", "Ships an order as soon as it is confirmed.",
+				&om_setting_auto_ship, true);
+	define_int("order_mgmt.hold_timeout",
+			   "Cancels an order that stays confirmed for longer than this; 0 never does.",
+			   &om_setting_hold_timeout, 0, 0, INT_MAX / 1000, PGC_SUSET, GUC_UNIT_S);
+	define_int("order_mgmt.premake_months", "Months for which partitions are made ahead.",
+			   &om_setting_premake_months, 3, 1, 120, PGC_SUSET, 0);
+	define_int("order_mgmt.idempotency_retention",
+			   "Days for which idempotency keys are kept at least.",
+			   &om_setting_idempotency_retention, 30, 1, 3650, PGC_SUSET, 0);
+	define_int("order_mgmt.workers_per_database",
+			   "Number of workers among which the stages of a database are shared out.",
+			   &om_setting_workers_per_database, 1, 1, 4, PGC_SIGHUP, 0);
+	define_int("order_mgmt.batch_size", "Number of orders that a stage takes at a time.",
+			   &om_setting_batch_size, 1000, 1, 100000, PGC_SUSET, 0);
+	MarkGUCPrefixReserved("order_mgmt");
+}

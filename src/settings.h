@@ -1,0 +1,20 @@
+/*
+ * settings.h
+ *		The configuration parameters of order_mgmt.
+ */
+#ifndef OM_SETTINGS_H
+#define OM_SETTINGS_H
+
+#include "postgres.h"
+
+extern bool om_setting_workers;
+extern bool om_setting_auto_ship;
+extern int om_setting_hold_timeout; /* seconds, 0 = off */
+extern int om_setting_premake_months;
+extern int om_setting_idempotency_retention; /* days */
+extern int om_setting_workers_per_database;
+extern int om_setting_batch_size;
+
+extern void om_settings_define(void);
+
+#endif /* OM_SETTINGS_H */

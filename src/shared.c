@@ -1,0 +1,203 @@
+/*
+ * shared.c
+ *		The shared memory segment.
+ *
+ * Locking: om_shared->lock guards the list of databases and the seats.  The
+ * atomics are read and written without it, so that a committing client only
+ * adds to a counter and sets latches.  Entries never move; an entry is freed
+ * only when its database is gone.  A seat names a process by its number, never
+ * by a latch pointer: a latch set for a process that is gone wakes a stranger,
+ * who by the rules of latches looks, finds nothing and sleeps again.
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "storage/shmem.h"
+
+#include "shared.h"
+
+OmShared *om_shared = NULL;
+
+static shmem_request_hook_type previous_request_hook = NULL;
+static shmem_startup_hook_type previous_startup_hook = NULL;
+
+static void
+request_memory(void)
+{
+	if (previous_request_hook)
+		previous_request_hook();
+	RequestAddinShmemSpace(MAXALIGN(sizeof(OmShared)));
+	RequestNamedLWLockTranche("order_mgmt", 1);
+}
+
+static void
+clear_database(OmDatabase *entry)
+{
+	entry->database = InvalidOid;
+	entry->quiesced = 0;
+	entry->nseats = 0;
+	pg_atomic_write_u64(&entry->commits, 0);
+	pg_atomic_write_u64(&entry->ticked, 0);
+	pg_atomic_write_u32(&entry->restart, 0);
+	for (int i = 0; i < OM_MAX_SEATS; i++)
+	{
+		OmSeat *seat = &entry->seats[i];
+
+		seat->state = OM_SEAT_EMPTY;
+		seat->stages = 0;
+		seat->pid = 0;
+		seat->not_before = 0;
+		seat->failures = 0;
+		pg_atomic_write_u32(&seat->procno, OM_NO_PROC);
+	}
+}
+
+static void
+initialize_memory(void)
+{
+	om_shared->lock = &(GetNamedLWLockTranche("order_mgmt")->lock);
+	om_shared->rescan = true;
+	pg_atomic_init_u32(&om_shared->launcher_procno, OM_NO_PROC);
+	for (int i = 0; i < OM_MAX_DATABASES; i++)
+	{
+		OmDatabase *entry = &om_shared->databases[i];
+
+		pg_atomic_init_u64(&entry->commits, 0);
+		pg_atomic_init_u64(&entry->ticked, 0);
+		pg_atomic_init_u32(&entry->restart, 0);
+		for (int seat = 0; seat < OM_MAX_SEATS; seat++)
+			pg_atomic_init_u32(&entry->seats[seat].procno, OM_NO_PROC);
+		clear_database(entry);
+		ConditionVariableInit(&entry->progress);
+	}
+}
+
+static void
+attach_memory(void)
+{
+	bool found;
+
+	if (previous_startup_hook)
+		previous_startup_hook();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	om_shared = ShmemInitStruct("order_mgmt", sizeof(OmShared), &found);
+	if (!found)
+		initialize_memory();
+	LWLockRelease(AddinShmemInitLock);
+}
+
+void
+om_shared_init(void)
+{
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+	previous_request_hook = shmem_request_hook;
+	shmem_request_hook = request_memory;
+	previous_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = attach_memory;
+}
+
+OmDatabase *
+om_shared_database_locked(Oid database, bool create)
+{
+	OmDatabase *unused = NULL;
+
+	for (int i = 0; i < OM_MAX_DATABASES; i++)
+	{
+		OmDatabase *entry = &om_shared->databases[i];
+
+		if (entry->database == database)
+			return entry;
+		if (unused == NULL && !OidIsValid(entry->database))
+			unused = entry;
+	}
+	if (!create || unused == NULL)
+		return NULL;
+	clear_database(unused);
+	unused->database = database;
+	return unused;
+}
+
+OmDatabase *
+om_shared_database(Oid database, bool create)
+{
+	OmDatabase *entry;
+
+	if (om_shared == NULL)
+		return NULL;
+	LWLockAcquire(om_shared->lock, create ? LW_EXCLUSIVE : LW_SHARED);
+	entry = om_shared_database_locked(database, create);
+	LWLockRelease(om_shared->lock);
+	return entry;
+}
+
+void
+om_shared_wake_procno(pg_atomic_uint32 *procno)
+{
+	uint32 number = pg_atomic_read_u32(procno);
+
+	if (number != OM_NO_PROC)
+		SetLatch(&GetPGProcByNumber(number)->procLatch);
+}
+
+void
+om_shared_wake_workers(OmDatabase *entry)
+{
+	for (int i = 0; i < OM_MAX_SEATS; i++)
+		om_shared_wake_procno(&entry->seats[i].procno);
+}
+
+void
+om_shared_wake_launcher(void)
+{
+	om_shared_wake_procno(&om_shared->launcher_procno);
+}
+
+void
+om_shared_knock(Oid database)
+{
+	OmDatabase *entry;
+
+	if (om_shared == NULL)
+		return;
+	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
+	entry = om_shared_database_locked(database, true /* create */);
+	om_shared->rescan = true;
+	if (entry != NULL)
+	{
+		for (int i = 0; i < OM_MAX_SEATS; i++)
+		{
+			if (entry->seats[i].state == OM_SEAT_AT_REST)
+				entry->seats[i].state = OM_SEAT_EMPTY;
+			entry->seats[i].not_before = 0;
+			entry->seats[i].failures = 0;
+		}
+		pg_atomic_fetch_add_u32(&entry->restart, 1);
+	}
+	LWLockRelease(om_shared->lock);
+	if (entry != NULL)
+		om_shared_wake_workers(entry);
+	om_shared_wake_launcher();
+}
+
+pid_t
+om_shared_stage_worker(OmStage stage)
+{
+	OmDatabase *entry = om_shared_database(MyDatabaseId, false /* create */);
+	pid_t pid = 0;
+
+	if (entry == NULL)
+		return 0;
+	LWLockAcquire(om_shared->lock, LW_SHARED);
+	for (int i = 0; i < entry->nseats; i++)
+	{
+		OmSeat *seat = &entry->seats[i];
+
+		if (seat->state == OM_SEAT_TAKEN && (seat->stages & OM_STAGE_BIT(stage)))
+			pid = seat->pid;
+	}
+	LWLockRelease(om_shared->lock);
+	return pid;
+}

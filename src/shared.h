@@ -1,0 +1,83 @@
+/*
+ * shared.h
+ *		Shared memory: which databases there are, who works in them, and how
+ *		they are woken.
+ */
+#ifndef OM_SHARED_H
+#define OM_SHARED_H
+
+#include "postgres.h"
+
+#include "datatype/timestamp.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/lwlock.h"
+
+#include "names.h"
+
+#define OM_MAX_DATABASES 64
+#define OM_MAX_SEATS OM_STAGE_COUNT
+
+/* What a worker that ended, or the absence of one, means for the launcher. */
+typedef enum OmSeatState
+{
+	OM_SEAT_EMPTY,    /* start a worker when it is due */
+	OM_SEAT_STARTING, /* registered, has not reported yet */
+	OM_SEAT_TAKEN,    /* worker runs */
+	OM_SEAT_AT_REST   /* nothing to do here until somebody knocks */
+} OmSeatState;
+
+typedef struct OmSeat
+{
+	OmSeatState state;       /* shared->lock */
+	uint32 stages;           /* OM_STAGE_BITs it runs; shared->lock */
+	pid_t pid;               /* shared->lock */
+	TimestampTz not_before;  /* earliest next start; shared->lock */
+	int failures;            /* in a row, for the back-off; shared->lock */
+	pg_atomic_uint32 procno; /* whose latch to set, or OM_NO_PROC */
+} OmSeat;
+
+#define OM_NO_PROC PG_UINT32_MAX
+
+typedef struct OmDatabase
+{
+	Oid database; /* InvalidOid: free; shared->lock */
+	int quiesced; /* > 0: start nothing here; shared->lock */
+	int nseats;   /* shared->lock */
+	OmSeat seats[OM_MAX_SEATS];
+	pg_atomic_uint64 commits;   /* transactions that wrote to the log */
+	pg_atomic_uint64 ticked;    /* value of commits that the newest tick covers */
+	pg_atomic_uint32 restart;   /* workers end and come back with new settings */
+	ConditionVariable progress; /* broadcast when a worker has committed */
+} OmDatabase;
+
+typedef struct OmShared
+{
+	LWLock *lock;
+	pg_atomic_uint32 launcher_procno;
+	bool rescan; /* list of databases has changed; lock */
+	OmDatabase databases[OM_MAX_DATABASES];
+} OmShared;
+
+/* NULL where the library is not in shared_preload_libraries. */
+extern OmShared *om_shared;
+
+extern void om_shared_init(void);
+
+/* This database's entry, made on demand; NULL when not preloaded or all are taken. */
+extern OmDatabase *om_shared_database(Oid database, bool create);
+
+/* Call with shared->lock held. */
+extern OmDatabase *om_shared_database_locked(Oid database, bool create);
+
+extern void om_shared_wake_procno(pg_atomic_uint32 *procno);
+extern void om_shared_wake_workers(OmDatabase *entry);
+extern void om_shared_wake_launcher(void);
+
+/* Makes the launcher look at a database again: it was set up, changed or restored. */
+extern void om_shared_knock(Oid database);
+
+/* PID of the live worker of a stage, or 0. */
+extern pid_t om_shared_stage_worker(OmStage stage);
+
+#endif /* OM_SHARED_H */

@@ -1,0 +1,282 @@
+/*
+ * tables.c
+ *		Direct access to the rows of a table.
+ *
+ * The caller owns the snapshot and the transaction.  Rows are handed out as
+ * copies in the caller's memory context, so nothing stays pinned between
+ * calls.  No permission is checked here: the SQL functions above are granted
+ * to roles, the tables are not.  Code of others must therefore never run on
+ * these paths, so a table with triggers, rules or row security is refused.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "compat.h"
+#include "errors.h"
+#include "tables.h"
+
+static void
+refuse_foreign_code(Relation rel)
+{
+	if (rel->trigdesc == NULL && rel->rd_rules == NULL && !rel->rd_rel->relrowsecurity)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OM_STATE),
+			 errmsg("table \"%s\" has triggers, rules or row security of its own",
+					RelationGetRelationName(rel)),
+			 errhint("Remove them; use order_mgmt.events to follow what happens to orders.")));
+}
+
+static EState *
+create_estate(Relation rel, LOCKMODE lockmode)
+{
+	EState *estate = CreateExecutorState();
+	RangeTblEntry *rte = makeNode(RangeTblEntry);
+
+	rte->rtekind = RTE_RELATION;
+	rte->relid = RelationGetRelid(rel);
+	rte->relkind = rel->rd_rel->relkind;
+	rte->rellockmode = lockmode;
+	om_init_range_table(estate, rte);
+	return estate;
+}
+
+OmTable *
+om_table_open(Oid relid, LOCKMODE lockmode)
+{
+	OmTable *table = palloc0(sizeof(OmTable));
+
+	table->rel = table_open(relid, lockmode);
+	refuse_foreign_code(table->rel);
+	table->key = index_open(RelationGetPrimaryKeyIndex(table->rel), AccessShareLock);
+	table->nkeys = IndexRelationGetNumberOfKeyAttributes(table->key);
+	table->found = table_slot_create(table->rel, NULL);
+	if (lockmode != AccessShareLock)
+	{
+		TupleDesc desc = RelationGetDescr(table->rel);
+
+		table->estate = create_estate(table->rel, lockmode);
+		table->info = makeNode(ResultRelInfo);
+		InitResultRelInfo(table->info, table->rel, 1, NULL, 0);
+		ExecOpenIndices(table->info, false /* speculative */);
+		table->probe = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+		table->fresh = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+	}
+	return table;
+}
+
+void
+om_table_close(OmTable *table)
+{
+	ExecDropSingleTupleTableSlot(table->found);
+	if (table->estate != NULL)
+	{
+		ExecDropSingleTupleTableSlot(table->probe);
+		ExecDropSingleTupleTableSlot(table->fresh);
+		ExecCloseIndices(table->info);
+		FreeExecutorState(table->estate);
+	}
+	/* Locks are kept to the end of the transaction, as a statement keeps them. */
+	index_close(table->key, NoLock);
+	table_close(table->rel, NoLock);
+	pfree(table);
+}
+
+/* A scan for "column = value" on the leading columns of the primary key. */
+static IndexScanDesc
+begin_key_scan(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot)
+{
+	ScanKeyData scan_keys[INDEX_MAX_KEYS];
+	IndexScanDesc scan;
+
+	for (int i = 0; i < nkeys; i++)
+	{
+		Oid family = table->key->rd_opfamily[i];
+		Oid type = table->key->rd_opcintype[i];
+		Oid equal = get_opfamily_member(family, type, type, BTEqualStrategyNumber);
+
+		ScanKeyEntryInitialize(&scan_keys[i], 0, i + 1, BTEqualStrategyNumber, type,
+							   table->key->rd_indcollation[i], get_opcode(equal), key[i]);
+	}
+	scan = om_index_beginscan(table->rel, table->key, snapshot, nkeys);
+	index_rescan(scan, scan_keys, nkeys, NULL, 0);
+	return scan;
+}
+
+void
+om_table_scan(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot, OmRowVisitor visit,
+			  void *arg)
+{
+	IndexScanDesc scan = begin_key_scan(table, key, nkeys, snapshot);
+
+	while (index_getnext_slot(scan, ForwardScanDirection, table->found))
+	{
+		HeapTuple row = ExecCopySlotHeapTuple(table->found);
+
+		visit(table, row, arg);
+		heap_freetuple(row);
+	}
+	index_endscan(scan);
+	ExecClearTuple(table->found);
+}
+
+static HeapTuple
+fetch_first(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot, ScanDirection direction)
+{
+	IndexScanDesc scan = begin_key_scan(table, key, nkeys, snapshot);
+	HeapTuple row = NULL;
+
+	if (index_getnext_slot(scan, direction, table->found))
+		row = ExecCopySlotHeapTuple(table->found);
+	index_endscan(scan);
+	ExecClearTuple(table->found);
+	return row;
+}
+
+HeapTuple
+om_table_find(OmTable *table, const Datum *key, Snapshot snapshot)
+{
+	return fetch_first(table, key, table->nkeys, snapshot, ForwardScanDirection);
+}
+
+HeapTuple
+om_table_last(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot)
+{
+	return fetch_first(table, key, nkeys, snapshot, BackwardScanDirection);
+}
+
+/*
+ * A caller in REPEATABLE READ decides on what its snapshot shows; a row that
+ * has changed since is its problem to retry, as with any UPDATE.
+ */
+static void
+refuse_changed_row(OmTable *table)
+{
+	if (IsolationUsesXactSnapshot() &&
+		!table_tuple_satisfies_snapshot(table->rel, table->found, GetActiveSnapshot()))
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not serialize access due to concurrent update"),
+						errhint("Run the transaction again.")));
+}
+
+HeapTuple
+om_table_lock(OmTable *table, const Datum *key)
+{
+	HeapTuple row;
+
+	ExecClearTuple(table->probe);
+	memset(table->probe->tts_isnull, true, sizeof(bool) * table->probe->tts_tupleDescriptor->natts);
+	for (int i = 0; i < table->nkeys; i++)
+	{
+		int column = table->key->rd_index->indkey.values[i] - 1;
+
+		table->probe->tts_values[column] = key[i];
+		table->probe->tts_isnull[column] = false;
+	}
+	ExecStoreVirtualTuple(table->probe);
+	if (!RelationFindReplTupleByIndex(table->rel, RelationGetRelid(table->key),
+									  LockTupleNoKeyExclusive, table->probe, table->found))
+		return NULL;
+	refuse_changed_row(table);
+	row = ExecCopySlotHeapTuple(table->found);
+	ExecClearTuple(table->found);
+	return row;
+}
+
+/*
+ * Constraints are checked with the rights of the owner of the table, who may
+ * call the functions in them; the caller need not.
+ */
+typedef struct OwnerScope
+{
+	Oid user;
+	int security_context;
+} OwnerScope;
+
+static OwnerScope
+act_as_owner(const OmTable *table)
+{
+	OwnerScope scope;
+
+	GetUserIdAndSecContext(&scope.user, &scope.security_context);
+	SetUserIdAndSecContext(table->rel->rd_rel->relowner,
+						   scope.security_context | SECURITY_LOCAL_USERID_CHANGE);
+	return scope;
+}
+
+static void
+act_as_caller(const OwnerScope *scope)
+{
+	SetUserIdAndSecContext(scope->user, scope->security_context);
+}
+
+void
+om_table_insert(OmTable *table, const Datum *values, const bool *isnull)
+{
+	int natts = RelationGetDescr(table->rel)->natts;
+	OwnerScope scope = act_as_owner(table);
+
+	ExecClearTuple(table->fresh);
+	memcpy(table->fresh->tts_values, values, sizeof(Datum) * natts);
+	memcpy(table->fresh->tts_isnull, isnull, sizeof(bool) * natts);
+	ExecStoreVirtualTuple(table->fresh);
+	ExecSimpleRelationInsert(table->info, table->estate, table->fresh);
+	act_as_caller(&scope);
+	ResetPerTupleExprContext(table->estate);
+}
+
+void
+om_table_update(OmTable *table, HeapTuple old, const Datum *values, const bool *isnull,
+				const bool *replace)
+{
+	TupleDesc desc = RelationGetDescr(table->rel);
+	EPQState unused = {0}; /* only row triggers would look at it */
+	OwnerScope scope = act_as_owner(table);
+
+	heap_deform_tuple(old, desc, table->fresh->tts_values, table->fresh->tts_isnull);
+	for (int i = 0; i < desc->natts; i++)
+	{
+		if (!replace[i])
+			continue;
+		table->fresh->tts_values[i] = values[i];
+		table->fresh->tts_isnull[i] = isnull[i];
+	}
+	ExecStoreVirtualTuple(table->fresh);
+
+	/* The executor takes the position of the old version from this slot. */
+	ExecStoreVirtualTuple(ExecClearTuple(table->probe));
+	table->probe->tts_tid = old->t_self;
+
+	table->estate->es_snapshot = GetActiveSnapshot();
+	ExecSimpleRelationUpdate(table->info, table->estate, &unused, table->probe, table->fresh);
+	act_as_caller(&scope);
+	ExecClearTuple(table->fresh);
+	ResetPerTupleExprContext(table->estate);
+}
+
+Datum
+om_row_get(OmTable *table, HeapTuple row, int attnum, bool *isnull)
+{
+	return heap_getattr(row, attnum, RelationGetDescr(table->rel), isnull);
+}
+
+Datum
+om_row_get_not_null(OmTable *table, HeapTuple row, int attnum)
+{
+	bool isnull;
+	Datum value = heap_getattr(row, attnum, RelationGetDescr(table->rel), &isnull);
+
+	if (isnull)
+		elog(ERROR, "column %d of table \"%s\" is null", attnum,
+			 RelationGetRelationName(table->rel));
+	return value;
+}

@@ -1,0 +1,60 @@
+/*
+ * tables.h
+ *		Rows of one plain table by primary key: find, lock, insert, update.
+ *
+ * This is how the hot path reaches its rows: one fixed access path, no plan
+ * that a stale statistic could spoil.  Constraints and indexes are kept by
+ * the executor's own routines, as logical replication uses them.
+ */
+#ifndef OM_TABLES_H
+#define OM_TABLES_H
+
+#include "postgres.h"
+
+#include "access/htup.h"
+#include "nodes/execnodes.h"
+#include "utils/rel.h"
+#include "utils/snapshot.h"
+
+typedef struct OmTable
+{
+	Relation rel;
+	Relation key; /* the index of the primary key */
+	int nkeys;
+	EState *estate;
+	ResultRelInfo *info;
+	TupleTableSlot *found;
+	TupleTableSlot *probe; /* key of a row to be locked */
+	TupleTableSlot *fresh; /* row to be written */
+} OmTable;
+
+extern OmTable *om_table_open(Oid relid, LOCKMODE lockmode);
+extern void om_table_close(OmTable *table);
+
+/*
+ * The row with this primary key, copied into the current memory context, or
+ * NULL.  "find" reads what the snapshot shows; "lock" takes the newest version
+ * and locks it FOR NO KEY UPDATE, waiting for whoever holds it.
+ */
+extern HeapTuple om_table_find(OmTable *table, const Datum *key, Snapshot snapshot);
+extern HeapTuple om_table_lock(OmTable *table, const Datum *key);
+
+/* Calls visit for each row whose key begins with these columns, in key order. */
+typedef void (*OmRowVisitor)(OmTable *table, HeapTuple row, void *arg);
+extern void om_table_scan(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot,
+						  OmRowVisitor visit, void *arg);
+
+/* The row with the largest key, optionally among those that begin with key[0..nkeys-1]. */
+extern HeapTuple om_table_last(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot);
+
+extern void om_table_insert(OmTable *table, const Datum *values, const bool *isnull);
+
+/* Writes a new version of a locked row; replace[] says which columns change. */
+extern void om_table_update(OmTable *table, HeapTuple old, const Datum *values, const bool *isnull,
+							const bool *replace);
+
+/* Column of a row; attnum counts from 1. */
+extern Datum om_row_get(OmTable *table, HeapTuple row, int attnum, bool *isnull);
+extern Datum om_row_get_not_null(OmTable *table, HeapTuple row, int attnum);
+
+#endif /* OM_TABLES_H */

@@ -1,0 +1,106 @@
+/*
+ * ticks.c
+ *		Ticks: stored horizons, numbered without gaps.
+ *
+ * A tick is made on demand by the worker that finds none after the newest
+ * commit.  All of it happens under one lock, so a tick with a higher number
+ * shows at least what a lower one shows, and numbers have no gaps: a tick that
+ * is rolled back gives its number to the next.
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "eventlog.h"
+#include "locks.h"
+#include "rotation.h"
+#include "tables.h"
+#include "ticks.h"
+
+/* Columns of tables ticks_N */
+enum
+{
+	COLUMN_TICK_ID = 1,
+	COLUMN_HORIZON,
+	COLUMN_AT,
+	NCOLUMNS = COLUMN_AT
+};
+
+OmHorizon *
+om_tick_find(int64 tick_id)
+{
+	OmHorizon *horizon = NULL;
+	Datum key = Int64GetDatum(tick_id);
+
+	for (int slot = 0; slot < om_rotation_ticks.nslots && horizon == NULL; slot++)
+	{
+		OmTable *table =
+			om_table_open(om_rotation_table(&om_rotation_ticks, slot), AccessShareLock);
+		HeapTuple row = om_table_find(table, &key, GetActiveSnapshot());
+
+		if (row != NULL)
+			horizon = om_horizon_from_array(
+				DatumGetArrayTypeP(om_row_get_not_null(table, row, COLUMN_HORIZON)));
+		om_table_close(table);
+	}
+	return horizon;
+}
+
+int64
+om_tick_last(void)
+{
+	int64 last = 0;
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+
+	for (int slot = 0; slot < om_rotation_ticks.nslots; slot++)
+	{
+		OmTable *table =
+			om_table_open(om_rotation_table(&om_rotation_ticks, slot), AccessShareLock);
+		HeapTuple row = om_table_last(table, NULL, 0, snapshot);
+
+		if (row != NULL)
+			last = Max(last, DatumGetInt64(om_row_get_not_null(table, row, COLUMN_TICK_ID)));
+		om_table_close(table);
+	}
+	UnregisterSnapshot(snapshot);
+	return last;
+}
+
+int64
+om_tick_make(int64 xid_base)
+{
+	Datum values[NCOLUMNS];
+	bool isnull[NCOLUMNS] = {false};
+	int64 tick_id;
+	OmTable *table;
+
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		elog(ERROR, "a tick must be made by a transaction that has not written yet");
+	om_lock_acquire(OM_LOCK_TICK);
+	tick_id = om_tick_last() + 1;
+	values[COLUMN_TICK_ID - 1] = Int64GetDatum(tick_id);
+	values[COLUMN_HORIZON - 1] = PointerGetDatum(om_horizon_to_array(om_horizon_take(xid_base)));
+	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	table = om_table_open(
+		om_rotation_table(&om_rotation_ticks, om_rotation_current(&om_rotation_ticks, NULL)),
+		RowExclusiveLock);
+	om_table_insert(table, values, isnull);
+	om_table_close(table);
+	return tick_id;
+}
+
+OmHorizon *
+om_tick_private(int64 xid_base, int64 *tick_id)
+{
+	OmHorizon *horizon;
+
+	om_lock_acquire(OM_LOCK_TICK);
+	*tick_id = om_tick_last();
+	horizon = om_horizon_take(xid_base);
+	om_lock_release(OM_LOCK_TICK);
+	return horizon;
+}

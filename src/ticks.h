@@ -1,0 +1,26 @@
+/*
+ * ticks.h
+ *		The common sequence of horizons by which all consumers read the log.
+ */
+#ifndef OM_TICKS_H
+#define OM_TICKS_H
+
+#include "postgres.h"
+
+#include "horizon.h"
+
+/* The horizon of a tick, or NULL when it has not been made yet. */
+extern OmHorizon *om_tick_find(int64 tick_id);
+
+extern int64 om_tick_last(void);
+
+/* Appends a tick of what can be seen now.  The transaction must have no xid yet. */
+extern int64 om_tick_make(int64 xid_base);
+
+/*
+ * What can be seen now, for the current transaction alone, own events
+ * included; *tick_id becomes the newest tick.  Later ticks show at least as much.
+ */
+extern OmHorizon *om_tick_private(int64 xid_base, int64 *tick_id);
+
+#endif /* OM_TICKS_H */

@@ -1,0 +1,224 @@
+/*
+ * utility_hook.c
+ *		The ProcessUtility hook.
+ *
+ * DROP DATABASE, CREATE DATABASE … TEMPLATE, RENAME and SET TABLESPACE need a
+ * database to themselves, and nobody ends background workers for them.  While
+ * such a command runs, its database is "quiesced": the workers are ended, none
+ * is started, and afterwards, whatever became of the command, they come back.
+ *
+ * DROP EXTENSION without CASCADE would lock every data table, only to find
+ * that constraints depend on it; it is refused before it locks anything.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/utility.h"
+#include "utils/acl.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "errors.h"
+#include "installation.h"
+#include "shared.h"
+#include "utility_hook.h"
+#include "wakeup.h"
+
+#define QUIESCE_TIMEOUT_MS 10000
+#define QUIESCE_CHECK_MS 5
+
+static ProcessUtility_hook_type previous_hook = NULL;
+
+static const char *
+string_option(List *options, const char *name, const char *fallback)
+{
+	ListCell *cell;
+
+	foreach(cell, options)
+	{
+		DefElem *option = lfirst(cell);
+
+		if (strcmp(option->defname, name) == 0 && option->arg != NULL)
+			return defGetString(option);
+	}
+	return fallback;
+}
+
+/* The database that a command needs for itself; InvalidOid for other commands. */
+static Oid
+exclusive_database(Node *command)
+{
+	const char *name = NULL;
+
+	if (IsA(command, DropdbStmt))
+		name = ((DropdbStmt *) command)->dbname;
+	else if (IsA(command, CreatedbStmt))
+		name = string_option(((CreatedbStmt *) command)->options, "template", "template1");
+	else if (IsA(command, RenameStmt) && ((RenameStmt *) command)->renameType == OBJECT_DATABASE)
+		name = ((RenameStmt *) command)->subname;
+	else if (IsA(command, AlterDatabaseStmt) &&
+			 string_option(((AlterDatabaseStmt *) command)->options, "tablespace", NULL) != NULL)
+		name = ((AlterDatabaseStmt *) command)->dbname;
+	return name == NULL ? InvalidOid : get_database_oid(name, true /* missing_ok */);
+}
+
+/* The command will check for itself; who may not run it must not stop workers either. */
+static bool
+may_quiesce(Oid database)
+{
+	return superuser() || om_owns_database(database);
+}
+
+static int
+signal_workers(OmDatabase *entry)
+{
+	int running = 0;
+
+	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < OM_MAX_SEATS; i++)
+	{
+		OmSeat *seat = &entry->seats[i];
+
+		if (seat->state == OM_SEAT_TAKEN && seat->pid != 0)
+			kill(seat->pid, SIGTERM);
+		running += seat->state == OM_SEAT_TAKEN || seat->state == OM_SEAT_STARTING;
+	}
+	LWLockRelease(om_shared->lock);
+	return running;
+}
+
+static void
+wait_for_workers(OmDatabase *entry)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), QUIESCE_TIMEOUT_MS);
+
+	while (signal_workers(entry) > 0 && GetCurrentTimestamp() < deadline)
+	{
+		CHECK_FOR_INTERRUPTS();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, QUIESCE_CHECK_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
+
+static void
+change_quiesced(OmDatabase *entry, int change)
+{
+	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
+	entry->quiesced += change;
+	om_shared->rescan = true;
+	for (int i = 0; i < OM_MAX_SEATS; i++)
+		entry->seats[i].not_before = 0;
+	LWLockRelease(om_shared->lock);
+	om_shared_wake_launcher();
+}
+
+static void
+end_quiescence(int code pg_attribute_unused(), Datum arg)
+{
+	change_quiesced((OmDatabase *) DatumGetPointer(arg), -1);
+}
+
+/* Runs when the command has been: what must the launcher or the workers know? */
+static void
+announce(Node *command)
+{
+	if (IsA(command, AlterDatabaseSetStmt))
+	{
+		Oid database =
+			get_database_oid(((AlterDatabaseSetStmt *) command)->dbname, true /* missing_ok */);
+
+		if (OidIsValid(database))
+			om_wakeup_knock_at_commit(database);
+	}
+	else if (IsA(command, CreatedbStmt))
+		om_wakeup_knock_at_commit(
+			get_database_oid(((CreatedbStmt *) command)->dbname, false /* missing_ok */));
+	else if (IsA(command, CreateExtensionStmt) &&
+			 strcmp(((CreateExtensionStmt *) command)->extname, "order_mgmt") == 0)
+		om_wakeup_knock_at_commit(MyDatabaseId);
+	else if (IsA(command, TransactionStmt) &&
+			 ((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
+		om_wakeup_now();
+}
+
+static bool
+drops_extension(Node *command, DropBehavior behavior)
+{
+	DropStmt *drop = (DropStmt *) command;
+	ListCell *cell;
+
+	if (!IsA(command, DropStmt) || drop->removeType != OBJECT_EXTENSION ||
+		drop->behavior != behavior)
+		return false;
+	foreach(cell, drop->objects)
+	{
+		if (strcmp(strVal(lfirst(cell)), "order_mgmt") == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+refuse_drop(Node *command)
+{
+	if (!drops_extension(command, DROP_RESTRICT) || !om_installation_exists())
+		return;
+	ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					errmsg("cannot drop extension order_mgmt because its data tables still exist"),
+					errhint("Use DROP EXTENSION ... CASCADE to drop the code and keep the data, or "
+							"order_mgmt.teardown() to drop the data first.")));
+}
+
+static void
+run_command(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+			ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+			DestReceiver *dest, QueryCompletion *completion)
+{
+	(previous_hook != NULL ? previous_hook : standard_ProcessUtility)(
+		pstmt, query, read_only_tree, context, params, environment, dest, completion);
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
+				ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
+				DestReceiver *dest, QueryCompletion *completion)
+{
+	Node *command = pstmt->utilityStmt;
+	Oid database = om_shared == NULL ? InvalidOid : exclusive_database(command);
+	OmDatabase *entry = NULL;
+
+	refuse_drop(command);
+	if (OidIsValid(database) && may_quiesce(database))
+		entry = om_shared_database(database, false /* create */);
+	if (entry == NULL)
+		run_command(pstmt, query, read_only_tree, context, params, environment, dest, completion);
+	else
+	{
+		change_quiesced(entry, 1);
+		PG_ENSURE_ERROR_CLEANUP(end_quiescence, PointerGetDatum(entry));
+		{
+			wait_for_workers(entry);
+			run_command(pstmt, query, read_only_tree, context, params, environment, dest,
+						completion);
+		}
+		PG_END_ENSURE_ERROR_CLEANUP(end_quiescence, PointerGetDatum(entry));
+		end_quiescence(0, PointerGetDatum(entry));
+	}
+	announce(command);
+}
+
+void
+om_utility_hook_init(void)
+{
+	previous_hook = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+}

@@ -1,0 +1,81 @@
+/*
+ * wakeup.c
+ *		Wakes workers when, and only when, a transaction has committed.
+ *
+ * The callback runs after the transaction has left the list of running ones,
+ * so a snapshot taken after the wake-up shows its rows.  A rollback to a
+ * savepoint may leave a wake-up without an event behind: the worker looks,
+ * finds nothing and sleeps.  A prepared transaction drops its request; COMMIT
+ * PREPARED, which has no callback of its own, wakes from the utility hook.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+
+#include "shared.h"
+#include "wakeup.h"
+
+static bool wake_workers = false;
+static Oid knock_database = InvalidOid;
+
+static OmDatabase *
+my_database(void)
+{
+	static OmDatabase *entry = NULL;
+
+	/* Entries do not move, and ours stays ours while we are connected. */
+	if (entry == NULL || entry->database != MyDatabaseId)
+		entry = om_shared_database(MyDatabaseId, true /* create */);
+	return entry;
+}
+
+void
+om_wakeup_at_commit(void)
+{
+	wake_workers = true;
+}
+
+void
+om_wakeup_knock_at_commit(Oid database)
+{
+	knock_database = database;
+}
+
+void
+om_wakeup_now(void)
+{
+	OmDatabase *entry = om_shared != NULL ? my_database() : NULL;
+
+	if (entry == NULL)
+		return;
+	pg_atomic_fetch_add_u64(&entry->commits, 1);
+	om_shared_wake_workers(entry);
+}
+
+static void
+at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
+{
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+			if (wake_workers)
+				om_wakeup_now();
+			if (OidIsValid(knock_database))
+				om_shared_knock(knock_database);
+			break;
+		case XACT_EVENT_ABORT:
+		case XACT_EVENT_PREPARE:
+			break;
+		default:
+			return;
+	}
+	wake_workers = false;
+	knock_database = InvalidOid;
+}
+
+void
+om_wakeup_init(void)
+{
+	RegisterXactCallback(at_end_of_transaction, NULL);
+}

@@ -1,0 +1,21 @@
+/*
+ * wakeup.h
+ *		What a transaction asks for at its commit: workers woken, the launcher told.
+ */
+#ifndef OM_WAKEUP_H
+#define OM_WAKEUP_H
+
+#include "postgres.h"
+
+/* The current transaction writes to the event log. */
+extern void om_wakeup_at_commit(void);
+
+/* The current transaction changes whether or how workers run in this database. */
+extern void om_wakeup_knock_at_commit(Oid database);
+
+/* Wakes the workers of this database now: a prepared transaction has committed. */
+extern void om_wakeup_now(void);
+
+extern void om_wakeup_init(void);
+
+#endif /* OM_WAKEUP_H */

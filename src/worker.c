@@ -1,0 +1,432 @@
+/*
+ * worker.c
+ *		Runs the stages of one database.
+ *
+ * A worker takes the seat that the launcher prepared, looks whether there is
+ * anything to do here, and then works in passes: make a tick if there were
+ * commits, let each of its stages handle batches, until nothing is left; then
+ * it sleeps on its latch, without a transaction, until a commit sets it.
+ *
+ * Each batch is a transaction of its own.  Checkers and ticks commit
+ * asynchronously: what a crash takes from them is a suffix of the WAL and is
+ * done again as a whole, before anybody has seen it as an answer.
+ *
+ * An error in a batch makes only that stage rest for a moment; deadlocks and
+ * serialization failures are tried again at once.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/dbcommands.h"
+#include "commands/extension.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/proc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "consumer.h"
+#include "installation.h"
+#include "months.h"
+#include "settings.h"
+#include "shared.h"
+#include "ticks.h"
+#include "upkeep.h"
+#include "worker.h"
+
+#define BUSY_RETRY_MS 20
+#define ERROR_RETRY_MIN_MS 100
+#define ERROR_RETRY_MAX_MS 60000
+#define UPKEEP_AFTER_BATCHES 5000
+
+typedef struct StageRun
+{
+	OmConsumer *consumer;
+	TimestampTz not_before; /* 0: whenever there is work */
+	int retry_ms;           /* back-off after errors */
+} StageRun;
+
+typedef struct Worker
+{
+	OmDatabase *database;
+	OmSeat *seat;
+	uint32 stages;
+	uint32 restart; /* value of database->restart at the start */
+	bool first_pass;
+	TimestampTz upkeep_due;
+	int batches; /* since the last upkeep */
+	StageRun runs[OM_STAGE_COUNT];
+	MemoryContext batch_context;
+} Worker;
+
+static Worker worker;
+
+/* What clients may have set for their sessions must not reach us. */
+static const char *const session_settings[][2] = {
+	{"search_path", ""},
+	{"default_transaction_isolation", "read committed"},
+	{"default_transaction_read_only", "off"},
+	{"default_transaction_deferrable", "off"},
+	{"statement_timeout", "0"},
+	{"lock_timeout", "0"},
+	{"idle_in_transaction_session_timeout", "0"},
+	{"idle_session_timeout", "0"},
+	{"session_replication_role", "origin"},
+	{"row_security", "off"},
+	{"synchronous_commit", "on"},
+	{"TimeZone", "UTC"},
+	{"DateStyle", "ISO"},
+	{"jit", "off"},
+	/* In a deadlock with a client it is the worker that gives way. */
+	{"deadlock_timeout", "50ms"},
+};
+
+/* Leaves the seat; the launcher decides what comes next. */
+static void
+leave_seat(int code, Datum arg pg_attribute_unused())
+{
+	OmSeat *seat = worker.seat;
+
+	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
+	if (seat->pid == MyProcPid)
+	{
+		seat->pid = 0;
+		if (seat->state == OM_SEAT_TAKEN)
+		{
+			seat->state = OM_SEAT_EMPTY;
+			seat->failures++;
+			seat->not_before = code == 0
+								 ? 0
+								 : TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+															   Min(500 * seat->failures, 30000));
+		}
+		pg_atomic_write_u32(&seat->procno, OM_NO_PROC);
+	}
+	LWLockRelease(om_shared->lock);
+	ConditionVariableBroadcast(&worker.database->progress);
+	om_shared_wake_launcher();
+}
+
+static void
+take_seat(Datum arg)
+{
+	worker.database = &om_shared->databases[OM_WORKER_ARG_ENTRY(arg)];
+	worker.seat = &worker.database->seats[OM_WORKER_ARG_SEAT(arg)];
+	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
+	if (worker.seat->state != OM_SEAT_STARTING || worker.database->quiesced > 0)
+	{
+		if (worker.seat->state == OM_SEAT_STARTING)
+			worker.seat->state = OM_SEAT_EMPTY;
+		LWLockRelease(om_shared->lock);
+		om_shared_wake_launcher();
+		proc_exit(0);
+	}
+	worker.seat->state = OM_SEAT_TAKEN;
+	worker.seat->pid = MyProcPid;
+	worker.stages = worker.seat->stages;
+	worker.restart = pg_atomic_read_u32(&worker.database->restart);
+	pg_atomic_write_u32(&worker.seat->procno, om_my_proc_number());
+	LWLockRelease(om_shared->lock);
+	before_shmem_exit(leave_seat, (Datum) 0);
+}
+
+/* Nothing to do here until somebody knocks. */
+static void
+rest(void)
+{
+	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
+	if (pg_atomic_read_u32(&worker.database->restart) == worker.restart)
+		worker.seat->state = OM_SEAT_AT_REST;
+	LWLockRelease(om_shared->lock);
+	proc_exit(0);
+}
+
+/* Somebody knocked, or there are fewer or more seats now: come back as a new worker. */
+static void
+come_back(void)
+{
+	proc_exit(0);
+}
+
+static bool
+may_work(void)
+{
+	const OmInstallation *installation;
+
+	if (!om_setting_workers || RecoveryInProgress() ||
+		!OidIsValid(get_extension_oid("order_mgmt", true /* missing_ok */)) ||
+		!om_installation_exists())
+		return false;
+	installation = om_installation_get();
+	if (om_installation_is_foreign(installation))
+		(void) om_installation_lxid(); /* takes it over, which makes it rest */
+	return !om_installation_get()->moved;
+}
+
+static void
+begin_transaction(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+commit_transaction(bool durable)
+{
+	if (!durable)
+		(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+}
+
+static void
+look_around(void)
+{
+	bool ready;
+
+	begin_transaction();
+	ready = may_work();
+	commit_transaction(true /* durable */);
+	if (!ready)
+		rest();
+}
+
+static void
+report_stage(const char *name)
+{
+	pgstat_report_activity(STATE_RUNNING, name);
+}
+
+static void
+make_tick_when_needed(void)
+{
+	uint64 commits = pg_atomic_read_u64(&worker.database->commits);
+
+	if (!worker.first_pass && pg_atomic_read_u64(&worker.database->ticked) >= commits)
+		return;
+	report_stage("tick");
+	begin_transaction();
+	(void) om_tick_make(om_installation_get()->xid_base);
+	commit_transaction(false /* durable */);
+	pg_atomic_write_u64(&worker.database->ticked, commits);
+	worker.first_pass = false;
+}
+
+static OmStepResult
+handle_batch(OmStage stage, int64 *events)
+{
+	static const OmReach ticks_only = {NULL, 0};
+	OmStepResult result = OM_STEP_IDLE;
+	MemoryContext caller;
+
+	begin_transaction();
+	caller = MemoryContextSwitchTo(worker.batch_context);
+	if (!om_consumer_is_paused(stage))
+		result = om_consumer_step(worker.runs[stage].consumer, &ticks_only, om_setting_batch_size,
+								  events);
+	MemoryContextSwitchTo(caller);
+	commit_transaction(om_consumer_is_durable(stage));
+	MemoryContextReset(worker.batch_context);
+	return result;
+}
+
+static void
+recover_from_error(StageRun *run)
+{
+	ErrorData *error;
+	bool is_conflict;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(worker.batch_context);
+	error = CopyErrorData();
+	is_conflict = error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+				  error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+	if (!is_conflict)
+		EmitErrorReport();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	om_consumer_reset(run->consumer);
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(worker.batch_context);
+	run->retry_ms = is_conflict
+					  ? BUSY_RETRY_MS
+					  : Min(Max(run->retry_ms * 2, ERROR_RETRY_MIN_MS), ERROR_RETRY_MAX_MS);
+	run->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), run->retry_ms);
+	RESUME_INTERRUPTS();
+}
+
+/* True when there may be more to do for the stage. */
+static bool
+run_stage(OmStage stage)
+{
+	StageRun *run = &worker.runs[stage];
+	volatile bool more = false;
+	int64 events = 0;
+
+	if (run->not_before != 0 && GetCurrentTimestamp() < run->not_before)
+		return false;
+	run->not_before = 0;
+	report_stage(om_stage_names[stage]);
+	PG_TRY();
+	{
+		OmStepResult result = handle_batch(stage, &events);
+
+		more = result == OM_STEP_DONE;
+		run->retry_ms = 0;
+		if (result == OM_STEP_WAITING)
+			run->not_before = om_consumer_next_due(run->consumer);
+		if (result == OM_STEP_BUSY)
+			run->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BUSY_RETRY_MS);
+	}
+	PG_CATCH();
+	{
+		recover_from_error(run);
+	}
+	PG_END_TRY();
+	if (events > 0 && om_consumer_is_durable(stage))
+		ConditionVariableBroadcast(&worker.database->progress);
+	worker.batches += events > 0;
+	return more;
+}
+
+static void
+obey_signals(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+		if (!om_setting_workers)
+			rest();
+	}
+	if (pg_atomic_read_u32(&worker.database->restart) != worker.restart)
+		come_back();
+}
+
+/* One worker of the database, that of the first stage, does the upkeep. */
+static void
+do_upkeep_when_due(void)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if ((worker.stages & OM_STAGE_BIT(OM_STAGE_BALANCE_CHECKER)) == 0 ||
+		(now < worker.upkeep_due && worker.batches < UPKEEP_AFTER_BATCHES))
+		return;
+	report_stage("upkeep");
+	begin_transaction();
+	(void) om_upkeep_run();
+	commit_transaction(true /* durable */);
+	worker.batches = 0;
+	worker.upkeep_due = now - now % USECS_PER_DAY + USECS_PER_DAY;
+}
+
+static void
+work_until_idle(void)
+{
+	bool more;
+
+	do
+	{
+		obey_signals();
+		do_upkeep_when_due();
+		make_tick_when_needed();
+		more = false;
+		for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+		{
+			if (worker.stages & OM_STAGE_BIT(stage))
+				more |= run_stage(stage);
+		}
+	} while (more);
+}
+
+/* Milliseconds until a timer is due; -1 when there is none. */
+static long
+time_to_sleep(void)
+{
+	TimestampTz next = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (worker.stages & OM_STAGE_BIT(OM_STAGE_BALANCE_CHECKER))
+		next = worker.upkeep_due;
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		TimestampTz due = worker.runs[stage].not_before;
+
+		if (due != 0 && (next == 0 || due < next))
+			next = due;
+	}
+	if (next == 0)
+		return -1;
+	return Max(TimestampDifferenceMilliseconds(now, next), 1);
+}
+
+static void
+sleep_on_latch(void)
+{
+	long timeout = time_to_sleep();
+
+	pgstat_report_activity(STATE_IDLE, NULL);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout >= 0 ? WL_TIMEOUT : 0),
+					 timeout, PG_WAIT_EXTENSION);
+}
+
+static void
+apply_session_settings(void)
+{
+	for (int i = 0; i < (int) lengthof(session_settings); i++)
+		SetConfigOption(session_settings[i][0], session_settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
+static void
+set_up(void)
+{
+	worker.first_pass = true;
+	worker.batch_context =
+		AllocSetContextCreate(TopMemoryContext, "order_mgmt batch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(TopMemoryContext);
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		if (worker.stages & OM_STAGE_BIT(stage))
+			worker.runs[stage].consumer = om_consumer_create(stage);
+	}
+	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
+	worker.seat->failures = 0;
+	LWLockRelease(om_shared->lock);
+}
+
+void
+om_worker_main(Datum arg)
+{
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+
+	take_seat(arg);
+	BackgroundWorkerInitializeConnectionByOid(worker.database->database, InvalidOid, 0);
+	apply_session_settings();
+	look_around();
+	set_up();
+	for (;;)
+	{
+		uint64 commits;
+
+		ResetLatch(MyLatch);
+		commits = pg_atomic_read_u64(&worker.database->commits);
+		work_until_idle();
+		if (pg_atomic_read_u64(&worker.database->commits) == commits)
+			sleep_on_latch();
+	}
+}
