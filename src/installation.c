@@ -88,8 +88,8 @@ read_row(Oid relid)
 	om_table_close(table);
 }
 
-const OmInstallation *
-om_installation_get(void)
+static const OmInstallation *
+load(void)
 {
 	Oid relid = om_relation_find("installation");
 
@@ -113,13 +113,27 @@ om_installation_get(void)
 		}
 		PG_END_TRY();
 	}
-	if (cached.schema_version != OM_SCHEMA_VERSION)
+	return &cached;
+}
+
+bool
+om_installation_matches(void)
+{
+	return load()->schema_version == OM_SCHEMA_VERSION;
+}
+
+const OmInstallation *
+om_installation_get(void)
+{
+	const OmInstallation *installation = load();
+
+	if (installation->schema_version != OM_SCHEMA_VERSION)
 		ereport(ERROR,
 				(errcode(ERRCODE_OM_NOT_READY),
 				 errmsg("the data is of schema version %d, the library works with version %d",
-						cached.schema_version, OM_SCHEMA_VERSION),
+						installation->schema_version, OM_SCHEMA_VERSION),
 				 errhint("Run SELECT order_mgmt.migrate(); or install the matching library.")));
-	return &cached;
+	return installation;
 }
 
 bool
@@ -186,7 +200,8 @@ take_over(Oid relid)
 	om_installation_changed();
 	CommandCounterIncrement();
 	ereport(LOG,
-			(errmsg("order_mgmt data of another cluster found in database \"%s\"; workers rest "
+			(errcode(ERRCODE_OM_STATE),
+			 errmsg("order_mgmt data of another cluster found in database \"%s\"; workers rest "
 					"until order_mgmt.post_restore()",
 					get_database_name(MyDatabaseId))));
 }
@@ -196,6 +211,7 @@ om_installation_lxid(void)
 {
 	const OmInstallation *installation = om_installation_get();
 
+	PreventCommandIfReadOnly("a function of order_mgmt that writes");
 	if (unlikely(om_installation_is_foreign(installation)))
 	{
 		GetTopTransactionId();

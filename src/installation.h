@@ -28,6 +28,9 @@ extern bool om_installation_exists(void);
 /* What setup() stored; OM006 where it is missing or of another version. */
 extern const OmInstallation *om_installation_get(void);
 
+/* True when the stored data has the version that this library works with. */
+extern bool om_installation_matches(void);
+
 /* True when the data was made in another cluster or database than this. */
 extern bool om_installation_is_foreign(const OmInstallation *installation);
 

@@ -5,12 +5,13 @@
  * Callers of our functions hold no rights on the tables, so statements switch
  * to order_mgmt_owner.  That is a role without any other power: whatever a
  * statement touches, it cannot act as a superuser.  An ERROR restores the
- * caller's identity with the end of the (sub)transaction.
+ * caller's identity and search_path with the end of the (sub)transaction.
  */
 #include "postgres.h"
 
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/guc.h"
 #include "utils/tuplestore.h"
 
 #include "plans.h"
@@ -21,6 +22,9 @@ om_query_begin(OmQueryScope *scope)
 {
 	GetUserIdAndSecContext(&scope->user, &scope->security_context);
 	SetUserIdAndSecContext(om_owner_role(), scope->security_context | SECURITY_LOCAL_USERID_CHANGE);
+	scope->guc_level = NewGUCNestLevel();
+	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
 }
 
@@ -28,6 +32,7 @@ void
 om_query_end(OmQueryScope *scope)
 {
 	SPI_finish();
+	AtEOXact_GUC(true, scope->guc_level);
 	SetUserIdAndSecContext(scope->user, scope->security_context);
 }
 

@@ -22,11 +22,15 @@ typedef struct OmQuery
 	SPIPlanPtr plan;
 } OmQuery;
 
-/* Between begin and end the session acts as order_mgmt_owner, under SPI. */
+/*
+ * Between begin and end the session acts as order_mgmt_owner, under SPI and
+ * with a search_path on which nobody can plant operators.
+ */
 typedef struct OmQueryScope
 {
 	Oid user;
 	int security_context;
+	int guc_level;
 } OmQueryScope;
 
 extern void om_query_begin(OmQueryScope *scope);

@@ -18,7 +18,7 @@ bool om_setting_workers = true;
 bool om_setting_auto_ship = true;
 int om_setting_hold_timeout = 0;
 int om_setting_premake_months = 3;
-int om_setting_idempotency_retention = 30;
+int om_setting_idempotency_retention = 30 * 24 * 60;
 int om_setting_workers_per_database = 1;
 int om_setting_batch_size = 1000;
 
@@ -49,9 +49,9 @@ om_settings_define(void)
 			   &om_setting_hold_timeout, 0, 0, INT_MAX / 1000, PGC_SUSET, GUC_UNIT_S);
 	define_int("order_mgmt.premake_months", "Months for which partitions are made ahead.",
 			   &om_setting_premake_months, 3, 1, 120, PGC_SUSET, 0);
-	define_int("order_mgmt.idempotency_retention",
-			   "Days for which idempotency keys are kept at least.",
-			   &om_setting_idempotency_retention, 30, 1, 3650, PGC_SUSET, 0);
+	define_int(
+		"order_mgmt.idempotency_retention", "Time for which idempotency keys are kept at least.",
+		&om_setting_idempotency_retention, 30 * 24 * 60, 1, INT_MAX / 60, PGC_SUSET, GUC_UNIT_MIN);
 	define_int("order_mgmt.workers_per_database",
 			   "Number of workers among which the stages of a database are shared out.",
 			   &om_setting_workers_per_database, 1, 1, 4, PGC_SIGHUP, 0);

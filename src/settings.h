@@ -11,7 +11,7 @@ extern bool om_setting_workers;
 extern bool om_setting_auto_ship;
 extern int om_setting_hold_timeout; /* seconds, 0 = off */
 extern int om_setting_premake_months;
-extern int om_setting_idempotency_retention; /* days */
+extern int om_setting_idempotency_retention; /* minutes */
 extern int om_setting_workers_per_database;
 extern int om_setting_batch_size;
 

@@ -109,7 +109,8 @@ rotate_keys(List **actions)
 	TimestampTz since;
 	int current = om_rotation_current(&om_rotation_keys, &since);
 	int next = (current + 1) % om_rotation_keys.nslots;
-	int64 turn = om_setting_idempotency_retention * USECS_PER_DAY / (om_rotation_keys.nslots - 1);
+	int64 turn =
+		om_setting_idempotency_retention * USECS_PER_MINUTE / (om_rotation_keys.nslots - 1);
 
 	if (GetCurrentTimestamp() - since < turn ||
 		!ConditionalLockRelationOid(om_rotation_table(&om_rotation_keys, current),

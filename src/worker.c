@@ -51,7 +51,8 @@
 typedef struct StageRun
 {
 	OmConsumer *consumer;
-	TimestampTz not_before; /* 0: whenever there is work */
+	TimestampTz not_before; /* rests until then, after an error; 0: does not */
+	TimestampTz timer;      /* looks again then, without being woken; 0: does not */
 	int retry_ms;           /* back-off after errors */
 } StageRun;
 
@@ -164,7 +165,7 @@ may_work(void)
 
 	if (!om_setting_workers || RecoveryInProgress() ||
 		!OidIsValid(get_extension_oid("order_mgmt", true /* missing_ok */)) ||
-		!om_installation_exists())
+		!om_installation_exists() || !om_installation_matches())
 		return false;
 	installation = om_installation_get();
 	if (om_installation_is_foreign(installation))
@@ -277,7 +278,7 @@ run_stage(OmStage stage)
 
 	if (run->not_before != 0 && GetCurrentTimestamp() < run->not_before)
 		return false;
-	run->not_before = 0;
+	run->not_before = run->timer = 0;
 	report_stage(om_stage_names[stage]);
 	PG_TRY();
 	{
@@ -286,9 +287,9 @@ run_stage(OmStage stage)
 		more = result == OM_STEP_DONE;
 		run->retry_ms = 0;
 		if (result == OM_STEP_WAITING)
-			run->not_before = om_consumer_next_due(run->consumer);
+			run->timer = om_consumer_next_due(run->consumer);
 		if (result == OM_STEP_BUSY)
-			run->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BUSY_RETRY_MS);
+			run->timer = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BUSY_RETRY_MS);
 	}
 	PG_CATCH();
 	{
@@ -352,25 +353,31 @@ work_until_idle(void)
 	} while (more);
 }
 
+/* The earlier of two times, of which 0 is none. */
+static TimestampTz
+earlier(TimestampTz a, TimestampTz b)
+{
+	if (a == 0 || b == 0)
+		return Max(a, b);
+	return Min(a, b);
+}
+
 /* Milliseconds until a timer is due; -1 when there is none. */
 static long
 time_to_sleep(void)
 {
 	TimestampTz next = 0;
-	TimestampTz now = GetCurrentTimestamp();
 
 	if (worker.stages & OM_STAGE_BIT(OM_STAGE_BALANCE_CHECKER))
 		next = worker.upkeep_due;
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		TimestampTz due = worker.runs[stage].not_before;
-
-		if (due != 0 && (next == 0 || due < next))
-			next = due;
+		next = earlier(next, worker.runs[stage].not_before);
+		next = earlier(next, worker.runs[stage].timer);
 	}
 	if (next == 0)
 		return -1;
-	return Max(TimestampDifferenceMilliseconds(now, next), 1);
+	return Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next), 1);
 }
 
 static void
