@@ -192,75 +192,95 @@ report_slots(bool exhausted)
 	slots_exhausted = exhausted;
 }
 
+/* The earliest of the times at which something is to be looked at again. */
+static void
+remember_due(TimestampTz *next, TimestampTz due)
+{
+	*next = *next == 0 ? due : Min(*next, due);
+}
+
+static int
+count_seats(const OmDatabase *entry, OmSeatState state)
+{
+	int count = 0;
+
+	for (int s = 0; s < OM_MAX_SEATS; s++)
+		count += entry->seats[s].state == state;
+	return count;
+}
+
+/* Workers on their way; those that will never arrive no longer count. */
+static int
+count_starting(void)
+{
+	int count = 0;
+
+	for (int e = 0; e < OM_MAX_DATABASES; e++)
+	{
+		if (!OidIsValid(om_shared->databases[e].database))
+			continue;
+		for (int s = 0; s < OM_MAX_SEATS; s++)
+			check_starting(e, s);
+		count += count_seats(&om_shared->databases[e], OM_SEAT_STARTING);
+	}
+	return count;
+}
+
+static void
+fill_seat(int entry_index, int seat_index, TimestampTz now, int *nstarting, TimestampTz *next)
+{
+	OmDatabase *entry = &om_shared->databases[entry_index];
+	OmSeat *seat = &entry->seats[seat_index];
+
+	if (seat->state != OM_SEAT_EMPTY)
+		return;
+	if (seat->not_before > now)
+	{
+		remember_due(next, seat->not_before);
+		return;
+	}
+	if (*nstarting >= MAX_STARTING)
+		return; /* there is a look at those that start anyway */
+	seat->stages = seat_stages(entry->nseats, seat_index);
+	seat->restart = pg_atomic_read_u32(&entry->restart);
+	seat->state = OM_SEAT_STARTING;
+	if (start_worker(entry_index, seat_index))
+	{
+		(*nstarting)++;
+		report_slots(false);
+		return;
+	}
+	report_slots(true);
+	seat->state = OM_SEAT_EMPTY;
+	seat->not_before = TimestampTzPlusMilliseconds(now, NO_SLOT_RETRY_MS);
+	remember_due(next, seat->not_before);
+}
+
 /* Fills the empty seats whose time has come; returns when to look again (0: when woken). */
 static TimestampTz
 fill_seats(void)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	TimestampTz next = 0;
-	int nstarting = 0;
+	int nstarting;
 
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
+	nstarting = count_starting();
 	for (int e = 0; e < OM_MAX_DATABASES; e++)
 	{
 		OmDatabase *entry = &om_shared->databases[e];
-
-		if (!OidIsValid(entry->database))
-			continue;
-		for (int s = 0; s < OM_MAX_SEATS; s++)
-		{
-			check_starting(e, s);
-			nstarting += entry->seats[s].state == OM_SEAT_STARTING;
-		}
-	}
-	for (int e = 0; e < OM_MAX_DATABASES; e++)
-	{
-		OmDatabase *entry = &om_shared->databases[e];
-		int ntaken = 0;
 
 		if (!OidIsValid(entry->database) || entry->quiesced > 0)
 			continue;
-		for (int s = 0; s < OM_MAX_SEATS; s++)
-			ntaken +=
-				entry->seats[s].state == OM_SEAT_TAKEN || entry->seats[s].state == OM_SEAT_STARTING;
 		/* Stages are dealt anew only when nobody sits any more. */
-		if (ntaken == 0)
+		if (count_seats(entry, OM_SEAT_TAKEN) + count_seats(entry, OM_SEAT_STARTING) == 0)
 			entry->nseats = om_setting_workers_per_database;
 		for (int s = 0; s < entry->nseats; s++)
-		{
-			OmSeat *seat = &entry->seats[s];
-
-			if (seat->state != OM_SEAT_EMPTY)
-				continue;
-			if (seat->not_before > now || nstarting >= MAX_STARTING)
-			{
-				TimestampTz due =
-					Max(seat->not_before, TimestampTzPlusMilliseconds(now, STARTING_CHECK_MS));
-
-				next = next == 0 ? due : Min(next, due);
-				continue;
-			}
-			seat->stages = seat_stages(entry->nseats, s);
-			seat->state = OM_SEAT_STARTING;
-			if (start_worker(e, s))
-			{
-				nstarting++;
-				report_slots(false);
-				continue;
-			}
-			report_slots(true);
-			seat->state = OM_SEAT_EMPTY;
-			seat->not_before = TimestampTzPlusMilliseconds(now, NO_SLOT_RETRY_MS);
-			next = next == 0 ? seat->not_before : Min(next, seat->not_before);
-		}
+			fill_seat(e, s, now, &nstarting, &next);
 	}
 	LWLockRelease(om_shared->lock);
 	if (nstarting > 0)
-	{
-		TimestampTz check = TimestampTzPlusMilliseconds(now, STARTING_CHECK_MS);
-
-		next = next == 0 ? check : Min(next, check);
-	}
+		remember_due(&next, TimestampTzPlusMilliseconds(now, STARTING_CHECK_MS));
 	return next;
 }
 
@@ -283,6 +303,7 @@ reload(void)
 		}
 		if (OidIsValid(entry->database) && before != om_setting_workers_per_database)
 		{
+			entry->nseats = 0; /* dealt anew when all have left */
 			pg_atomic_fetch_add_u32(&entry->restart, 1);
 			om_shared_wake_workers(entry);
 		}

@@ -47,6 +47,7 @@ clear_database(OmDatabase *entry)
 
 		seat->state = OM_SEAT_EMPTY;
 		seat->stages = 0;
+		seat->restart = 0;
 		seat->pid = 0;
 		seat->not_before = 0;
 		seat->failures = 0;
@@ -191,7 +192,7 @@ om_shared_stage_worker(OmStage stage)
 	if (entry == NULL)
 		return 0;
 	LWLockAcquire(om_shared->lock, LW_SHARED);
-	for (int i = 0; i < entry->nseats; i++)
+	for (int i = 0; i < OM_MAX_SEATS; i++)
 	{
 		OmSeat *seat = &entry->seats[i];
 

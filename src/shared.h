@@ -31,6 +31,7 @@ typedef struct OmSeat
 {
 	OmSeatState state;       /* shared->lock */
 	uint32 stages;           /* OM_STAGE_BITs it runs; shared->lock */
+	uint32 restart;          /* value of the database's counter when it was dealt; shared->lock */
 	pid_t pid;               /* shared->lock */
 	TimestampTz not_before;  /* earliest next start; shared->lock */
 	int failures;            /* in a row, for the back-off; shared->lock */

@@ -134,7 +134,7 @@ take_seat(Datum arg)
 	worker.seat->state = OM_SEAT_TAKEN;
 	worker.seat->pid = MyProcPid;
 	worker.stages = worker.seat->stages;
-	worker.restart = pg_atomic_read_u32(&worker.database->restart);
+	worker.restart = worker.seat->restart;
 	pg_atomic_write_u32(&worker.seat->procno, om_my_proc_number());
 	LWLockRelease(om_shared->lock);
 	before_shmem_exit(leave_seat, (Datum) 0);
