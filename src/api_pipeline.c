@@ -17,7 +17,6 @@
 
 #include "api_arguments.h"
 #include "consumer.h"
-#include "cursors.h"
 #include "errors.h"
 #include "eventlog.h"
 #include "installation.h"
@@ -105,16 +104,15 @@ OM_FUNCTION(om_resume_consumer)
 static void
 put_queue(ReturnSetInfo *result, OmStage stage)
 {
-	TimestampTz oldest;
-	int64 pending = om_pipeline_pending(stage, &oldest);
+	OmQueueState queue = om_pipeline_queue(stage, GetActiveSnapshot());
 	pid_t worker = om_shared_stage_worker(stage);
-	Datum values[6] = {CStringGetTextDatum(om_stage_names[stage]), Int64GetDatum(pending)};
-	bool isnull[6] = {false, false, oldest == 0, false, worker == 0, false};
+	Datum values[6] = {CStringGetTextDatum(om_stage_names[stage]), Int64GetDatum(queue.pending)};
+	bool isnull[6] = {false, false, queue.oldest == 0, false, worker == 0, false};
 
-	if (oldest != 0)
+	if (queue.oldest != 0)
 		values[2] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
-										TimestampTzGetDatum(oldest));
-	values[3] = Int64GetDatum(om_cursor_load(om_stage_names[stage], false)->processed);
+										TimestampTzGetDatum(queue.oldest));
+	values[3] = Int64GetDatum(queue.processed);
 	values[4] = Int32GetDatum(worker);
 	values[5] = BoolGetDatum(om_consumer_is_paused(stage));
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
@@ -130,33 +128,52 @@ OM_FUNCTION(om_queues_state)
 	return (Datum) 0;
 }
 
+static void
+put_event(ReturnSetInfo *result, const OmLogRow *row, int ordinal)
+{
+	Datum values[5] = {Int64GetDatum(row->event_id + ordinal), TimestampTzGetDatum(row->at),
+					   CStringGetTextDatum(om_event_names[row->type]),
+					   UUIDPGetDatum(&row->orders[ordinal]), JsonbPGetDatum(row->detail)};
+	bool isnull[5] = {false, false, false, false, row->detail == NULL};
+
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
+
+/* What has been shipped or cancelled by hand waits for nobody. */
+static bool
+waits_for_shipment(OmOrderTables *tables, const pg_uuid_t *id)
+{
+	OmOrder *order = om_order_find(tables, id, GetActiveSnapshot());
+
+	return order != NULL && order->status == OM_STATUS_CONFIRMED;
+}
+
 /* queue_contents(consumer) → the rows of the views named after the queues */
 OM_FUNCTION(om_queue_contents)
 {
 	char *name = om_arg_text(fcinfo, 0);
 	int stage =
 		name == NULL ? -1 : om_names_find(om_stage_names, OM_STAGE_COUNT, name, strlen(name));
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	OmOrderTables *tables;
 	ListCell *cell;
+	int64 processed;
 
 	if (stage < 0)
 		om_arg_raise("consumer", "is not a built-in consumer");
 	(void) om_installation_get();
 	InitMaterializedSRF(fcinfo, 0);
-	foreach(cell, om_pipeline_rows(stage))
+	tables = om_orders_open(AccessShareLock);
+	foreach(cell, om_pipeline_rows(stage, GetActiveSnapshot(), &processed))
 	{
 		OmLogRow *row = lfirst(cell);
 
 		for (int i = 0; i < row->norders; i++)
 		{
-			Datum values[5] = {Int64GetDatum(row->event_id + i), TimestampTzGetDatum(row->at),
-							   CStringGetTextDatum(om_event_names[row->type]),
-							   UUIDPGetDatum(&row->orders[i]), JsonbPGetDatum(row->detail)};
-			bool isnull[5] = {false, false, false, false, row->detail == NULL};
-
-			tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+			if (stage != OM_STAGE_SHIPPER || waits_for_shipment(tables, &row->orders[i]))
+				put_event((ReturnSetInfo *) fcinfo->resultinfo, row, i);
 		}
 	}
+	om_orders_close(tables);
 	return (Datum) 0;
 }
 

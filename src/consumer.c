@@ -117,20 +117,24 @@ om_consumer_is_paused(OmStage stage)
 	return paused;
 }
 
+/* The snapshot is taken under the lock of the consumer, so it shows its last commit. */
 static void
 load(OmConsumer *consumer)
 {
 	MemoryContext caller;
+	Snapshot snapshot;
 
 	if (consumer->cursor != NULL && om_cursor_is_current(consumer->cursor))
 		return;
 	om_consumer_reset(consumer);
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	caller = MemoryContextSwitchTo(consumer->context);
-	consumer->cursor =
-		om_cursor_load(om_stage_names[consumer->stage], stage_traits[consumer->stage].keeps_state);
+	consumer->cursor = om_cursor_load(om_stage_names[consumer->stage],
+									  stage_traits[consumer->stage].keeps_state, snapshot);
 	if (consumer->stage == OM_STAGE_ORDER_UPDATER)
 		consumer->updater = om_updater_create();
 	MemoryContextSwitchTo(caller);
+	UnregisterSnapshot(snapshot);
 }
 
 /*

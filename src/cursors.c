@@ -43,10 +43,9 @@ open_slot(int slot)
 }
 
 static int64
-newest_seq(const char *consumer)
+newest_seq(const char *consumer, Snapshot snapshot)
 {
 	Datum key = CStringGetTextDatum(consumer);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	int64 newest = 0;
 
 	for (int slot = 0; slot < om_rotation_cursors.nslots; slot++)
@@ -58,7 +57,6 @@ newest_seq(const char *consumer)
 			newest = Max(newest, DatumGetInt64(om_row_get_not_null(table, row, COLUMN_SEQ)));
 		om_table_close(table);
 	}
-	UnregisterSnapshot(snapshot);
 	return newest;
 }
 
@@ -78,10 +76,9 @@ get_int64(OmTable *table, HeapTuple row, int column)
 }
 
 static bool
-read_row(OmCursor *cursor, int64 seq)
+read_row(OmCursor *cursor, int64 seq, Snapshot snapshot)
 {
 	Datum key[2] = {CStringGetTextDatum(cursor->consumer), Int64GetDatum(seq)};
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	bool found = false;
 
 	for (int slot = 0; slot < om_rotation_cursors.nslots && !found; slot++)
@@ -102,21 +99,21 @@ read_row(OmCursor *cursor, int64 seq)
 		}
 		om_table_close(table);
 	}
-	UnregisterSnapshot(snapshot);
 	return found;
 }
 
 OmCursor *
-om_cursor_load(const char *consumer, bool restart)
+om_cursor_load(const char *consumer, bool restart, Snapshot snapshot)
 {
 	OmCursor *cursor = palloc0(sizeof(OmCursor));
 
 	cursor->consumer = consumer;
-	cursor->seq = newest_seq(consumer);
-	if (!read_row(cursor, cursor->seq))
+	cursor->seq = newest_seq(consumer, snapshot);
+	if (!read_row(cursor, cursor->seq, snapshot))
 		elog(ERROR, "consumer \"%s\" has no position in the log", consumer);
 	cursor->stored_tick = cursor->tick_id;
-	if (restart && cursor->restart_seq < cursor->seq && !read_row(cursor, cursor->restart_seq))
+	if (restart && cursor->restart_seq < cursor->seq &&
+		!read_row(cursor, cursor->restart_seq, snapshot))
 		elog(ERROR, "consumer \"%s\" has lost row " INT64_FORMAT " of its positions", consumer,
 			 cursor->restart_seq);
 	return cursor;
@@ -125,7 +122,11 @@ om_cursor_load(const char *consumer, bool restart)
 bool
 om_cursor_is_current(const OmCursor *cursor)
 {
-	return newest_seq(cursor->consumer) == cursor->seq;
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool is_current = newest_seq(cursor->consumer, snapshot) == cursor->seq;
+
+	UnregisterSnapshot(snapshot);
+	return is_current;
 }
 
 void

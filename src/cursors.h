@@ -24,10 +24,11 @@ typedef struct OmCursor
 } OmCursor;
 
 /*
- * Reads a consumer's position into the current memory context.  A consumer
- * that keeps state in memory begins at its restart row, else at the newest.
+ * Reads a consumer's position, as the snapshot shows it, into the current
+ * memory context.  A consumer that keeps state in memory begins at its restart
+ * row, else at the newest.
  */
-extern OmCursor *om_cursor_load(const char *consumer, bool restart);
+extern OmCursor *om_cursor_load(const char *consumer, bool restart, Snapshot snapshot);
 
 /* True while nobody else has moved the cursor. */
 extern bool om_cursor_is_current(const OmCursor *cursor);

@@ -39,9 +39,8 @@ widen(TransactionId xid, FullTransactionId next, int64 xid_base)
 }
 
 OmHorizon *
-om_horizon_take(int64 xid_base)
+om_horizon_take(Snapshot snapshot, int64 xid_base)
 {
-	Snapshot snapshot = GetLatestSnapshot();
 	FullTransactionId next = ReadNextFullTransactionId();
 	TransactionId own = GetTopTransactionIdIfAny();
 	OmHorizon *horizon = create_horizon(snapshot->xcnt + 1);

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "utils/array.h"
+#include "utils/snapshot.h"
 
 typedef struct OmHorizon
 {
@@ -20,10 +21,10 @@ typedef struct OmHorizon
 } OmHorizon;
 
 /*
- * What can be seen now.  The current transaction itself counts as running,
- * whatever PostgreSQL's snapshot says of it.
+ * What a snapshot shows.  The current transaction itself counts as running,
+ * whatever PostgreSQL says of it.
  */
-extern OmHorizon *om_horizon_take(int64 xid_base);
+extern OmHorizon *om_horizon_take(Snapshot snapshot, int64 xid_base);
 
 /* Adds what the current transaction has written to the log so far. */
 extern void om_horizon_add_own(OmHorizon *horizon, int64 lxid, int64 last_event_id);

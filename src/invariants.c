@@ -7,11 +7,15 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "funcapi.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
 #include "installation.h"
 #include "invariants.h"
+#include "pipeline.h"
 #include "plans.h"
 
 /* Orders with a verdict that holds and has not been settled. */
@@ -105,6 +109,38 @@ static OmQuery checks[] = {
 			   "(SELECT * FROM order_mgmt.orders WHERE status IN ('shipped', 'rejected')) AS o"),
 };
 
+/* Events written for a consumer, by its own list of types. */
+static OmQuery written_query = {
+	.sql = "SELECT coalesce(sum(octet_length(l.order_ids) / 16), 0)::bigint"
+		   " FROM order_mgmt.event_log AS l WHERE l.event_type = ANY ((SELECT c.event_types"
+		   "  FROM order_mgmt.consumers AS c WHERE c.name = $1)::text[])",
+	.nargs = 1,
+	.types = {TEXTOID}};
+
+/* Nothing is lost on the way: what was written has been handled or still waits. */
+static void
+check_consumer(ReturnSetInfo *result, OmStage stage)
+{
+	OmQueueState queue = om_pipeline_queue(stage, GetActiveSnapshot());
+	Datum name = CStringGetTextDatum(om_stage_names[stage]);
+	OmQueryScope scope;
+	bool isnull[4] = {false};
+	Datum values[4];
+	int64 written;
+
+	om_query_begin(&scope);
+	om_query_read(&written_query, &name, NULL);
+	written = DatumGetInt64(om_result_get(0, 1, &isnull[0]));
+	om_query_end(&scope);
+	if (written == queue.processed + queue.pending)
+		return;
+	values[0] = CStringGetTextDatum("consumer_events");
+	values[1] = name;
+	values[2] = CStringGetTextDatum(psprintf(INT64_FORMAT, written));
+	values[3] = CStringGetTextDatum(psprintf(INT64_FORMAT, queue.processed + queue.pending));
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
+
 Datum
 om_invariants_check(FunctionCallInfo fcinfo)
 {
@@ -123,5 +159,7 @@ om_invariants_check(FunctionCallInfo fcinfo)
 		SPI_freetuptable(SPI_tuptable);
 	}
 	om_query_end(&scope);
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+		check_consumer(result, stage);
 	return (Datum) 0;
 }

@@ -151,61 +151,65 @@ add_window(List *list, const OmHorizon *from, const OmHorizon *to, OmLogPosition
 }
 
 List *
-om_pipeline_rows(OmStage stage)
+om_pipeline_rows(OmStage stage, Snapshot snapshot, int64 *processed)
 {
 	static const OmLogPosition beginning = {0, 0};
 	List *rows = NIL;
 	OmCursor *cursor;
 	const OmHorizon *handled;
+	OmHorizon *now;
 
-	push_fresh_snapshot();
-	cursor = om_cursor_load(om_stage_names[stage], false /* restart */);
+	PushActiveSnapshot(snapshot);
+	cursor = om_cursor_load(om_stage_names[stage], false /* restart */, snapshot);
+	now = om_horizon_take(snapshot, om_installation_get()->xid_base);
+	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
+		om_horizon_add_own(now, om_installation_lxid(), PG_INT64_MAX);
+	*processed = cursor->processed;
 	handled = cursor->base;
 	if (cursor->target != NULL)
 	{
 		rows = add_window(rows, cursor->base, cursor->target, cursor->position, stage);
 		handled = cursor->target;
 	}
-	rows = add_window(rows, handled, om_horizon_take(om_installation_get()->xid_base), beginning,
-					  stage);
+	rows = add_window(rows, handled, now, beginning, stage);
 	PopActiveSnapshot();
 	return rows;
 }
 
-int64
-om_pipeline_pending(OmStage stage, TimestampTz *oldest)
+OmQueueState
+om_pipeline_queue(OmStage stage, Snapshot snapshot)
 {
 	MemoryContext context =
-		AllocSetContextCreate(CurrentMemoryContext, "pending events", ALLOCSET_DEFAULT_SIZES);
+		AllocSetContextCreate(CurrentMemoryContext, "queue", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	int64 pending = 0;
+	OmQueueState state = {0};
 	ListCell *cell;
 
-	*oldest = 0;
-	foreach(cell, om_pipeline_rows(stage))
+	foreach(cell, om_pipeline_rows(stage, snapshot, &state.processed))
 	{
 		const OmLogRow *row = lfirst(cell);
 
-		pending += row->norders;
-		if (*oldest == 0 || row->at < *oldest)
-			*oldest = row->at;
+		state.pending += row->norders;
+		if (state.oldest == 0 || row->at < state.oldest)
+			state.oldest = row->at;
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
-	return pending;
+	return state;
 }
 
 bool
 om_pipeline_is_idle(void)
 {
-	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
-	{
-		TimestampTz oldest;
+	bool idle = true;
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 
+	for (int stage = 0; stage < OM_STAGE_COUNT && idle; stage++)
+	{
 		if (om_consumer_is_paused(stage) || (stage == OM_STAGE_SHIPPER && !om_setting_auto_ship))
 			continue;
-		if (om_pipeline_pending(stage, &oldest) > 0)
-			return false;
+		idle = om_pipeline_queue(stage, snapshot).pending == 0;
 	}
-	return true;
+	UnregisterSnapshot(snapshot);
+	return idle;
 }

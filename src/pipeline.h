@@ -9,6 +9,7 @@
 
 #include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
+#include "utils/snapshot.h"
 
 #include "names.h"
 
@@ -18,10 +19,17 @@ extern int64 om_pipeline_run(int64 max_events);
 /* True when no consumer that may work has anything left to do. */
 extern bool om_pipeline_is_idle(void);
 
-/* What a consumer has not handled yet, as a list of OmLogRow. */
-extern List *om_pipeline_rows(OmStage stage);
+/* What a consumer has before it, as a snapshot shows it. */
+typedef struct OmQueueState
+{
+	int64 pending;      /* events not handled yet */
+	TimestampTz oldest; /* time of the first of them; 0: none */
+	int64 processed;    /* events handled since the beginning */
+} OmQueueState;
 
-/* How many events that are, and the time of the oldest (0: none). */
-extern int64 om_pipeline_pending(OmStage stage, TimestampTz *oldest);
+extern OmQueueState om_pipeline_queue(OmStage stage, Snapshot snapshot);
+
+/* The events not handled yet, as a list of OmLogRow. */
+extern List *om_pipeline_rows(OmStage stage, Snapshot snapshot, int64 *processed);
 
 #endif /* OM_PIPELINE_H */

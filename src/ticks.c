@@ -83,7 +83,8 @@ om_tick_make(int64 xid_base)
 	om_lock_acquire(OM_LOCK_TICK);
 	tick_id = om_tick_last() + 1;
 	values[COLUMN_TICK_ID - 1] = Int64GetDatum(tick_id);
-	values[COLUMN_HORIZON - 1] = PointerGetDatum(om_horizon_to_array(om_horizon_take(xid_base)));
+	values[COLUMN_HORIZON - 1] =
+		PointerGetDatum(om_horizon_to_array(om_horizon_take(GetLatestSnapshot(), xid_base)));
 	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	table = om_table_open(
 		om_rotation_table(&om_rotation_ticks, om_rotation_current(&om_rotation_ticks, NULL)),
@@ -100,7 +101,7 @@ om_tick_private(int64 xid_base, int64 *tick_id)
 
 	om_lock_acquire(OM_LOCK_TICK);
 	*tick_id = om_tick_last();
-	horizon = om_horizon_take(xid_base);
+	horizon = om_horizon_take(GetLatestSnapshot(), xid_base);
 	om_lock_release(OM_LOCK_TICK);
 	return horizon;
 }
