@@ -74,7 +74,7 @@ test: ## set up, build, install and run every test; GROUPS="lint regress ..." pi
 lint: ## check layers, names, error codes, grants and layout of the sources
 	test/tools/setup
 	test/tools/lint
-bench: ## measure drain and capture beside hand-written SQL (about five minutes)
+bench: ## measure drain and capture beside hand-written SQL (some minutes)
 	test/bench/run
 sanitize: ## run SQL tests under valgrind and the undefined-behaviour sanitizer; GROUPS as for test
 	test/tools/sanitize $(GROUPS)
