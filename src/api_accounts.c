@@ -203,7 +203,7 @@ OM_FUNCTION(om_set_account)
 		om_query_run(&describe_query, args, isnull);
 		om_query_end(&scope);
 	}
-	return om_query_return_set(fcinfo, &get_query, &key, NULL);
+	return om_query_return_row(fcinfo, &get_query, &key, NULL);
 }
 
 /* get_account(customer_id) → account */

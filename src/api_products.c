@@ -132,7 +132,7 @@ OM_FUNCTION(om_set_product)
 	(void) om_arg_object(fcinfo, 3, "metadata");
 	run(&ensure_product_query, &key, NULL);
 	run(&describe_query, args, isnull);
-	return om_query_return_set(fcinfo, &get_query, &key, NULL);
+	return om_query_return_row(fcinfo, &get_query, &key, NULL);
 }
 
 /* get_product(product_id) → product */

@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
@@ -114,4 +115,23 @@ om_query_return_set(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args, 
 		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
 	om_query_end(&scope);
 	return (Datum) 0;
+}
+
+Datum
+om_query_return_row(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args, const bool *isnull)
+{
+	OmQueryScope scope;
+	TupleDesc desc;
+	HeapTuple row;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	desc = BlessTupleDesc(desc);
+	om_query_begin(&scope);
+	if (om_query_run(query, args, isnull) != 1)
+		elog(ERROR, "query did not return one row");
+	check_columns(desc, SPI_tuptable->tupdesc);
+	row = SPI_copytuple(SPI_tuptable->vals[0]);
+	om_query_end(&scope);
+	return heap_copy_tuple_as_datum(row, desc);
 }

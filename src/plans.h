@@ -58,4 +58,8 @@ extern Datum om_result_get(uint64 row, int col, bool *isnull);
 extern Datum om_query_return_set(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args,
 								 const bool *isnull);
 
+/* The same for a function that returns the one row of a query. */
+extern Datum om_query_return_row(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args,
+								 const bool *isnull);
+
 #endif /* OM_PLANS_H */

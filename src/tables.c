@@ -168,28 +168,49 @@ refuse_changed_row(OmTable *table)
 						errhint("Run the transaction again.")));
 }
 
+/* Position of the row that a new snapshot shows; false when there is none. */
+static bool
+find_position(OmTable *table, const Datum *key, ItemPointer position)
+{
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	IndexScanDesc scan = begin_key_scan(table, key, table->nkeys, snapshot);
+	bool found = index_getnext_slot(scan, ForwardScanDirection, table->found);
+
+	if (found)
+		*position = table->found->tts_tid;
+	index_endscan(scan);
+	ExecClearTuple(table->found);
+	UnregisterSnapshot(snapshot);
+	return found;
+}
+
 HeapTuple
 om_table_lock(OmTable *table, const Datum *key)
 {
-	HeapTuple row;
+	ItemPointerData position;
 
-	ExecClearTuple(table->probe);
-	memset(table->probe->tts_isnull, true, sizeof(bool) * table->probe->tts_tupleDescriptor->natts);
-	for (int i = 0; i < table->nkeys; i++)
+	while (find_position(table, key, &position))
 	{
-		int column = table->key->rd_index->indkey.values[i] - 1;
+		TM_FailureData failure;
+		TM_Result result;
+		HeapTuple row;
 
-		table->probe->tts_values[column] = key[i];
-		table->probe->tts_isnull[column] = false;
+		CHECK_FOR_INTERRUPTS();
+		/* Keys never change, so the last version of the row has the same. */
+		result = table_tuple_lock(table->rel, &position, GetActiveSnapshot(), table->found,
+								  GetCurrentCommandId(false), LockTupleNoKeyExclusive,
+								  LockWaitBlock, TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+		if (result == TM_Deleted)
+			continue; /* there may be a new row with the key */
+		if (result != TM_Ok)
+			elog(ERROR, "unexpected result %d of a row lock in \"%s\"", result,
+				 RelationGetRelationName(table->rel));
+		refuse_changed_row(table);
+		row = ExecCopySlotHeapTuple(table->found);
+		ExecClearTuple(table->found);
+		return row;
 	}
-	ExecStoreVirtualTuple(table->probe);
-	if (!RelationFindReplTupleByIndex(table->rel, RelationGetRelid(table->key),
-									  LockTupleNoKeyExclusive, table->probe, table->found))
-		return NULL;
-	refuse_changed_row(table);
-	row = ExecCopySlotHeapTuple(table->found);
-	ExecClearTuple(table->found);
-	return row;
+	return NULL;
 }
 
 /*

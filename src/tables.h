@@ -24,7 +24,7 @@ typedef struct OmTable
 	EState *estate;
 	ResultRelInfo *info;
 	TupleTableSlot *found;
-	TupleTableSlot *probe; /* key of a row to be locked */
+	TupleTableSlot *probe; /* position of a row to be written */
 	TupleTableSlot *fresh; /* row to be written */
 } OmTable;
 

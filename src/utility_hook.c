@@ -5,7 +5,8 @@
  * DROP DATABASE, CREATE DATABASE … TEMPLATE, RENAME and SET TABLESPACE need a
  * database to themselves, and nobody ends background workers for them.  While
  * such a command runs, its database is "quiesced": the workers are ended, none
- * is started, and afterwards, whatever became of the command, they come back.
+ * is started, and after the end of the transaction, whatever became of the
+ * command, they come back.
  *
  * DROP EXTENSION without CASCADE would lock every data table, only to find
  * that constraints depend on it; it is refused before it locks anything.
@@ -35,7 +36,14 @@
 #define QUIESCE_TIMEOUT_MS 10000
 #define QUIESCE_CHECK_MS 5
 
+/* More than one only where a transaction renames several databases. */
+#define MAX_QUIESCED 8
+
 static ProcessUtility_hook_type previous_hook = NULL;
+
+/* The databases that this transaction keeps quiesced. */
+static OmDatabase *quiesced[MAX_QUIESCED];
+static int nquiesced = 0;
 
 static const char *
 string_option(List *options, const char *name, const char *fallback)
@@ -121,10 +129,24 @@ change_quiesced(OmDatabase *entry, int change)
 	om_shared_wake_launcher();
 }
 
+/* Whether or not the command has succeeded, only now can others see what became of it. */
 static void
-end_quiescence(int code pg_attribute_unused(), Datum arg)
+end_quiescence(XactEvent event, void *arg pg_attribute_unused())
 {
-	change_quiesced((OmDatabase *) DatumGetPointer(arg), -1);
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+		return;
+	while (nquiesced > 0)
+		change_quiesced(quiesced[--nquiesced], -1);
+}
+
+static void
+quiesce(OmDatabase *entry)
+{
+	if (nquiesced == MAX_QUIESCED)
+		return;
+	change_quiesced(entry, 1);
+	quiesced[nquiesced++] = entry;
+	wait_for_workers(entry);
 }
 
 /* Runs when the command has been: what must the launcher or the workers know? */
@@ -199,20 +221,9 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	refuse_drop(command);
 	if (OidIsValid(database) && may_quiesce(database))
 		entry = om_shared_database(database, false /* create */);
-	if (entry == NULL)
-		run_command(pstmt, query, read_only_tree, context, params, environment, dest, completion);
-	else
-	{
-		change_quiesced(entry, 1);
-		PG_ENSURE_ERROR_CLEANUP(end_quiescence, PointerGetDatum(entry));
-		{
-			wait_for_workers(entry);
-			run_command(pstmt, query, read_only_tree, context, params, environment, dest,
-						completion);
-		}
-		PG_END_ENSURE_ERROR_CLEANUP(end_quiescence, PointerGetDatum(entry));
-		end_quiescence(0, PointerGetDatum(entry));
-	}
+	if (entry != NULL)
+		quiesce(entry);
+	run_command(pstmt, query, read_only_tree, context, params, environment, dest, completion);
 	announce(command);
 }
 
@@ -221,4 +232,5 @@ om_utility_hook_init(void)
 {
 	previous_hook = ProcessUtility_hook;
 	ProcessUtility_hook = process_utility;
+	RegisterXactCallback(end_quiescence, NULL);
 }

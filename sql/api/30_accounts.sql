@@ -8,7 +8,7 @@ CREATE FUNCTION order_mgmt.set_account(
     email text DEFAULT NULL,
     metadata jsonb DEFAULT NULL
 )
-RETURNS SETOF order_mgmt.account
+RETURNS order_mgmt.account
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'om_set_account';
 COMMENT ON FUNCTION order_mgmt.set_account(text, numeric, text, text, jsonb) IS

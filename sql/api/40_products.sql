@@ -6,7 +6,7 @@ CREATE FUNCTION order_mgmt.set_product(
     unit_price numeric DEFAULT NULL,
     metadata jsonb DEFAULT NULL
 )
-RETURNS SETOF order_mgmt.product
+RETURNS order_mgmt.product
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'om_set_product';
 COMMENT ON FUNCTION order_mgmt.set_product(text, text, numeric, jsonb) IS
