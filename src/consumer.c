@@ -15,6 +15,7 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -25,6 +26,7 @@
 #include "eventlog.h"
 #include "locks.h"
 #include "relations.h"
+#include "settings.h"
 #include "shipper.h"
 #include "tables.h"
 #include "ticks.h"
@@ -196,50 +198,106 @@ count_orders(const OmLogRows *rows, int nrows)
 	return count;
 }
 
-static void
-move_cursor(OmCursor *cursor, const OmLogRows *rows, int done)
+/* Opens the next window when none is open; false when there is none. */
+static bool
+open_window(OmConsumer *consumer, const OmReach *reach)
 {
-	if (done < rows->count)
+	OmCursor *cursor = consumer->cursor;
+	MemoryContext caller;
+
+	if (cursor->target == NULL)
 	{
-		if (done > 0)
-			cursor->position =
-				(OmLogPosition){rows->rows[done - 1].lxid, rows->rows[done - 1].event_id};
-		return;
+		caller = MemoryContextSwitchTo(consumer->context);
+		cursor->target = next_horizon(cursor, reach);
+		MemoryContextSwitchTo(caller);
 	}
+	return cursor->target != NULL;
+}
+
+static void
+advance(OmCursor *cursor, const OmLogRows *rows)
+{
 	cursor->position = rows->reached;
 	if (rows->exhausted)
 		om_cursor_finish_window(cursor);
 }
 
+/*
+ * Reads a batch and moves the cursor behind it.  A batch spans as many windows
+ * as it takes, so a consumer that was paused catches up in full batches.
+ */
+static bool
+read_batch(OmConsumer *consumer, const OmReach *reach, int max_orders, OmLogRows *rows)
+{
+	OmCursor *cursor = consumer->cursor;
+	uint32 types = stage_traits[consumer->stage].types;
+	bool found = false;
+
+	while (rows->norders < max_orders && open_window(consumer, reach))
+	{
+		CHECK_FOR_INTERRUPTS();
+		found = true;
+		om_log_read(rows, &(OmLogWindow){cursor->base, cursor->target, cursor->position}, types,
+					max_orders);
+		advance(cursor, rows);
+		if (cursor->target != NULL)
+			break; /* the window has more than the batch takes */
+	}
+	return found;
+}
+
+/* A shipper that waits for people stops within a window, behind the last row that is done. */
+static OmStepResult
+wait_for_people(OmConsumer *consumer, const OmReach *reach, int max_orders, OmLogRows *rows,
+				int *done)
+{
+	OmCursor *cursor = consumer->cursor;
+
+	if (!open_window(consumer, reach))
+		return OM_STEP_IDLE;
+	om_log_read(rows, &(OmLogWindow){cursor->base, cursor->target, cursor->position},
+				stage_traits[OM_STAGE_SHIPPER].types, max_orders);
+	*done = rows->count == 0 ? 0 : run_stage(consumer, rows);
+	if (*done == rows->count)
+	{
+		advance(cursor, rows);
+		return OM_STEP_DONE;
+	}
+	if (*done > 0)
+		cursor->position =
+			(OmLogPosition){rows->rows[*done - 1].lxid, rows->rows[*done - 1].event_id};
+	return OM_STEP_WAITING;
+}
+
+static OmStepResult
+handle_batch(OmConsumer *consumer, const OmReach *reach, int max_orders, OmLogRows *rows, int *done)
+{
+	if (consumer->stage == OM_STAGE_SHIPPER && !om_setting_auto_ship)
+		return wait_for_people(consumer, reach, max_orders, rows, done);
+	if (!read_batch(consumer, reach, max_orders, rows))
+		return OM_STEP_IDLE;
+	*done = rows->count == 0 ? 0 : run_stage(consumer, rows);
+	return OM_STEP_DONE;
+}
+
 OmStepResult
 om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_orders, int64 *events)
 {
+	OmLogRows *rows = om_log_rows_create();
+	OmStepResult result;
 	OmCursor *cursor;
-	OmLogRows *rows;
 	int done = 0;
+	int64 handled;
 
 	if (!om_lock_try((OmLock) consumer->stage))
 		return OM_STEP_BUSY;
 	load(consumer);
 	cursor = consumer->cursor;
-	if (cursor->target == NULL)
-	{
-		MemoryContext caller = MemoryContextSwitchTo(consumer->context);
-
-		cursor->target = next_horizon(cursor, reach);
-		MemoryContextSwitchTo(caller);
-	}
-	if (cursor->target == NULL)
-		return OM_STEP_IDLE;
-
-	rows = om_log_read(&(OmLogWindow){cursor->base, cursor->target, cursor->position},
-					   stage_traits[consumer->stage].types, max_orders);
-	if (rows->count > 0)
-		done = run_stage(consumer, rows);
-	move_cursor(cursor, rows, done);
-	cursor->processed += count_orders(rows, done);
-	*events += count_orders(rows, done);
+	result = handle_batch(consumer, reach, max_orders, rows, &done);
+	handled = count_orders(rows, done);
+	cursor->processed += handled;
+	*events += handled;
 	if (done > 0 || cursor->tick_id - cursor->stored_tick >= STORE_AFTER_TICKS)
 		om_cursor_store(cursor, restart_seq(consumer));
-	return done < rows->count ? OM_STEP_WAITING : OM_STEP_DONE;
+	return result;
 }

@@ -155,7 +155,6 @@ typedef struct LogScan
 	int nleaves;
 	LeafScan *leaves;
 	OmLogRows *result;
-	int capacity;
 } LogScan;
 
 static int
@@ -341,10 +340,10 @@ keep_row(LogScan *scan, const LeafScan *leaf)
 
 	if ((scan->types & OM_EVENT_BIT(type)) == 0)
 		return;
-	if (result->count == scan->capacity)
+	if (result->count == result->capacity)
 	{
-		scan->capacity *= 2;
-		result->rows = repalloc_huge(result->rows, sizeof(OmLogRow) * scan->capacity);
+		result->capacity *= 2;
+		result->rows = repalloc_huge(result->rows, sizeof(OmLogRow) * result->capacity);
 	}
 	row = &result->rows[result->count++];
 	copy_row(leaf, type, row);
@@ -376,25 +375,32 @@ read_range(LogScan *scan, const LxidRange *range, int max_orders)
 }
 
 OmLogRows *
-om_log_read(const OmLogWindow *window, uint32 types, int max_orders)
+om_log_rows_create(void)
 {
-	LogScan scan = {.window = window, .types = types, .capacity = 64};
+	OmLogRows *rows = palloc0(sizeof(OmLogRows));
+
+	rows->capacity = 64;
+	rows->rows = palloc(sizeof(OmLogRow) * rows->capacity);
+	return rows;
+}
+
+void
+om_log_read(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_orders)
+{
+	LogScan scan = {.window = window, .types = types, .result = rows};
 	int nranges;
 	LxidRange *ranges = window_ranges(window, &nranges);
 
-	scan.result = palloc0(sizeof(OmLogRows));
-	scan.result->rows = palloc(sizeof(OmLogRow) * scan.capacity);
-	scan.result->reached = window->after;
-	scan.result->exhausted = true;
+	rows->reached = window->after;
+	rows->exhausted = true;
 	if (nranges > 0)
 		open_leaves(&scan, om_month_leaves(om_relation_get("event_log")));
-	for (int i = 0; i < nranges && scan.result->exhausted; i++)
+	for (int i = 0; i < nranges && rows->exhausted; i++)
 	{
 		if (ranges[i].last >= window->after.lxid)
-			scan.result->exhausted = read_range(&scan, &ranges[i], max_orders);
+			rows->exhausted = read_range(&scan, &ranges[i], max_orders);
 	}
 	close_leaves(&scan);
-	return scan.result;
 }
 
 /* The partitions of the months between two times. */

@@ -72,17 +72,20 @@ typedef struct OmLogWindow
 typedef struct OmLogRows
 {
 	int count;
+	int capacity;
 	int norders;
 	OmLogRow *rows;        /* of the types asked for */
 	OmLogPosition reached; /* everything up to here has been looked at */
 	bool exhausted;        /* there is nothing more in the window */
 } OmLogRows;
 
+extern OmLogRows *om_log_rows_create(void);
+
 /*
- * Reads at least one row, and as many as hold max_orders orders (0: all).
- * The caller's active snapshot must be newer than window->to.
+ * Adds the rows of a window, until there are rows of max_orders orders (0: no
+ * limit).  The caller's active snapshot must be newer than window->to.
  */
-extern OmLogRows *om_log_read(const OmLogWindow *window, uint32 types, int max_orders);
+extern void om_log_read(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_orders);
 
 /*
  * The events of one order, given the transactions that wrote them and the time

@@ -143,8 +143,9 @@ static List *
 add_window(List *list, const OmHorizon *from, const OmHorizon *to, OmLogPosition after,
 		   OmStage stage)
 {
-	OmLogRows *rows = om_log_read(&(OmLogWindow){from, to, after}, om_consumer_types(stage), 0);
+	OmLogRows *rows = om_log_rows_create();
 
+	om_log_read(rows, &(OmLogWindow){from, to, after}, om_consumer_types(stage), 0);
 	for (int i = 0; i < rows->count; i++)
 		list = lappend(list, &rows->rows[i]);
 	return list;

@@ -210,6 +210,18 @@ report_stage(const char *name)
 	pgstat_report_activity(STATE_RUNNING, name);
 }
 
+/* False while all stages of this worker are paused: nobody would read a tick. */
+static bool
+has_reader(void)
+{
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		if ((worker.stages & OM_STAGE_BIT(stage)) && !om_consumer_is_paused(stage))
+			return true;
+	}
+	return false;
+}
+
 static void
 make_tick_when_needed(void)
 {
@@ -219,6 +231,11 @@ make_tick_when_needed(void)
 		return;
 	report_stage("tick");
 	begin_transaction();
+	if (!has_reader())
+	{
+		commit_transaction(true /* durable */);
+		return;
+	}
 	(void) om_tick_make(om_installation_get()->xid_base);
 	commit_transaction(false /* durable */);
 	pg_atomic_write_u64(&worker.database->ticked, commits);
