@@ -120,6 +120,7 @@ raise_unknown(const char *customer_id)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OM_NOT_FOUND), errmsg("there is no account \"%s\"", customer_id),
+			 om_errdetail("customer_id", customer_id),
 			 errhint("Create it with order_mgmt.set_account().")));
 }
 
@@ -146,12 +147,15 @@ static void
 change_balance(OmLedgerEntry *account, int64 delta, const char *reason)
 {
 	if (!om_ledger_adjust(account, OM_LEDGER_ACCOUNTS, delta))
-		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
-						errmsg("the balance of \"%s\" cannot become that", account->key),
-						errdetail_internal("{\"balance\": \"%s\", \"reserved\": \"%s\"}",
-										   om_money_to_string(account->total),
-										   om_money_to_string(account->reserved)),
-						errhint("It must cover what is held for orders under way.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OM_STATE),
+			 errmsg("the balance of \"%s\" would not cover what is held, or be out of range",
+					account->key),
+			 errdetail_internal("{\"balance\": \"%s\", \"reserved\": \"%s\"}",
+								om_money_to_string(account->total),
+								om_money_to_string(account->reserved)),
+			 errhint("A balance is at least what is held for orders under way, and below 10^14.")));
 	if (delta != 0)
 		log_change(account->key, delta, account->total, reason);
 }
@@ -176,7 +180,7 @@ OM_FUNCTION(om_set_account)
 	Datum args[4] = {key, PG_GETARG_DATUM(2), PG_GETARG_DATUM(3), PG_GETARG_DATUM(4)};
 	OmQueryScope scope;
 
-	(void) om_installation_get();
+	om_api_begin_write("set_account()");
 	(void) om_arg_object(fcinfo, 4, "metadata");
 	if (!PG_ARGISNULL(1))
 	{
@@ -231,13 +235,13 @@ OM_FUNCTION(om_adjust_balance)
 	char *customer_id = om_arg_id(fcinfo, 0, "customer_id");
 	int64 delta = arg_amount(fcinfo, 1, "delta");
 	char *reason = om_arg_text(fcinfo, 2);
-	char *name = om_arg_text(fcinfo, 3);
+	char *name = om_arg_key(fcinfo, 3);
 	OmLedger *accounts;
 	OmLedgerEntry *account;
 	OmKey key;
 	OmKeyRecord record;
 
-	(void) om_installation_get();
+	om_api_begin_write("adjust_balance()");
 	/* The lock on the account also keeps a second use of its keys waiting. */
 	accounts = om_ledger_lock(OM_LEDGER_ACCOUNTS, &customer_id, 1);
 	account = om_ledger_entry(accounts, customer_id);
@@ -252,6 +256,7 @@ OM_FUNCTION(om_adjust_balance)
 		if (om_key_find(&key, &record))
 		{
 			om_key_require_same(&record, name);
+			om_ledger_write(accounts);
 			PG_RETURN_DATUM(record.result);
 		}
 	}
@@ -284,7 +289,7 @@ OM_FUNCTION(om_delete_account)
 	OmQueryScope scope;
 	bool in_flight;
 
-	(void) om_installation_get();
+	om_api_begin_write("delete_account()");
 	accounts = om_ledger_lock(OM_LEDGER_ACCOUNTS, &customer_id, 1);
 	account = om_ledger_entry(accounts, customer_id);
 	if (!account->exists)
@@ -295,6 +300,7 @@ OM_FUNCTION(om_delete_account)
 	if (in_flight || account->reserved != 0)
 		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
 						errmsg("account \"%s\" has orders under way", customer_id),
+						om_errdetail("customer_id", customer_id),
 						errhint("Wait until they are final, or cancel them.")));
 	/* The last event closes the account, so that its history adds up to nothing. */
 	change_balance(account, -account->total, "delete_account");

@@ -8,11 +8,13 @@
 #include "postgres.h"
 
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
 #include "api_arguments.h"
 #include "errors.h"
+#include "installation.h"
 #include "request.h"
 
 #define MAX_PAGE_SIZE 10000
@@ -61,6 +63,24 @@ om_arg_id(FunctionCallInfo fcinfo, int n, const char *name)
 	if (!om_request_check_id(name, value, OM_ID_MAX_CHARS, &problem))
 		om_problem_raise(&problem);
 	return value;
+}
+
+char *
+om_arg_key(FunctionCallInfo fcinfo, int n)
+{
+	char *value = om_arg_text(fcinfo, n);
+	OmProblem problem;
+
+	if (value != NULL && !om_request_check_id("idempotency_key", value, OM_REF_MAX_CHARS, &problem))
+		om_problem_raise(&problem);
+	return value;
+}
+
+void
+om_api_begin_write(const char *function)
+{
+	(void) om_installation_get();
+	PreventCommandIfReadOnly(function);
 }
 
 Jsonb *

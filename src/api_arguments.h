@@ -35,6 +35,12 @@ extern int64 om_arg_page_size(FunctionCallInfo fcinfo, int n);
 /* An interval as milliseconds, not negative. */
 extern int64 om_arg_milliseconds(FunctionCallInfo fcinfo, int n, const char *name);
 
+/* An idempotency key, or NULL. */
+extern char *om_arg_key(FunctionCallInfo fcinfo, int n);
+
+/* Set up, and not read-only or in recovery; the name is the function's. */
+extern void om_api_begin_write(const char *function);
+
 /* An OM001 about one argument. */
 extern void om_arg_raise(const char *name, const char *message) pg_attribute_noreturn();
 

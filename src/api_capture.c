@@ -25,10 +25,7 @@
 static void
 capture_or_raise(OmCapture *capture)
 {
-	if (capture->problem.sqlstate == 0)
-		om_capture_price(capture, 1);
-	if (capture->problem.sqlstate == 0)
-		om_capture_run(capture, 1);
+	om_capture_run(capture, 1, true /* all_or_nothing */);
 	if (capture->problem.sqlstate != 0)
 		om_problem_raise(&capture->problem);
 }
@@ -39,7 +36,7 @@ OM_FUNCTION(om_capture_order)
 	OmCapture *capture = palloc0(sizeof(OmCapture));
 	Numeric expected_total = PG_ARGISNULL(5) ? NULL : PG_GETARG_NUMERIC(5);
 
-	(void) om_installation_get();
+	om_api_begin_write("capture_order()");
 	if (om_request_from_parts(&capture->request, om_arg_text(fcinfo, 0), om_arg_jsonb(fcinfo, 1),
 							  om_arg_text(fcinfo, 2), om_arg_text(fcinfo, 3),
 							  om_arg_jsonb(fcinfo, 4), expected_total, &capture->problem))
@@ -120,15 +117,12 @@ OM_FUNCTION(om_capture_orders)
 	int count;
 	OmCapture *captures;
 
-	(void) om_installation_get();
+	om_api_begin_write("capture_orders()");
 	InitMaterializedSRF(fcinfo, 0);
 	captures = parse_orders(om_arg_jsonb(fcinfo, 0), &count);
-	om_capture_price(captures, count);
+	om_capture_run(captures, count, all_or_nothing);
 	if (all_or_nothing)
 		raise_first_problem(captures, count);
-	om_capture_run(captures, count);
-	if (all_or_nothing)
-		raise_first_problem(captures, count); /* a key that has been used */
 	for (int i = 0; i < count; i++)
 		put_capture((ReturnSetInfo *) fcinfo->resultinfo, i + 1, &captures[i]);
 	return (Datum) 0;
@@ -224,9 +218,9 @@ OM_FUNCTION(om_replace_order)
 	OmOrderTables *tables;
 	OmOrder *old;
 
-	(void) om_installation_get();
+	om_api_begin_write("replace_order()");
 	tables = om_orders_open(AccessShareLock);
-	old = om_order_find(tables, old_id, GetActiveSnapshot());
+	old = om_order_find(tables, old_id, om_current_snapshot());
 	if (old == NULL)
 		om_lifecycle_raise_not_found(old_id);
 	if (!om_request_from_parts(&capture->request, old->customer_id, om_arg_jsonb(fcinfo, 1),

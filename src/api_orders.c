@@ -90,19 +90,11 @@ OM_FUNCTION(om_list_orders)
 							   isnull);
 }
 
-static Snapshot
-current_snapshot(void)
-{
-	CommandCounterIncrement();
-	return RegisterSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot()
-														: GetLatestSnapshot());
-}
-
 /* The order as it is now, or NULL; closed tables keep what was read. */
 static OmOrder *
 find_order(const pg_uuid_t *id)
 {
-	Snapshot snapshot = current_snapshot();
+	Snapshot snapshot = RegisterSnapshot(om_current_snapshot());
 	OmOrderTables *tables = om_orders_open(AccessShareLock);
 	OmOrder *order = om_order_find(tables, id, snapshot);
 
@@ -160,11 +152,9 @@ add_events(OmJson *json, OmOrder *order)
 		om_json_time(json, event->at);
 		om_json_key(json, "event_type");
 		om_json_string(json, om_event_names[event->type]);
-		if (event->detail != NULL)
-		{
-			om_json_key(json, "detail");
-			om_json_jsonb(json, event->detail);
-		}
+		om_json_key(json, "detail");
+		om_json_jsonb(json,
+					  event->detail != NULL ? event->detail : DatumGetJsonbP(om_json_empty()));
 		om_json_close_object(json);
 	}
 	om_json_close_array(json);
@@ -225,7 +215,7 @@ OM_FUNCTION(om_get_order)
 	Jsonb *result = NULL;
 
 	(void) om_installation_get();
-	snapshot = current_snapshot();
+	snapshot = RegisterSnapshot(om_current_snapshot());
 	PushActiveSnapshot(snapshot);
 	tables = om_orders_open(AccessShareLock);
 	order = om_order_find(tables, id, snapshot);
@@ -277,8 +267,7 @@ OM_FUNCTION(om_track_order)
 		if (!is_first)
 			values[2] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(event->at),
 											TimestampTzGetDatum(previous));
-		values[3] = event->detail != NULL ? JsonbPGetDatum(event->detail)
-										  : DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+		values[3] = event->detail != NULL ? JsonbPGetDatum(event->detail) : om_json_empty();
 		previous = event->at;
 		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 	}
@@ -299,10 +288,12 @@ refuse_hopeless_wait(const OmOrder *order)
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
 						errmsg("in REPEATABLE READ an order is never seen to change"),
+						om_errdetail("isolation", "repeatable read"),
 						errhint("Wait in READ COMMITTED, or in a transaction of its own.")));
 	if (om_order_is_own(order))
 		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
 						errmsg("the order belongs to this transaction, which has not committed"),
+						om_errdetail("transaction", "open"),
 						errhint("Commit first; nobody else can see the order before.")));
 }
 
@@ -355,7 +346,7 @@ OM_FUNCTION(om_cancel_order)
 {
 	pg_uuid_t *id = om_arg_uuid(fcinfo, 0, "order_id");
 
-	(void) om_installation_get();
+	om_api_begin_write("cancel_order()");
 	PG_RETURN_TEXT_P(
 		cstring_to_text(om_status_names[om_lifecycle_cancel(id, om_arg_text(fcinfo, 1), NULL)]));
 }
@@ -366,7 +357,7 @@ OM_FUNCTION(om_ship_order)
 	pg_uuid_t *id = om_arg_uuid(fcinfo, 0, "order_id");
 	Jsonb *detail = om_arg_object(fcinfo, 1, "detail");
 
-	(void) om_installation_get();
+	om_api_begin_write("ship_order()");
 	PG_RETURN_TEXT_P(cstring_to_text(om_status_names[om_lifecycle_ship(id, detail)]));
 }
 
@@ -376,7 +367,10 @@ OM_FUNCTION(om_add_order_note)
 	pg_uuid_t *id = om_arg_uuid(fcinfo, 0, "order_id");
 	Jsonb *detail = om_arg_object(fcinfo, 2, "detail");
 
-	om_arg_require(fcinfo, 1, "note");
-	(void) om_installation_get();
-	PG_RETURN_INT64(om_lifecycle_note(id, om_arg_text(fcinfo, 1), detail));
+	char *note = om_arg_text(fcinfo, 1);
+
+	if (note == NULL || *note == '\0')
+		om_arg_raise("note", "is missing");
+	om_api_begin_write("add_order_note()");
+	PG_RETURN_INT64(om_lifecycle_note(id, note, detail));
 }

@@ -21,6 +21,7 @@
 #include "eventlog.h"
 #include "installation.h"
 #include "invariants.h"
+#include "jsonout.h"
 #include "orders.h"
 #include "pipeline.h"
 #include "plans.h"
@@ -48,6 +49,12 @@ OM_FUNCTION(om_wait_until_idle)
 	(void) om_installation_get();
 	while (!om_pipeline_is_idle())
 	{
+		if (om_wakeup_is_pending())
+			ereport(ERROR,
+					(errcode(ERRCODE_OM_STATE),
+					 errmsg("this transaction has written events that nobody else can see yet"),
+					 om_errdetail("transaction", "open"),
+					 errhint("Commit first, or use order_mgmt.run_pipeline().")));
 		if (GetCurrentTimestamp() >= deadline)
 			PG_RETURN_BOOL(false);
 		CHECK_FOR_INTERRUPTS();
@@ -76,12 +83,13 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	bool changed;
 
 	om_arg_require(fcinfo, 0, "name");
-	(void) om_installation_get();
+	om_api_begin_write(paused ? "pause_consumer()" : "resume_consumer()");
 	args[0] = CStringGetTextDatum(name);
 	args[1] = BoolGetDatum(paused);
 	om_query_begin(&scope);
 	if (om_query_run(&known_query, args, NULL) == 0)
 		ereport(ERROR, (errcode(ERRCODE_OM_NOT_FOUND), errmsg("there is no consumer \"%s\"", name),
+						om_errdetail("consumer", name),
 						errhint("SELECT name FROM order_mgmt.consumers lists them.")));
 	changed = om_query_run(&pause_query, args, NULL) > 0;
 	om_query_end(&scope);
@@ -133,8 +141,9 @@ put_event(ReturnSetInfo *result, const OmLogRow *row, int ordinal)
 {
 	Datum values[5] = {Int64GetDatum(row->event_id + ordinal), TimestampTzGetDatum(row->at),
 					   CStringGetTextDatum(om_event_names[row->type]),
-					   UUIDPGetDatum(&row->orders[ordinal]), JsonbPGetDatum(row->detail)};
-	bool isnull[5] = {false, false, false, false, row->detail == NULL};
+					   UUIDPGetDatum(&row->orders[ordinal]),
+					   row->detail == NULL ? om_json_empty() : JsonbPGetDatum(row->detail)};
+	bool isnull[5] = {false};
 
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }

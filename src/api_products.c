@@ -7,6 +7,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 #include "api_arguments.h"
 #include "errors.h"
@@ -127,7 +128,7 @@ OM_FUNCTION(om_set_product)
 	Datum args[4] = {key, PG_GETARG_DATUM(1), PG_GETARG_DATUM(2), PG_GETARG_DATUM(3)};
 	bool isnull[4] = {false, PG_ARGISNULL(1), PG_ARGISNULL(2), PG_ARGISNULL(3)};
 
-	(void) om_installation_get();
+	om_api_begin_write("set_product()");
 	check_price(fcinfo, 2);
 	(void) om_arg_object(fcinfo, 3, "metadata");
 	run(&ensure_product_query, &key, NULL);
@@ -179,12 +180,14 @@ static void
 change_stock(OmLedgerEntry *product, int64 delta, const char *reason)
 {
 	if (!om_ledger_adjust(product, OM_LEDGER_STOCK, delta))
-		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
-						errmsg("the stock of \"%s\" cannot become that", product->key),
-						errdetail_internal("{\"on_hand\": " INT64_FORMAT
-										   ", \"reserved\": " INT64_FORMAT "}",
-										   product->total, product->reserved),
-						errhint("It must cover what is held for orders under way.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OM_STATE),
+			 errmsg("the stock of \"%s\" would not cover what is held, or be out of range",
+					product->key),
+			 errdetail_internal("{\"on_hand\": " INT64_FORMAT ", \"reserved\": " INT64_FORMAT "}",
+								product->total, product->reserved),
+			 errhint("Units on hand are at least what is held for orders under way.")));
 	if (delta != 0)
 		log_change(product->key, delta, product->total, reason);
 }
@@ -197,7 +200,7 @@ OM_FUNCTION(om_set_stock)
 	OmLedger *stock;
 	OmLedgerEntry *product;
 
-	(void) om_installation_get();
+	om_api_begin_write("set_stock()");
 	om_arg_require(fcinfo, 1, "on_hand");
 	if (PG_GETARG_INT64(1) < 0)
 		om_arg_raise("on_hand", "is negative");
@@ -208,7 +211,10 @@ OM_FUNCTION(om_set_stock)
 	product = om_ledger_entry(stock, product_id);
 	change_stock(product, PG_GETARG_INT64(1) - product->total, "set_stock");
 	om_ledger_write(stock);
-	return om_query_return_set(fcinfo, &get_stock_query, &key, NULL);
+	PushActiveSnapshot(om_current_snapshot());
+	(void) om_query_return_set(fcinfo, &get_stock_query, &key, NULL);
+	PopActiveSnapshot();
+	return (Datum) 0;
 }
 
 /* adjust_stock(product_id, delta, reason, idempotency_key) → bigint */
@@ -216,14 +222,14 @@ OM_FUNCTION(om_adjust_stock)
 {
 	char *product_id = om_arg_id(fcinfo, 0, "product_id");
 	char *reason = om_arg_text(fcinfo, 2);
-	char *name = om_arg_text(fcinfo, 3);
+	char *name = om_arg_key(fcinfo, 3);
 	int64 delta;
 	OmLedger *stock;
 	OmLedgerEntry *product;
 	OmKey key;
 	OmKeyRecord record;
 
-	(void) om_installation_get();
+	om_api_begin_write("adjust_stock()");
 	om_arg_require(fcinfo, 1, "delta");
 	delta = PG_GETARG_INT64(1);
 	stock = om_ledger_lock(OM_LEDGER_STOCK, &product_id, 1);
@@ -231,6 +237,7 @@ OM_FUNCTION(om_adjust_stock)
 	if (!product->exists)
 		ereport(ERROR,
 				(errcode(ERRCODE_OM_NOT_FOUND), errmsg("product \"%s\" has no stock", product_id),
+				 om_errdetail("product_id", product_id),
 				 errhint("Begin with order_mgmt.set_stock().")));
 	if (name != NULL)
 	{
@@ -241,6 +248,7 @@ OM_FUNCTION(om_adjust_stock)
 		if (om_key_find(&key, &record))
 		{
 			om_key_require_same(&record, name);
+			om_ledger_write(stock);
 			PG_RETURN_DATUM(DirectFunctionCall1(numeric_int8, record.result));
 		}
 	}

@@ -15,6 +15,7 @@
 #include "api_arguments.h"
 #include "errors.h"
 #include "installation.h"
+#include "jsonout.h"
 #include "plans.h"
 #include "schema.h"
 #include "upkeep.h"
@@ -34,7 +35,11 @@ OM_FUNCTION(om_setup)
 /* migrate() → boolean: there is one version of the stored data so far */
 OM_FUNCTION(om_migrate)
 {
-	(void) om_installation_get();
+	if (om_installation_version() != OM_SCHEMA_VERSION)
+		ereport(ERROR, (errcode(ERRCODE_OM_NOT_READY),
+						errmsg("data of schema version %d cannot be brought to version %d",
+							   om_installation_version(), OM_SCHEMA_VERSION),
+						errhint("Install the library that belongs to the data.")));
 	PG_RETURN_BOOL(false);
 }
 
@@ -54,6 +59,7 @@ OM_FUNCTION(om_teardown)
 
 	if (confirm == NULL || strcmp(confirm, "drop all order data") != 0)
 		ereport(ERROR, (errcode(ERRCODE_OM_INVALID), errmsg("teardown() is not confirmed"),
+						om_errdetail("path", "confirm"),
 						errhint("SELECT order_mgmt.teardown('drop all order data') drops all "
 								"orders, accounts and stock.")));
 	om_schema_drop();
@@ -87,9 +93,8 @@ OM_FUNCTION(om_version)
 	isnull[1] = extension == NULL;
 	values[1] = isnull[1] ? (Datum) 0 : CStringGetTextDatum(extension);
 	isnull[2] = !om_installation_exists();
-	values[2] = isnull[2]
-				  ? (Datum) 0
-				  : CStringGetTextDatum(psprintf("%d", om_installation_get()->schema_version));
+	values[2] =
+		isnull[2] ? (Datum) 0 : CStringGetTextDatum(psprintf("%d", om_installation_version()));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull)));
 }
 

@@ -81,6 +81,13 @@ price_one(OmCapture *capture, OmTable *products)
 					   om_money_to_string(request->expected_total));
 }
 
+/* Still to be captured: no problem with it, and not a repetition. */
+static bool
+is_new(const OmCapture *capture)
+{
+	return capture->problem.sqlstate == 0 && !capture->repeated;
+}
+
 void
 om_capture_price(OmCapture *captures, int count)
 {
@@ -88,7 +95,7 @@ om_capture_price(OmCapture *captures, int count)
 
 	for (int i = 0; i < count; i++)
 	{
-		if (captures[i].problem.sqlstate == 0)
+		if (is_new(&captures[i]))
 			price_one(&captures[i], products);
 	}
 	om_table_close(products);
@@ -118,48 +125,64 @@ make_key(PendingKey *pending, OmCapture *capture)
 	pending->capture = capture;
 }
 
+/* The order that the key has made before, or a problem. */
+static void
+recall(OmCapture *capture, const OmKeyRecord *record)
+{
+	capture->created = false;
+	capture->repeated = true;
+	capture->order_id = record->order_id;
+	if (!record->same_request)
+		om_problem_set(&capture->problem, ERRCODE_OM_KEY_REUSED, pstrdup("idempotency_key"),
+					   "idempotency key \"%s\" has been used with another request",
+					   capture->request.idempotency_key);
+}
+
+/* The keyed captures, in the order of their keys' hashes. */
+static PendingKey *
+make_keys(OmCapture *captures, int count, int *npending)
+{
+	PendingKey *pending = palloc(sizeof(PendingKey) * Max(count, 1));
+
+	*npending = 0;
+	for (int i = 0; i < count; i++)
+	{
+		if (captures[i].problem.sqlstate == 0 && captures[i].request.idempotency_key != NULL)
+			make_key(&pending[(*npending)++], &captures[i]);
+	}
+	qsort(pending, *npending, sizeof(PendingKey), compare_pending);
+	return pending;
+}
+
+/* A repeated request is answered as it was, whatever the prices are today. */
+static void
+recall_repeated(PendingKey *pending, int npending)
+{
+	OmKeyRecord record;
+
+	for (int i = 0; i < npending; i++)
+	{
+		if (om_key_find(&pending[i].key, &record))
+			recall(pending[i].capture, &record);
+	}
+}
+
+/* Takes the key for a new order, unless somebody else does so at this moment. */
 static void
 claim_key(PendingKey *pending)
 {
 	OmCapture *capture = pending->capture;
 	OmKeyRecord record;
 
-	if (!om_key_find(&pending->key, &record))
-	{
-		if (om_key_insert(&pending->key, &capture->order_id, NULL))
-			return;
-		if (!om_key_find(&pending->key, &record))
-			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-							errmsg("could not serialize access due to concurrent use of "
-								   "idempotency key \"%s\"",
-								   capture->request.idempotency_key),
-							errhint("Run the transaction again.")));
-	}
-	capture->created = false;
-	capture->order_id = record.order_id;
-	if (!record.same_request)
-		om_problem_set(&capture->problem, ERRCODE_OM_KEY_REUSED, pstrdup("idempotency_key"),
-					   "idempotency key \"%s\" has been used with another request",
-					   capture->request.idempotency_key);
-}
-
-static void
-claim_keys(OmCapture *captures, int count)
-{
-	PendingKey *pending = palloc(sizeof(PendingKey) * count);
-	int npending = 0;
-
-	for (int i = 0; i < count; i++)
-	{
-		if (captures[i].problem.sqlstate == 0 && captures[i].request.idempotency_key != NULL)
-			make_key(&pending[npending++], &captures[i]);
-	}
-	if (npending == 0)
+	if (om_key_insert(&pending->key, &capture->order_id, NULL))
 		return;
-	om_keys_begin();
-	qsort(pending, npending, sizeof(PendingKey), compare_pending);
-	for (int i = 0; i < npending; i++)
-		claim_key(&pending[i]);
+	if (!om_key_find(&pending->key, &record))
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not serialize access due to concurrent use of "
+							   "idempotency key \"%s\"",
+							   capture->request.idempotency_key),
+						errhint("Run the transaction again.")));
+	recall(capture, &record);
 }
 
 static void
@@ -185,42 +208,84 @@ insert_order(OmOrderTables *tables, const OmCapture *capture, int64 lxid)
 	om_order_insert(tables, &order, lxid);
 }
 
-void
-om_capture_run(OmCapture *captures, int count)
+static void
+make_ids(OmCapture *captures, int count)
 {
 	const OmInstallation *installation = om_installation_get();
-	pg_uuid_t *captured = palloc(sizeof(pg_uuid_t) * Max(count, 1));
-	int ncaptured = 0;
-	OmOrderTables *tables;
-	OmLogWriter *log;
 
 	for (int i = 0; i < count; i++)
 	{
 		const char *customer_id = captures[i].request.customer_id;
 
-		if (captures[i].problem.sqlstate != 0)
-			continue;
-		captures[i].created = true;
-		om_uuid7_make(&captures[i].order_id, installation->lane_key, customer_id,
-					  strlen(customer_id));
+		captures[i].created = is_new(&captures[i]);
+		if (captures[i].created)
+			om_uuid7_make(&captures[i].order_id, installation->lane_key, customer_id,
+						  strlen(customer_id));
 	}
-	claim_keys(captures, count);
+}
+
+static void
+insert_created(OmCapture *captures, int count)
+{
+	pg_uuid_t *captured = palloc(sizeof(pg_uuid_t) * count);
+	int ncaptured = 0;
+	OmLogWriter *log = om_log_begin();
+	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
 
 	for (int i = 0; i < count; i++)
 	{
-		if (captures[i].created)
-			captured[ncaptured++] = captures[i].order_id;
-	}
-	if (ncaptured == 0)
-		return;
-	log = om_log_begin();
-	tables = om_orders_open(RowExclusiveLock);
-	for (int i = 0; i < count; i++)
-	{
-		if (captures[i].created)
-			insert_order(tables, &captures[i], log->lxid);
+		if (!captures[i].created)
+			continue;
+		insert_order(tables, &captures[i], log->lxid);
+		captured[ncaptured++] = captures[i].order_id;
 	}
 	om_orders_close(tables);
 	om_log_orders(log, OM_EVENT_ORDER_CAPTURED, captured, ncaptured, NULL);
 	om_log_end(log);
+}
+
+static bool
+has_problem(const OmCapture *captures, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (captures[i].problem.sqlstate != 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+has_created(const OmCapture *captures, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (captures[i].created)
+			return true;
+	}
+	return false;
+}
+
+void
+om_capture_run(OmCapture *captures, int count, bool all_or_nothing)
+{
+	int npending;
+	PendingKey *pending = make_keys(captures, count, &npending);
+
+	if (npending > 0)
+	{
+		om_keys_begin();
+		recall_repeated(pending, npending);
+	}
+	om_capture_price(captures, count);
+	if (all_or_nothing && has_problem(captures, count))
+		return;
+	make_ids(captures, count);
+	for (int i = 0; i < npending; i++)
+	{
+		if (is_new(pending[i].capture))
+			claim_key(&pending[i]);
+	}
+	if (has_created(captures, count))
+		insert_created(captures, count);
 }

@@ -119,24 +119,21 @@ om_consumer_is_paused(OmStage stage)
 	return paused;
 }
 
-/* The snapshot is taken under the lock of the consumer, so it shows its last commit. */
 static void
 load(OmConsumer *consumer)
 {
 	MemoryContext caller;
-	Snapshot snapshot;
 
 	if (consumer->cursor != NULL && om_cursor_is_current(consumer->cursor))
 		return;
 	om_consumer_reset(consumer);
-	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	caller = MemoryContextSwitchTo(consumer->context);
-	consumer->cursor = om_cursor_load(om_stage_names[consumer->stage],
-									  stage_traits[consumer->stage].keeps_state, snapshot);
+	consumer->cursor =
+		om_cursor_load(om_stage_names[consumer->stage], stage_traits[consumer->stage].keeps_state,
+					   GetActiveSnapshot());
 	if (consumer->stage == OM_STAGE_ORDER_UPDATER)
 		consumer->updater = om_updater_create();
 	MemoryContextSwitchTo(caller);
-	UnregisterSnapshot(snapshot);
 }
 
 /*
@@ -291,6 +288,8 @@ om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_orders, int
 
 	if (!om_lock_try((OmLock) consumer->stage))
 		return OM_STEP_BUSY;
+	/* Taken under the lock, it shows all that the last owner has committed. */
+	PushActiveSnapshot(om_current_snapshot());
 	load(consumer);
 	cursor = consumer->cursor;
 	result = handle_batch(consumer, reach, max_orders, rows, &done);
@@ -299,5 +298,6 @@ om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_orders, int
 	*events += handled;
 	if (done > 0 || cursor->tick_id - cursor->stored_tick >= STORE_AFTER_TICKS)
 		om_cursor_store(cursor, restart_seq(consumer));
+	PopActiveSnapshot();
 	return result;
 }

@@ -36,9 +36,8 @@ typedef struct OmReach
 } OmReach;
 
 /*
- * Handles one batch of about max_orders orders in the current transaction,
- * whose active snapshot must be fresh.  *events grows by the number of events
- * handled.
+ * Handles one batch of about max_orders orders in the current transaction.
+ * *events grows by the number of events handled.
  */
 extern OmStepResult om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_orders,
 									 int64 *events);

@@ -116,10 +116,10 @@ load(void)
 	return &cached;
 }
 
-bool
-om_installation_matches(void)
+int
+om_installation_version(void)
 {
-	return load()->schema_version == OM_SCHEMA_VERSION;
+	return load()->schema_version;
 }
 
 const OmInstallation *

@@ -28,8 +28,8 @@ extern bool om_installation_exists(void);
 /* What setup() stored; OM006 where it is missing or of another version. */
 extern const OmInstallation *om_installation_get(void);
 
-/* True when the stored data has the version that this library works with. */
-extern bool om_installation_matches(void);
+/* Version of the stored data, whether or not this library works with it. */
+extern int om_installation_version(void);
 
 /* True when the data was made in another cluster or database than this. */
 extern bool om_installation_is_foreign(const OmInstallation *installation);

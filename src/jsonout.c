@@ -8,6 +8,7 @@
 #include "pgtime.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
+#include "utils/json.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
@@ -130,10 +131,30 @@ om_json_time(OmJson *json, TimestampTz at)
 	om_json_string(json, pstrdup(buffer));
 }
 
+Datum
+om_json_empty(void)
+{
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+}
+
 Jsonb *
 om_json_result(OmJson *json)
 {
 	return JsonbValueToJsonb(json->last);
+}
+
+int
+om_errdetail(const char *key, const char *value)
+{
+	StringInfoData detail;
+
+	initStringInfo(&detail);
+	appendStringInfoChar(&detail, '{');
+	escape_json(&detail, key);
+	appendStringInfoString(&detail, ": ");
+	escape_json(&detail, value);
+	appendStringInfoChar(&detail, '}');
+	return errdetail_internal("%s", detail.data);
 }
 
 char *

@@ -34,8 +34,14 @@ extern void om_json_money(OmJson *json, int64 minor);
 /* ISO 8601 in UTC, whatever the session's TimeZone. */
 extern void om_json_time(OmJson *json, TimestampTz at);
 
+/* An empty object. */
+extern Datum om_json_empty(void);
+
 /* What was closed last. */
 extern Jsonb *om_json_result(OmJson *json);
+
+/* The DETAIL of an error, {key: value}, for use in ereport(). */
+extern int om_errdetail(const char *key, const char *value);
 
 /* The text of a string member; NULL where there is none. */
 extern char *om_json_get_string(Jsonb *object, const char *key);

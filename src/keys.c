@@ -21,6 +21,7 @@
 #include "utils/snapmgr.h"
 
 #include "errors.h"
+#include "jsonout.h"
 #include "keys.h"
 #include "names.h"
 #include "plans.h"
@@ -131,8 +132,7 @@ bool
 om_key_find(const OmKey *key, OmKeyRecord *record)
 {
 	Datum value = PointerGetDatum(hash_to_bytea(key->key_hash));
-	Snapshot snapshot = RegisterSnapshot(IsolationUsesXactSnapshot() ? GetTransactionSnapshot()
-																	 : GetLatestSnapshot());
+	Snapshot snapshot = RegisterSnapshot(om_current_snapshot());
 	bool found = false;
 
 	for (int slot = 0; slot < om_rotation_keys.nslots && !found; slot++)
@@ -153,10 +153,11 @@ void
 om_key_require_same(const OmKeyRecord *record, const char *name)
 {
 	if (!record->same_request)
-		ereport(ERROR,
-				(errcode(ERRCODE_OM_KEY_REUSED),
-				 errmsg("idempotency key \"%s\" has been used with another request", name),
-				 errhint("Use a new key, or send the same request to repeat the first one.")));
+		ereport(ERROR, (errcode(ERRCODE_OM_KEY_REUSED),
+						errmsg("idempotency key \"%s\" has been used with another request", name),
+						om_errdetail("path", "idempotency_key"),
+						errhint("Use a new key for a new request; send the same request to repeat "
+								"the first one.")));
 }
 
 bool

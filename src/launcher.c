@@ -126,6 +126,7 @@ update_databases(void)
 {
 	List *databases;
 	ListCell *cell;
+	int nleft_out = 0;
 
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	om_shared->rescan = false;
@@ -142,8 +143,12 @@ update_databases(void)
 			entry->database = InvalidOid;
 	}
 	foreach(cell, databases)
-		(void) om_shared_database_locked(lfirst_oid(cell), true /* create */);
+		nleft_out += om_shared_database_locked(lfirst_oid(cell), true /* create */) == NULL;
 	LWLockRelease(om_shared->lock);
+	if (nleft_out > 0)
+		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					  errmsg("order_mgmt looks after %d databases; %d are left out",
+							 OM_MAX_DATABASES, nleft_out)));
 	list_free(databases);
 }
 

@@ -11,6 +11,7 @@
 #include "access/table.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 
 #include "errors.h"
 #include "eventlog.h"
@@ -22,9 +23,10 @@
 void
 om_lifecycle_raise_not_found(const pg_uuid_t *id)
 {
-	ereport(ERROR, (errcode(ERRCODE_OM_NOT_FOUND),
-					errmsg("there is no order %s",
-						   DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)))),
+	char *name = DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+
+	ereport(ERROR, (errcode(ERRCODE_OM_NOT_FOUND), errmsg("there is no order %s", name),
+					om_errdetail("order_id", name),
 					errhint("Check the id; an order is there once its capture has committed.")));
 }
 
@@ -32,8 +34,7 @@ void
 om_lifecycle_raise_state(OmStatus status, const char *hint)
 {
 	ereport(ERROR, (errcode(ERRCODE_OM_STATE), errmsg("the order is %s", om_status_names[status]),
-					errdetail_internal("{\"status\": \"%s\"}", om_status_names[status]),
-					errhint("%s", hint)));
+					om_errdetail("status", om_status_names[status]), errhint("%s", hint)));
 }
 
 static OmOrder *
@@ -92,17 +93,18 @@ om_lifecycle_cancel(const pg_uuid_t *id, const char *reason, const char *replace
 OmStatus
 om_lifecycle_ship(const pg_uuid_t *id, Jsonb *detail)
 {
-	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
-	OmOrder *order;
+	OmOrderTables *tables;
+	int shipped;
 
 	/* Ledger rows come first in the lock order, so the order is not locked yet. */
-	if (om_shipper_ship(id, 1, detail) == 0)
-	{
-		order = lock_order(tables, id);
-		om_lifecycle_raise_state(order->status, "Only an order that is confirmed can be shipped.");
-	}
-	om_orders_close(tables);
-	return OM_STATUS_SHIPPED;
+	PushActiveSnapshot(om_current_snapshot());
+	shipped = om_shipper_ship(id, 1, detail);
+	PopActiveSnapshot();
+	if (shipped > 0)
+		return OM_STATUS_SHIPPED;
+	tables = om_orders_open(RowExclusiveLock);
+	om_lifecycle_raise_state(lock_order(tables, id)->status,
+							 "Only an order that is confirmed can be shipped.");
 }
 
 /* The caller's members, and the note itself. */

@@ -34,13 +34,6 @@ typedef struct Run
 	MemoryContext step_context;
 } Run;
 
-static void
-push_fresh_snapshot(void)
-{
-	CommandCounterIncrement();
-	PushActiveSnapshot(GetLatestSnapshot());
-}
-
 static const OmInstallation *
 require_home(void)
 {
@@ -98,10 +91,8 @@ run_stage_to_end(Run *run, OmConsumer *consumer, const OmReach *reach)
 		int64 room = run->max_events > 0 ? run->max_events - run->events : PG_INT32_MAX;
 
 		CHECK_FOR_INTERRUPTS();
-		push_fresh_snapshot();
 		result =
 			om_consumer_step(consumer, reach, (int) Min(room, om_setting_batch_size), &run->events);
-		PopActiveSnapshot();
 		MemoryContextSwitchTo(caller);
 		MemoryContextReset(run->step_context);
 	}
@@ -126,7 +117,7 @@ om_pipeline_run(int64 max_events)
 		OmReach reach;
 
 		before = run.events;
-		push_fresh_snapshot();
+		PushActiveSnapshot(om_current_snapshot());
 		reach = look_around(&run, installation);
 		PopActiveSnapshot();
 		for (int stage = 0; stage < OM_STAGE_COUNT; stage++)

@@ -109,7 +109,7 @@ om_query_return_set(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args, 
 
 	InitMaterializedSRF(fcinfo, 0);
 	om_query_begin(&scope);
-	nrows = om_query_run(query, args, isnull);
+	nrows = om_query_read(query, args, isnull);
 	check_columns(result->setDesc, SPI_tuptable->tupdesc);
 	for (uint64 i = 0; i < nrows; i++)
 		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);

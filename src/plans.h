@@ -52,13 +52,13 @@ extern void om_query_utility(const char *sql);
 extern Datum om_result_get(uint64 row, int col, bool *isnull);
 
 /*
- * The whole of a set-returning function: runs the query and returns its rows,
- * which must have the columns of the function's result.
+ * The whole of a STABLE set-returning function: reads with the query and
+ * returns its rows, which must have the columns of the function's result.
  */
 extern Datum om_query_return_set(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args,
 								 const bool *isnull);
 
-/* The same for a function that returns the one row of a query. */
+/* The same for a VOLATILE function that returns the one row of a query. */
 extern Datum om_query_return_row(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args,
 								 const bool *isnull);
 

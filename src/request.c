@@ -14,6 +14,7 @@
 #include "utils/json.h"
 
 #include "errors.h"
+#include "jsonout.h"
 #include "money.h"
 #include "names.h"
 #include "request.h"
@@ -68,18 +69,13 @@ om_problem_set(OmProblem *problem, int sqlstate, char *path, const char *fmt, ..
 void
 om_problem_raise(const OmProblem *problem)
 {
-	StringInfoData path;
-
-	initStringInfo(&path);
-	escape_json(&path, problem->path);
-	if (problem->sqlstate == ERRCODE_OM_KEY_REUSED)
-		ereport(ERROR, (errcode(ERRCODE_OM_KEY_REUSED), errmsg_internal("%s", problem->message),
-						errdetail_internal("{\"path\": %s}", path.data),
-						errhint("Use a new key for a new order; send the same request to repeat "
-								"the first one.")));
-	ereport(ERROR, (errcode(problem->sqlstate), errmsg_internal("%s", problem->message),
-					errdetail_internal("{\"path\": %s}", path.data),
-					errhint("Correct the part of the request that the path names.")));
+	ereport(ERROR,
+			(errcode(problem->sqlstate), errmsg_internal("%s", problem->message),
+			 om_errdetail("path", problem->path),
+			 problem->sqlstate == ERRCODE_OM_KEY_REUSED
+				 ? errhint("Use a new key for a new request; send the same request to repeat "
+						   "the first one.")
+				 : errhint("Correct the part of the request that the path names.")));
 }
 
 bool
@@ -330,12 +326,6 @@ container_to_jsonb(JsonbContainer *container, int length)
 	return JsonbValueToJsonb(&value);
 }
 
-static Jsonb *
-empty_object(void)
-{
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum("{}")));
-}
-
 static char *
 container_text(JsonbContainer *container)
 {
@@ -357,7 +347,7 @@ om_request_from_parts(OmRequest *request, const char *customer_id, Jsonb *lines,
 	request->customer_id = copy_string(customer_id);
 	request->idempotency_key = copy_string(idempotency_key);
 	request->order_ref = copy_string(order_ref);
-	request->metadata = metadata == NULL ? empty_object() : metadata;
+	request->metadata = metadata == NULL ? DatumGetJsonbP(om_json_empty()) : metadata;
 	request->has_expected_total = expected_total != NULL;
 	if (!check_request(request, metadata == NULL ? NULL : &metadata->root, problem) ||
 		!parse_lines(request, lines == NULL ? NULL : &lines->root, problem))
@@ -401,7 +391,7 @@ om_request_from_json(OmRequest *request, JsonbValue *element, OmProblem *problem
 	}
 	request->metadata = present[FIELD_METADATA]
 						  ? container_to_jsonb(metadata->val.binary.data, metadata->val.binary.len)
-						  : empty_object();
+						  : DatumGetJsonbP(om_json_empty());
 	if (!check_request(request, NULL, problem) ||
 		!parse_lines(request,
 					 present[FIELD_LINES] && lines->type == jbvBinary ? lines->val.binary.data

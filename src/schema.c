@@ -184,6 +184,10 @@ static const DataConstraint constraints[] = {
 	{"stock", "stock_on_hand_covers_reserved", "on_hand >= reserved"},
 	{"orders", "orders_created_at_is_that_of_id", "created_at = order_mgmt.uuid_time(order_id)"},
 	{"orders", "orders_status_known", "order_mgmt.is_order_status(status)"},
+	{"orders", "orders_reasons_known",
+	 "reasons <@ '{insufficient_balance,insufficient_stock,unknown_account,unknown_product,"
+	 "expired}'::text[]"},
+	{"consumers", "consumers_kind_known", "kind IN ('built-in')"},
 	{"orders", "orders_settled_known", "settled BETWEEN 0 AND 3"},
 	{"orders", "orders_total_not_negative", "total >= 0"},
 	{"order_lines", "order_lines_created_at_is_that_of_id",

@@ -162,10 +162,17 @@ static void
 refuse_changed_row(OmTable *table)
 {
 	if (IsolationUsesXactSnapshot() &&
-		!table_tuple_satisfies_snapshot(table->rel, table->found, GetActiveSnapshot()))
+		!table_tuple_satisfies_snapshot(table->rel, table->found, GetTransactionSnapshot()))
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("could not serialize access due to concurrent update"),
 						errhint("Run the transaction again.")));
+}
+
+Snapshot
+om_current_snapshot(void)
+{
+	CommandCounterIncrement();
+	return IsolationUsesXactSnapshot() ? GetTransactionSnapshot() : GetLatestSnapshot();
 }
 
 /* Position of the row that a new snapshot shows; false when there is none. */
@@ -189,6 +196,8 @@ om_table_lock(OmTable *table, const Datum *key)
 {
 	ItemPointerData position;
 
+	/* Two calls in one statement may change the same row one after the other. */
+	CommandCounterIncrement();
 	while (find_position(table, key, &position))
 	{
 		TM_FailureData failure;

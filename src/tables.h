@@ -39,6 +39,9 @@ extern void om_table_close(OmTable *table);
 extern HeapTuple om_table_find(OmTable *table, const Datum *key, Snapshot snapshot);
 extern HeapTuple om_table_lock(OmTable *table, const Datum *key);
 
+/* What a new statement of the transaction would see, own changes included. */
+extern Snapshot om_current_snapshot(void);
+
 /* Calls visit for each row whose key begins with these columns, in key order. */
 typedef void (*OmRowVisitor)(OmTable *table, HeapTuple row, void *arg);
 extern void om_table_scan(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot,

@@ -149,6 +149,23 @@ quiesce(OmDatabase *entry)
 	wait_for_workers(entry);
 }
 
+static bool
+drops_extension(Node *command, DropBehavior behavior)
+{
+	DropStmt *drop = (DropStmt *) command;
+	ListCell *cell;
+
+	if (!IsA(command, DropStmt) || drop->removeType != OBJECT_EXTENSION ||
+		drop->behavior != behavior)
+		return false;
+	foreach(cell, drop->objects)
+	{
+		if (strcmp(strVal(lfirst(cell)), "order_mgmt") == 0)
+			return true;
+	}
+	return false;
+}
+
 /* Runs when the command has been: what must the launcher or the workers know? */
 static void
 announce(Node *command)
@@ -167,26 +184,11 @@ announce(Node *command)
 	else if (IsA(command, CreateExtensionStmt) &&
 			 strcmp(((CreateExtensionStmt *) command)->extname, "order_mgmt") == 0)
 		om_wakeup_knock_at_commit(MyDatabaseId);
+	else if (drops_extension(command, DROP_CASCADE))
+		om_wakeup_knock_at_commit(MyDatabaseId);
 	else if (IsA(command, TransactionStmt) &&
 			 ((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
 		om_wakeup_now();
-}
-
-static bool
-drops_extension(Node *command, DropBehavior behavior)
-{
-	DropStmt *drop = (DropStmt *) command;
-	ListCell *cell;
-
-	if (!IsA(command, DropStmt) || drop->removeType != OBJECT_EXTENSION ||
-		drop->behavior != behavior)
-		return false;
-	foreach(cell, drop->objects)
-	{
-		if (strcmp(strVal(lfirst(cell)), "order_mgmt") == 0)
-			return true;
-	}
-	return false;
 }
 
 static void

@@ -116,12 +116,6 @@ om_uuid7_make(pg_uuid_t *id, const uint8 lane_key[16], const char *customer_id, 
 	memcpy(id->data + sizeof(high), &low, sizeof(low));
 }
 
-bool
-om_uuid7_is_valid(const pg_uuid_t *id)
-{
-	return (id->data[6] >> 4) == 7 && (id->data[8] >> 6) == 2;
-}
-
 TimestampTz
 om_uuid7_time(const pg_uuid_t *id)
 {

@@ -23,6 +23,4 @@ extern void om_uuid7_make(pg_uuid_t *id, const uint8 lane_key[16], const char *c
 /* The time inside an id, to the millisecond. */
 extern TimestampTz om_uuid7_time(const pg_uuid_t *id);
 
-extern bool om_uuid7_is_valid(const pg_uuid_t *id);
-
 #endif /* OM_UUID7_H */

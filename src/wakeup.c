@@ -17,7 +17,11 @@
 #include "wakeup.h"
 
 static bool wake_workers = false;
-static Oid knock_database = InvalidOid;
+
+/* Databases to knock at; who changes more in one transaction reloads the server. */
+#define MAX_KNOCKS 8
+static Oid knocks[MAX_KNOCKS];
+static int nknocks = 0;
 
 static OmDatabase *
 my_database(void)
@@ -36,10 +40,17 @@ om_wakeup_at_commit(void)
 	wake_workers = true;
 }
 
+bool
+om_wakeup_is_pending(void)
+{
+	return wake_workers;
+}
+
 void
 om_wakeup_knock_at_commit(Oid database)
 {
-	knock_database = database;
+	if (nknocks < MAX_KNOCKS)
+		knocks[nknocks++] = database;
 }
 
 void
@@ -61,8 +72,8 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 		case XACT_EVENT_COMMIT:
 			if (wake_workers)
 				om_wakeup_now();
-			if (OidIsValid(knock_database))
-				om_shared_knock(knock_database);
+			for (int i = 0; i < nknocks; i++)
+				om_shared_knock(knocks[i]);
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:
@@ -71,7 +82,7 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 			return;
 	}
 	wake_workers = false;
-	knock_database = InvalidOid;
+	nknocks = 0;
 }
 
 void

@@ -10,6 +10,9 @@
 /* The current transaction writes to the event log. */
 extern void om_wakeup_at_commit(void);
 
+/* Whether it has. */
+extern bool om_wakeup_is_pending(void);
+
 /* The current transaction changes whether or how workers run in this database. */
 extern void om_wakeup_knock_at_commit(Oid database);
 

@@ -48,13 +48,14 @@
 #define ERROR_RETRY_MAX_MS 60000
 #define UPKEEP_AFTER_BATCHES 5000
 
-typedef struct StageRun
+/* What is tried again by itself after an error: a stage, or the upkeep. */
+typedef struct Task
 {
-	OmConsumer *consumer;
+	OmConsumer *consumer;   /* of a stage */
 	TimestampTz not_before; /* rests until then, after an error; 0: does not */
 	TimestampTz timer;      /* looks again then, without being woken; 0: does not */
 	int retry_ms;           /* back-off after errors */
-} StageRun;
+} Task;
 
 typedef struct Worker
 {
@@ -63,9 +64,10 @@ typedef struct Worker
 	uint32 stages;
 	uint32 restart; /* value of database->restart at the start */
 	bool first_pass;
-	TimestampTz upkeep_due;
+	bool first_upkeep;
+	Task upkeep;
 	int batches; /* since the last upkeep */
-	StageRun runs[OM_STAGE_COUNT];
+	Task tasks[OM_STAGE_COUNT];
 	MemoryContext batch_context;
 } Worker;
 
@@ -165,7 +167,7 @@ may_work(void)
 
 	if (!om_setting_workers || RecoveryInProgress() ||
 		!OidIsValid(get_extension_oid("order_mgmt", true /* missing_ok */)) ||
-		!om_installation_exists() || !om_installation_matches())
+		!om_installation_exists() || om_installation_version() != OM_SCHEMA_VERSION)
 		return false;
 	installation = om_installation_get();
 	if (om_installation_is_foreign(installation))
@@ -252,7 +254,7 @@ handle_batch(OmStage stage, int64 *events)
 	begin_transaction();
 	caller = MemoryContextSwitchTo(worker.batch_context);
 	if (!om_consumer_is_paused(stage))
-		result = om_consumer_step(worker.runs[stage].consumer, &ticks_only, om_setting_batch_size,
+		result = om_consumer_step(worker.tasks[stage].consumer, &ticks_only, om_setting_batch_size,
 								  events);
 	MemoryContextSwitchTo(caller);
 	commit_transaction(om_consumer_is_durable(stage));
@@ -260,8 +262,40 @@ handle_batch(OmStage stage, int64 *events)
 	return result;
 }
 
+/* True when there may be more to do for the stage. */
+static bool
+run_stage(Task *task)
+{
+	OmStage stage = task - worker.tasks;
+	int64 events = 0;
+	OmStepResult result = handle_batch(stage, &events);
+
+	if (result == OM_STEP_WAITING)
+		task->timer = om_consumer_next_due(task->consumer);
+	if (result == OM_STEP_BUSY)
+		task->timer = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BUSY_RETRY_MS);
+	if (events > 0 && om_consumer_is_durable(stage))
+		ConditionVariableBroadcast(&worker.database->progress);
+	worker.batches += events > 0;
+	return result == OM_STEP_DONE;
+}
+
+static bool
+run_upkeep(Task *task)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	begin_transaction();
+	(void) om_upkeep_run();
+	commit_transaction(true /* durable */);
+	worker.batches = 0;
+	/* At midnight (UTC) there is a new day, perhaps a new month. */
+	task->timer = now - now % USECS_PER_DAY + USECS_PER_DAY;
+	return false;
+}
+
 static void
-recover_from_error(StageRun *run)
+recover_from_error(Task *task)
 {
 	ErrorData *error;
 	bool is_conflict;
@@ -275,47 +309,37 @@ recover_from_error(StageRun *run)
 		EmitErrorReport();
 	AbortCurrentTransaction();
 	FlushErrorState();
-	om_consumer_reset(run->consumer);
+	if (task->consumer != NULL)
+		om_consumer_reset(task->consumer);
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(worker.batch_context);
-	run->retry_ms = is_conflict
-					  ? BUSY_RETRY_MS
-					  : Min(Max(run->retry_ms * 2, ERROR_RETRY_MIN_MS), ERROR_RETRY_MAX_MS);
-	run->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), run->retry_ms);
+	task->retry_ms = is_conflict
+					   ? BUSY_RETRY_MS
+					   : Min(Max(task->retry_ms * 2, ERROR_RETRY_MIN_MS), ERROR_RETRY_MAX_MS);
+	task->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), task->retry_ms);
 	RESUME_INTERRUPTS();
 }
 
-/* True when there may be more to do for the stage. */
+/* An error makes the task rest, and nothing else; true when there may be more to do. */
 static bool
-run_stage(OmStage stage)
+attempt(Task *task, bool (*run)(Task *), const char *name)
 {
-	StageRun *run = &worker.runs[stage];
 	volatile bool more = false;
-	int64 events = 0;
 
-	if (run->not_before != 0 && GetCurrentTimestamp() < run->not_before)
+	if (task->not_before != 0 && GetCurrentTimestamp() < task->not_before)
 		return false;
-	run->not_before = run->timer = 0;
-	report_stage(om_stage_names[stage]);
+	task->not_before = task->timer = 0;
+	report_stage(name);
 	PG_TRY();
 	{
-		OmStepResult result = handle_batch(stage, &events);
-
-		more = result == OM_STEP_DONE;
-		run->retry_ms = 0;
-		if (result == OM_STEP_WAITING)
-			run->timer = om_consumer_next_due(run->consumer);
-		if (result == OM_STEP_BUSY)
-			run->timer = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BUSY_RETRY_MS);
+		more = run(task);
+		task->retry_ms = 0;
 	}
 	PG_CATCH();
 	{
-		recover_from_error(run);
+		recover_from_error(task);
 	}
 	PG_END_TRY();
-	if (events > 0 && om_consumer_is_durable(stage))
-		ConditionVariableBroadcast(&worker.database->progress);
-	worker.batches += events > 0;
 	return more;
 }
 
@@ -338,17 +362,14 @@ obey_signals(void)
 static void
 do_upkeep_when_due(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	bool due = worker.first_upkeep || worker.batches >= UPKEEP_AFTER_BATCHES ||
+			   (worker.upkeep.timer != 0 && GetCurrentTimestamp() >= worker.upkeep.timer) ||
+			   worker.upkeep.not_before != 0;
 
-	if ((worker.stages & OM_STAGE_BIT(OM_STAGE_BALANCE_CHECKER)) == 0 ||
-		(now < worker.upkeep_due && worker.batches < UPKEEP_AFTER_BATCHES))
+	if ((worker.stages & OM_STAGE_BIT(OM_STAGE_BALANCE_CHECKER)) == 0 || !due)
 		return;
-	report_stage("upkeep");
-	begin_transaction();
-	(void) om_upkeep_run();
-	commit_transaction(true /* durable */);
-	worker.batches = 0;
-	worker.upkeep_due = now - now % USECS_PER_DAY + USECS_PER_DAY;
+	worker.first_upkeep = false;
+	(void) attempt(&worker.upkeep, run_upkeep, "upkeep");
 }
 
 static void
@@ -365,7 +386,7 @@ work_until_idle(void)
 		for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 		{
 			if (worker.stages & OM_STAGE_BIT(stage))
-				more |= run_stage(stage);
+				more |= attempt(&worker.tasks[stage], run_stage, om_stage_names[stage]);
 		}
 	} while (more);
 }
@@ -383,14 +404,12 @@ earlier(TimestampTz a, TimestampTz b)
 static long
 time_to_sleep(void)
 {
-	TimestampTz next = 0;
+	TimestampTz next = earlier(worker.upkeep.not_before, worker.upkeep.timer);
 
-	if (worker.stages & OM_STAGE_BIT(OM_STAGE_BALANCE_CHECKER))
-		next = worker.upkeep_due;
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		next = earlier(next, worker.runs[stage].not_before);
-		next = earlier(next, worker.runs[stage].timer);
+		next = earlier(next, worker.tasks[stage].not_before);
+		next = earlier(next, worker.tasks[stage].timer);
 	}
 	if (next == 0)
 		return -1;
@@ -417,14 +436,14 @@ apply_session_settings(void)
 static void
 set_up(void)
 {
-	worker.first_pass = true;
+	worker.first_pass = worker.first_upkeep = true;
 	worker.batch_context =
 		AllocSetContextCreate(TopMemoryContext, "order_mgmt batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(TopMemoryContext);
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
 		if (worker.stages & OM_STAGE_BIT(stage))
-			worker.runs[stage].consumer = om_consumer_create(stage);
+			worker.tasks[stage].consumer = om_consumer_create(stage);
 	}
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	worker.seat->failures = 0;
