@@ -11,6 +11,8 @@
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
+#include "compat.h"
+
 /* Declares a function for SQL; hidden visibility asks for its own declaration. */
 #define OM_FUNCTION(name)                     \
 	PGDLLEXPORT Datum name(PG_FUNCTION_ARGS); \
@@ -42,6 +44,6 @@ extern char *om_arg_key(FunctionCallInfo fcinfo, int n);
 extern void om_api_begin_write(const char *function);
 
 /* An OM001 about one argument. */
-extern void om_arg_raise(const char *name, const char *message) pg_attribute_noreturn();
+extern void om_arg_raise(const char *name, const char *message) OM_NORETURN;
 
 #endif /* OM_API_ARGUMENTS_H */

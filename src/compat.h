@@ -17,6 +17,8 @@
 #include "nodes/parsenodes.h"
 #include "storage/proc.h"
 #include "utils/acl.h"
+#include "utils/rel.h"
+#include "utils/relcache.h"
 #if PG_VERSION_NUM >= 160000
 #include "parser/parse_relation.h"
 #endif
@@ -24,6 +26,9 @@
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
 #error "order_mgmt supports PostgreSQL 15 to 18"
 #endif
+
+/* PostgreSQL 18 spells it otherwise in its own headers. */
+#define OM_NORETURN __attribute__((noreturn))
 
 /* A range table of the one relation that a table is opened for. */
 static inline void
@@ -51,6 +56,17 @@ om_my_proc_number(void)
 	return MyProcNumber;
 #else
 	return MyProc->pgprocno;
+#endif
+}
+
+/* The index of the primary key; ours are never deferrable. */
+static inline Oid
+om_primary_key(Relation rel)
+{
+#if PG_VERSION_NUM >= 180000
+	return RelationGetPrimaryKeyIndex(rel, false);
+#else
+	return RelationGetPrimaryKeyIndex(rel);
 #endif
 }
 

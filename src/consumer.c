@@ -35,6 +35,9 @@
 /* Store the cursor at the latest when it has moved so many ticks. */
 #define STORE_AFTER_TICKS 1000
 
+/* Windows of one batch: empty ones cost a little memory, too. */
+#define MAX_WINDOWS 1000
+
 /* Columns of table consumers */
 #define CONSUMER_PAUSED 5
 
@@ -140,7 +143,7 @@ load(OmConsumer *consumer)
  * The horizon up to which to read next, or NULL.  A tick always goes first: in
  * that order all consumers see the same order of events.
  */
-static OmHorizon *
+static const OmHorizon *
 next_horizon(OmCursor *cursor, const OmReach *reach)
 {
 	OmHorizon *horizon = om_tick_find(cursor->tick_id + 1);
@@ -154,7 +157,7 @@ next_horizon(OmCursor *cursor, const OmReach *reach)
 		om_horizon_equals(reach->horizon, cursor->base))
 		return NULL;
 	cursor->tick_id = reach->tick_id;
-	return om_horizon_copy(reach->horizon);
+	return reach->horizon;
 }
 
 /* Returns how many of the rows are done. */
@@ -171,7 +174,7 @@ run_stage(OmConsumer *consumer, const OmLogRows *rows)
 			om_stock_checker_run(rows);
 			break;
 		case OM_STAGE_ORDER_UPDATER:
-			om_updater_run(consumer->updater, rows, consumer->cursor->seq);
+			om_updater_run(consumer->updater, rows, consumer->cursor->from_seq);
 			break;
 		case OM_STAGE_SHIPPER:
 			return om_shipper_run(rows, &consumer->next_due);
@@ -200,15 +203,19 @@ static bool
 open_window(OmConsumer *consumer, const OmReach *reach)
 {
 	OmCursor *cursor = consumer->cursor;
+	const OmHorizon *horizon;
 	MemoryContext caller;
 
-	if (cursor->target == NULL)
-	{
-		caller = MemoryContextSwitchTo(consumer->context);
-		cursor->target = next_horizon(cursor, reach);
-		MemoryContextSwitchTo(caller);
-	}
-	return cursor->target != NULL;
+	if (cursor->target != NULL)
+		return true;
+	horizon = next_horizon(cursor, reach);
+	if (horizon == NULL)
+		return false;
+	/* Only the horizon itself outlives the batch. */
+	caller = MemoryContextSwitchTo(consumer->context);
+	cursor->target = om_horizon_copy(horizon);
+	MemoryContextSwitchTo(caller);
+	return true;
 }
 
 static void
@@ -228,19 +235,19 @@ read_batch(OmConsumer *consumer, const OmReach *reach, int max_orders, OmLogRows
 {
 	OmCursor *cursor = consumer->cursor;
 	uint32 types = stage_traits[consumer->stage].types;
-	bool found = false;
+	int nwindows = 0;
 
-	while (rows->norders < max_orders && open_window(consumer, reach))
+	while (rows->norders < max_orders && nwindows < MAX_WINDOWS && open_window(consumer, reach))
 	{
 		CHECK_FOR_INTERRUPTS();
-		found = true;
+		nwindows++;
 		om_log_read(rows, &(OmLogWindow){cursor->base, cursor->target, cursor->position}, types,
 					max_orders);
 		advance(cursor, rows);
 		if (cursor->target != NULL)
 			break; /* the window has more than the batch takes */
 	}
-	return found;
+	return nwindows > 0;
 }
 
 /* A shipper that waits for people stops within a window, behind the last row that is done. */
@@ -294,8 +301,10 @@ om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_orders, int
 	cursor = consumer->cursor;
 	result = handle_batch(consumer, reach, max_orders, rows, &done);
 	handled = count_orders(rows, done);
+	/* What is read a second time after a restart has been counted before. */
+	*events +=
+		Max(0, cursor->processed + handled - Max(cursor->processed, cursor->newest_processed));
 	cursor->processed += handled;
-	*events += handled;
 	if (done > 0 || cursor->tick_id - cursor->stored_tick >= STORE_AFTER_TICKS)
 		om_cursor_store(cursor, restart_seq(consumer));
 	PopActiveSnapshot();

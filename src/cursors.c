@@ -112,6 +112,8 @@ om_cursor_load(const char *consumer, bool restart, Snapshot snapshot)
 	if (!read_row(cursor, cursor->seq, snapshot))
 		elog(ERROR, "consumer \"%s\" has no position in the log", consumer);
 	cursor->stored_tick = cursor->tick_id;
+	cursor->newest_processed = cursor->processed;
+	cursor->from_seq = restart ? Min(cursor->restart_seq, cursor->seq) : cursor->seq;
 	if (restart && cursor->restart_seq < cursor->seq &&
 		!read_row(cursor, cursor->restart_seq, snapshot))
 		elog(ERROR, "consumer \"%s\" has lost row " INT64_FORMAT " of its positions", consumer,
@@ -138,6 +140,7 @@ om_cursor_store(OmCursor *cursor, int64 restart_seq)
 	OmTable *table = om_table_open(om_rotation_table(&om_rotation_cursors, slot), RowExclusiveLock);
 
 	cursor->seq++;
+	cursor->from_seq = cursor->seq;
 	cursor->stored_tick = cursor->tick_id;
 	cursor->restart_seq = Min(restart_seq, cursor->seq);
 	values[COLUMN_CONSUMER - 1] = CStringGetTextDatum(cursor->consumer);
@@ -152,7 +155,7 @@ om_cursor_store(OmCursor *cursor, int64 restart_seq)
 	values[COLUMN_PROCESSED - 1] = Int64GetDatum(cursor->processed);
 	values[COLUMN_RESTART_SEQ - 1] = Int64GetDatum(cursor->restart_seq);
 	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	om_table_insert(table, values, isnull);
+	om_table_insert(table, values, isnull, NCOLUMNS);
 	om_table_close(table);
 }
 

@@ -14,6 +14,8 @@ typedef struct OmCursor
 {
 	const char *consumer;
 	int64 seq;              /* of the newest stored row */
+	int64 from_seq;         /* the stored row from which the position in memory descends */
+	int64 newest_processed; /* events handled by then, when it was loaded */
 	int64 stored_tick;      /* tick_id of that row */
 	int64 tick_id;          /* newest tick that base (or target) includes */
 	OmHorizon *base;        /* everything it shows has been handled */

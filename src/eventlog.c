@@ -48,11 +48,12 @@ enum
 };
 
 static int64 last_event_id = 0;
+static int64 last_lxid = 0;
 
 int64
-om_log_last_event_id(void)
+om_log_last_event_id(int64 lxid)
 {
-	return last_event_id;
+	return lxid == last_lxid ? last_event_id : 0;
 }
 
 OmLogWriter *
@@ -77,6 +78,7 @@ om_log_end(OmLogWriter *writer)
 static int64
 append_row(OmLogWriter *writer, OmEventType type, Datum *values, bool *isnull, Jsonb *detail)
 {
+	last_lxid = writer->lxid;
 	last_event_id = nextval_internal(om_relation_get("event_ids"), false);
 	values[COLUMN_AT - 1] = TimestampTzGetDatum(writer->at);
 	values[COLUMN_LXID - 1] = Int64GetDatum(writer->lxid);
@@ -86,7 +88,7 @@ append_row(OmLogWriter *writer, OmEventType type, Datum *values, bool *isnull, J
 	isnull[COLUMN_AT - 1] = isnull[COLUMN_LXID - 1] = isnull[COLUMN_EVENT_ID - 1] =
 		isnull[COLUMN_EVENT_TYPE - 1] = false;
 	isnull[COLUMN_DETAIL - 1] = detail == NULL;
-	om_table_insert(writer->table, values, isnull);
+	om_table_insert(writer->table, values, isnull, NCOLUMNS);
 	return last_event_id;
 }
 
@@ -228,7 +230,7 @@ open_leaves(LogScan *scan, List *oids)
 			table_close(leaf->heap, AccessShareLock);
 			continue;
 		}
-		leaf->index = index_open(RelationGetPrimaryKeyIndex(leaf->heap), AccessShareLock);
+		leaf->index = index_open(om_primary_key(leaf->heap), AccessShareLock);
 		leaf->slot = table_slot_create(leaf->heap, NULL);
 		leaf->scan = om_index_beginscan(leaf->heap, leaf->index, GetActiveSnapshot(), 2);
 		scan->nleaves++;

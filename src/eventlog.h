@@ -41,8 +41,8 @@ extern int64 om_log_orders(OmLogWriter *writer, OmEventType type, const pg_uuid_
 extern int64 om_log_change(OmLogWriter *writer, OmEventType type, Datum customer_or_product,
 						   Jsonb *detail);
 
-/* Id of the last event that this session has written. */
-extern int64 om_log_last_event_id(void);
+/* Id of the last event that a transaction, the current one, has written; 0: none. */
+extern int64 om_log_last_event_id(int64 lxid);
 
 typedef struct OmLogRow
 {

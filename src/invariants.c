@@ -9,10 +9,13 @@
 
 #include "catalog/pg_type.h"
 #include "funcapi.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
+#include "utils/uuid.h"
 
+#include "eventlog.h"
 #include "installation.h"
 #include "invariants.h"
 #include "pipeline.h"
@@ -141,6 +144,68 @@ check_consumer(ReturnSetInfo *result, OmStage stage)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 
+/*
+ * An order whose verdicts, or whose cancellation, have all been read by the
+ * order updater has moved on.  $1: orders of which it has something to read.
+ */
+static OmQuery stuck_query = {
+	.sql = "WITH suspects AS MATERIALIZED (SELECT o.order_id, o.status FROM order_mgmt.orders AS o"
+		   "  LEFT JOIN unnest($1) AS p ON p = o.order_id"
+		   "  WHERE (o.status = 'captured' OR (o.status = 'cancelled' AND o.settled <> 3))"
+		   "  AND p IS NULL)"
+		   " SELECT 'order_moves_on'::text, s.order_id::text, 'settled'::text, s.status"
+		   " FROM suspects AS s JOIN (SELECT u.order_id, array_agg(l.event_type) AS types"
+		   "  FROM order_mgmt.event_log AS l"
+		   "  CROSS JOIN LATERAL order_mgmt.unpack_orders(l.order_ids) AS u"
+		   "  WHERE u.order_id IN (SELECT order_id FROM suspects) GROUP BY 1) AS e"
+		   "  USING (order_id)"
+		   " WHERE e.types && '{balance_held,balance_refused}'"
+		   " AND e.types && '{stock_held,stock_refused}'",
+	.nargs = 1,
+	.types = {UUIDARRAYOID}};
+
+static ArrayType *
+orders_before_updater(void)
+{
+	int64 processed;
+	List *rows = om_pipeline_rows(OM_STAGE_ORDER_UPDATER, GetActiveSnapshot(), &processed);
+	int count = 0;
+	Datum *ids;
+	ListCell *cell;
+
+	foreach(cell, rows)
+		count += ((OmLogRow *) lfirst(cell))->norders;
+	ids = palloc_extended(sizeof(Datum) * Max(count, 1), MCXT_ALLOC_HUGE);
+	count = 0;
+	foreach(cell, rows)
+	{
+		const OmLogRow *row = lfirst(cell);
+
+		for (int i = 0; i < row->norders; i++)
+			ids[count++] = UUIDPGetDatum(&row->orders[i]);
+	}
+	return construct_array(ids, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
+}
+
+static void
+put_rows(ReturnSetInfo *result, uint64 nrows)
+{
+	for (uint64 row = 0; row < nrows; row++)
+		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[row]);
+	SPI_freetuptable(SPI_tuptable);
+}
+
+static void
+check_stuck(ReturnSetInfo *result)
+{
+	Datum arg = PointerGetDatum(orders_before_updater());
+	OmQueryScope scope;
+
+	om_query_begin(&scope);
+	put_rows(result, om_query_read(&stuck_query, &arg, NULL));
+	om_query_end(&scope);
+}
+
 Datum
 om_invariants_check(FunctionCallInfo fcinfo)
 {
@@ -151,15 +216,10 @@ om_invariants_check(FunctionCallInfo fcinfo)
 	InitMaterializedSRF(fcinfo, 0);
 	om_query_begin(&scope);
 	for (int i = 0; i < (int) lengthof(checks); i++)
-	{
-		uint64 nrows = om_query_read(&checks[i], NULL, NULL);
-
-		for (uint64 row = 0; row < nrows; row++)
-			tuplestore_puttuple(result->setResult, SPI_tuptable->vals[row]);
-		SPI_freetuptable(SPI_tuptable);
-	}
+		put_rows(result, om_query_read(&checks[i], NULL, NULL));
 	om_query_end(&scope);
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 		check_consumer(result, stage);
+	check_stuck(result);
 	return (Datum) 0;
 }

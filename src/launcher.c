@@ -11,6 +11,8 @@
  */
 #include "postgres.h"
 
+#include <signal.h>
+
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -121,6 +123,30 @@ list_databases(void)
 	return databases;
 }
 
+/*
+ * A database that is gone, or takes no connections any more: its entry is free
+ * for another when the last worker has left.
+ */
+static void
+retire_database(OmDatabase *entry)
+{
+	bool occupied = false;
+
+	entry->nseats = 0;
+	for (int s = 0; s < OM_MAX_SEATS; s++)
+	{
+		OmSeat *seat = &entry->seats[s];
+
+		if (seat->state == OM_SEAT_TAKEN && seat->pid != 0)
+			kill(seat->pid, SIGTERM);
+		occupied |= seat->state == OM_SEAT_TAKEN || seat->state == OM_SEAT_STARTING;
+	}
+	if (occupied)
+		om_shared->rescan = true; /* a worker that leaves wakes us */
+	else
+		entry->database = InvalidOid;
+}
+
 static void
 update_databases(void)
 {
@@ -140,7 +166,7 @@ update_databases(void)
 
 		if (OidIsValid(entry->database) && entry->quiesced == 0 &&
 			!list_member_oid(databases, entry->database))
-			entry->database = InvalidOid;
+			retire_database(entry);
 	}
 	foreach(cell, databases)
 		nleft_out += om_shared_database_locked(lfirst_oid(cell), true /* create */) == NULL;

@@ -189,7 +189,6 @@ om_ledger_write(OmLedger *ledger)
 	bool isnull[LEDGER_MAX_COLUMNS] = {false};
 	bool replace[LEDGER_MAX_COLUMNS] = {false};
 
-	Assert(RelationGetDescr(ledger->table->rel)->natts <= LEDGER_MAX_COLUMNS);
 	replace[layout->total - 1] = replace[layout->reserved - 1] = replace[layout->updated_at - 1] =
 		true;
 	values[layout->updated_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
@@ -201,7 +200,7 @@ om_ledger_write(OmLedger *ledger)
 			continue;
 		values[layout->total - 1] = amount_datum(ledger, entry->total);
 		values[layout->reserved - 1] = amount_datum(ledger, entry->reserved);
-		om_table_update(ledger->table, entry->row, values, isnull, replace);
+		om_table_update(ledger->table, entry->row, values, isnull, replace, LEDGER_MAX_COLUMNS);
 		entry->changed = false;
 	}
 	om_table_close(ledger->table);

@@ -10,6 +10,7 @@
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
+#include "compat.h"
 #include "names.h"
 
 /* Cancels an order that has not shipped; detail members are added to the event. */
@@ -22,7 +23,7 @@ extern OmStatus om_lifecycle_ship(const pg_uuid_t *id, Jsonb *detail);
 /* Adds a note; the event id. */
 extern int64 om_lifecycle_note(const pg_uuid_t *id, const char *note, Jsonb *detail);
 
-extern void om_lifecycle_raise_not_found(const pg_uuid_t *id) pg_attribute_noreturn();
-extern void om_lifecycle_raise_state(OmStatus status, const char *hint) pg_attribute_noreturn();
+extern void om_lifecycle_raise_not_found(const pg_uuid_t *id) OM_NORETURN;
+extern void om_lifecycle_raise_state(OmStatus status, const char *hint) OM_NORETURN;
 
 #endif /* OM_LIFECYCLE_H */

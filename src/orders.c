@@ -140,7 +140,7 @@ insert_lines(OmTable *lines, const OmNewOrder *order, TimestampTz created_at)
 		values[LINE_PRODUCT_ID - 1] = line->product_id;
 		values[LINE_QUANTITY - 1] = Int32GetDatum(line->quantity);
 		values[LINE_UNIT_PRICE - 1] = NumericGetDatum(om_money_to_numeric(line->unit_price));
-		om_table_insert(lines, values, isnull);
+		om_table_insert(lines, values, isnull, LINE_NCOLUMNS);
 	}
 }
 
@@ -175,7 +175,7 @@ om_order_insert(OmOrderTables *tables, const OmNewOrder *order, int64 lxid)
 	values[ORDER_METADATA - 1] = JsonbPGetDatum(order->metadata);
 	values[ORDER_TRAIL - 1] = PointerGetDatum(make_trail(&lxid, 1));
 	values[ORDER_UPDATED_AT - 1] = TimestampTzGetDatum(created_at);
-	om_table_insert(leaf->orders, values, isnull);
+	om_table_insert(leaf->orders, values, isnull, ORDER_NCOLUMNS);
 	insert_lines(get_lines(tables, leaf), order, created_at);
 }
 
@@ -403,5 +403,5 @@ om_order_write(OmOrder *order)
 	values[ORDER_UPDATED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	replace[ORDER_STATUS - 1] = replace[ORDER_SETTLED - 1] = replace[ORDER_REASONS - 1] =
 		replace[ORDER_TRAIL - 1] = replace[ORDER_UPDATED_AT - 1] = true;
-	om_table_update(table, order->row, values, isnull, replace);
+	om_table_update(table, order->row, values, isnull, replace, ORDER_NCOLUMNS);
 }

@@ -70,7 +70,11 @@ look_around(const Run *run, const OmInstallation *installation)
 		return reach;
 	reach.horizon = om_tick_private(installation->xid_base, &reach.tick_id);
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		om_horizon_add_own(reach.horizon, om_installation_lxid(), om_log_last_event_id());
+	{
+		int64 lxid = om_installation_lxid();
+
+		om_horizon_add_own(reach.horizon, lxid, om_log_last_event_id(lxid));
+	}
 	return reach;
 }
 

@@ -22,7 +22,8 @@ void
 om_query_begin(OmQueryScope *scope)
 {
 	GetUserIdAndSecContext(&scope->user, &scope->security_context);
-	SetUserIdAndSecContext(om_owner_role(), scope->security_context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(om_owner_role(), scope->security_context | SECURITY_LOCAL_USERID_CHANGE |
+												SECURITY_RESTRICTED_OPERATION);
 	scope->guc_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);

@@ -10,6 +10,8 @@
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
 
+#include "compat.h"
+
 #define OM_ID_MAX_CHARS 64
 #define OM_REF_MAX_CHARS 200
 
@@ -46,7 +48,7 @@ extern void om_problem_set(OmProblem *problem, int sqlstate, char *path, const c
 	pg_attribute_printf(4, 5);
 
 /* Turns a problem into an error. */
-extern void om_problem_raise(const OmProblem *problem) pg_attribute_noreturn();
+extern void om_problem_raise(const OmProblem *problem) OM_NORETURN;
 
 /* Checks the arguments of capture_order(); NULL stands for an argument that is. */
 extern bool om_request_from_parts(OmRequest *request, const char *customer_id, Jsonb *lines,

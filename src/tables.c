@@ -57,7 +57,7 @@ om_table_open(Oid relid, LOCKMODE lockmode)
 
 	table->rel = table_open(relid, lockmode);
 	refuse_foreign_code(table->rel);
-	table->key = index_open(RelationGetPrimaryKeyIndex(table->rel), AccessShareLock);
+	table->key = index_open(om_primary_key(table->rel), AccessShareLock);
 	table->nkeys = IndexRelationGetNumberOfKeyAttributes(table->key);
 	table->found = table_slot_create(table->rel, NULL);
 	if (lockmode != AccessShareLock)
@@ -238,8 +238,9 @@ act_as_owner(const OmTable *table)
 	OwnerScope scope;
 
 	GetUserIdAndSecContext(&scope.user, &scope.security_context);
-	SetUserIdAndSecContext(table->rel->rd_rel->relowner,
-						   scope.security_context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(table->rel->rd_rel->relowner, scope.security_context |
+															 SECURITY_LOCAL_USERID_CHANGE |
+															 SECURITY_RESTRICTED_OPERATION);
 	return scope;
 }
 
@@ -250,14 +251,17 @@ act_as_caller(const OwnerScope *scope)
 }
 
 void
-om_table_insert(OmTable *table, const Datum *values, const bool *isnull)
+om_table_insert(OmTable *table, const Datum *values, const bool *isnull, int ncolumns)
 {
 	int natts = RelationGetDescr(table->rel)->natts;
 	OwnerScope scope = act_as_owner(table);
 
 	ExecClearTuple(table->fresh);
-	memcpy(table->fresh->tts_values, values, sizeof(Datum) * natts);
-	memcpy(table->fresh->tts_isnull, isnull, sizeof(bool) * natts);
+	if (natts < ncolumns)
+		elog(ERROR, "table \"%s\" has lost columns", RelationGetRelationName(table->rel));
+	memset(table->fresh->tts_isnull, true, sizeof(bool) * natts);
+	memcpy(table->fresh->tts_values, values, sizeof(Datum) * ncolumns);
+	memcpy(table->fresh->tts_isnull, isnull, sizeof(bool) * ncolumns);
 	ExecStoreVirtualTuple(table->fresh);
 	ExecSimpleRelationInsert(table->info, table->estate, table->fresh);
 	act_as_caller(&scope);
@@ -266,14 +270,14 @@ om_table_insert(OmTable *table, const Datum *values, const bool *isnull)
 
 void
 om_table_update(OmTable *table, HeapTuple old, const Datum *values, const bool *isnull,
-				const bool *replace)
+				const bool *replace, int ncolumns)
 {
 	TupleDesc desc = RelationGetDescr(table->rel);
 	EPQState unused = {0}; /* only row triggers would look at it */
 	OwnerScope scope = act_as_owner(table);
 
 	heap_deform_tuple(old, desc, table->fresh->tts_values, table->fresh->tts_isnull);
-	for (int i = 0; i < desc->natts; i++)
+	for (int i = 0; i < Min(desc->natts, ncolumns); i++)
 	{
 		if (!replace[i])
 			continue;

@@ -50,11 +50,15 @@ extern void om_table_scan(OmTable *table, const Datum *key, int nkeys, Snapshot 
 /* The row with the largest key, optionally among those that begin with key[0..nkeys-1]. */
 extern HeapTuple om_table_last(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot);
 
-extern void om_table_insert(OmTable *table, const Datum *values, const bool *isnull);
+/*
+ * The arrays have ncolumns entries.  Columns that somebody has added behind
+ * ours are null in new rows, and keep their values in new versions of a row.
+ */
+extern void om_table_insert(OmTable *table, const Datum *values, const bool *isnull, int ncolumns);
 
 /* Writes a new version of a locked row; replace[] says which columns change. */
 extern void om_table_update(OmTable *table, HeapTuple old, const Datum *values, const bool *isnull,
-							const bool *replace);
+							const bool *replace, int ncolumns);
 
 /* Column of a row; attnum counts from 1. */
 extern Datum om_row_get(OmTable *table, HeapTuple row, int attnum, bool *isnull);

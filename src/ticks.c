@@ -89,7 +89,7 @@ om_tick_make(int64 xid_base)
 	table = om_table_open(
 		om_rotation_table(&om_rotation_ticks, om_rotation_current(&om_rotation_ticks, NULL)),
 		RowExclusiveLock);
-	om_table_insert(table, values, isnull);
+	om_table_insert(table, values, isnull, NCOLUMNS);
 	om_table_close(table);
 	return tick_id;
 }

@@ -94,7 +94,8 @@ rotate_when_grown(const OmRotation *rotation, OmQuery *needed_query, List **acti
 	int current = om_rotation_current(rotation, NULL);
 	int next = (current + 1) % rotation->nslots;
 
-	if (!has_grown(om_rotation_table(rotation, current)) ||
+	/* Looked at twice: without the lock, to take it only where it leads somewhere. */
+	if (!has_grown(om_rotation_table(rotation, current)) || is_needed(needed_query, next) ||
 		!ConditionalLockRelationOid(om_rotation_table(rotation, next), AccessExclusiveLock) ||
 		is_needed(needed_query, next))
 		return;

@@ -166,29 +166,48 @@ drops_extension(Node *command, DropBehavior behavior)
 	return false;
 }
 
-/* Runs when the command has been: what must the launcher or the workers know? */
-static void
-announce(Node *command)
+/* What is to be told once a command has been run, and by then its parse tree may be gone. */
+typedef struct Announcement
 {
+	bool commit_prepared;
+	char *database; /* made or changed */
+	bool extension; /* made or dropped here */
+} Announcement;
+
+static Announcement
+read_announcement(Node *command)
+{
+	Announcement news = {0};
+
 	if (IsA(command, AlterDatabaseSetStmt))
+		news.database = pstrdup(((AlterDatabaseSetStmt *) command)->dbname);
+	else if (IsA(command, AlterDatabaseStmt))
+		news.database = pstrdup(((AlterDatabaseStmt *) command)->dbname);
+	else if (IsA(command, CreatedbStmt))
+		news.database = pstrdup(((CreatedbStmt *) command)->dbname);
+	else if (IsA(command, CreateExtensionStmt))
+		news.extension = strcmp(((CreateExtensionStmt *) command)->extname, "order_mgmt") == 0;
+	else if (IsA(command, TransactionStmt))
+		news.commit_prepared = ((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED;
+	else
+		news.extension = drops_extension(command, DROP_CASCADE);
+	return news;
+}
+
+static void
+announce(const Announcement *news)
+{
+	if (news->commit_prepared)
+		om_wakeup_now();
+	if (news->extension)
+		om_wakeup_knock_at_commit(MyDatabaseId);
+	if (news->database != NULL)
 	{
-		Oid database =
-			get_database_oid(((AlterDatabaseSetStmt *) command)->dbname, true /* missing_ok */);
+		Oid database = get_database_oid(news->database, true /* missing_ok */);
 
 		if (OidIsValid(database))
 			om_wakeup_knock_at_commit(database);
 	}
-	else if (IsA(command, CreatedbStmt))
-		om_wakeup_knock_at_commit(
-			get_database_oid(((CreatedbStmt *) command)->dbname, false /* missing_ok */));
-	else if (IsA(command, CreateExtensionStmt) &&
-			 strcmp(((CreateExtensionStmt *) command)->extname, "order_mgmt") == 0)
-		om_wakeup_knock_at_commit(MyDatabaseId);
-	else if (drops_extension(command, DROP_CASCADE))
-		om_wakeup_knock_at_commit(MyDatabaseId);
-	else if (IsA(command, TransactionStmt) &&
-			 ((TransactionStmt *) command)->kind == TRANS_STMT_COMMIT_PREPARED)
-		om_wakeup_now();
 }
 
 static void
@@ -218,6 +237,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 {
 	Node *command = pstmt->utilityStmt;
 	Oid database = om_shared == NULL ? InvalidOid : exclusive_database(command);
+	Announcement news = read_announcement(command);
 	OmDatabase *entry = NULL;
 
 	refuse_drop(command);
@@ -226,7 +246,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	if (entry != NULL)
 		quiesce(entry);
 	run_command(pstmt, query, read_only_tree, context, params, environment, dest, completion);
-	announce(command);
+	announce(&news);
 }
 
 void

@@ -60,6 +60,7 @@ typedef struct Task
 typedef struct Worker
 {
 	OmDatabase *database;
+	Oid oid;
 	OmSeat *seat;
 	uint32 stages;
 	uint32 restart; /* value of database->restart at the start */
@@ -80,6 +81,7 @@ static const char *const session_settings[][2] = {
 	{"default_transaction_read_only", "off"},
 	{"default_transaction_deferrable", "off"},
 	{"statement_timeout", "0"},
+	{"transaction_timeout", "0"},
 	{"lock_timeout", "0"},
 	{"idle_in_transaction_session_timeout", "0"},
 	{"idle_session_timeout", "0"},
@@ -125,7 +127,9 @@ take_seat(Datum arg)
 	worker.database = &om_shared->databases[OM_WORKER_ARG_ENTRY(arg)];
 	worker.seat = &worker.database->seats[OM_WORKER_ARG_SEAT(arg)];
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
-	if (worker.seat->state != OM_SEAT_STARTING || worker.database->quiesced > 0)
+	worker.oid = worker.database->database;
+	if (worker.seat->state != OM_SEAT_STARTING || worker.database->quiesced > 0 ||
+		!OidIsValid(worker.oid))
 	{
 		if (worker.seat->state == OM_SEAT_STARTING)
 			worker.seat->state = OM_SEAT_EMPTY;
@@ -430,7 +434,12 @@ static void
 apply_session_settings(void)
 {
 	for (int i = 0; i < (int) lengthof(session_settings); i++)
+	{
+		/* transaction_timeout came with PostgreSQL 17 */
+		if (GetConfigOption(session_settings[i][0], true /* missing_ok */, false) == NULL)
+			continue;
 		SetConfigOption(session_settings[i][0], session_settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	}
 }
 
 static void
@@ -458,7 +467,7 @@ om_worker_main(Datum arg)
 	BackgroundWorkerUnblockSignals();
 
 	take_seat(arg);
-	BackgroundWorkerInitializeConnectionByOid(worker.database->database, InvalidOid, 0);
+	BackgroundWorkerInitializeConnectionByOid(worker.oid, InvalidOid, 0);
 	apply_session_settings();
 	look_around();
 	set_up();
