@@ -124,24 +124,6 @@ raise_unknown(const char *customer_id)
 			 errhint("Create it with order_mgmt.set_account().")));
 }
 
-static int64
-arg_amount(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	int64 minor = 0;
-
-	om_arg_require(fcinfo, n, name);
-	switch (om_money_from_numeric(PG_GETARG_NUMERIC(n), &minor))
-	{
-		case OM_MONEY_TOO_PRECISE:
-			om_arg_raise(name, "has more than four decimals");
-		case OM_MONEY_TOO_LARGE:
-			om_arg_raise(name, "is out of range");
-		case OM_MONEY_OK:
-			break;
-	}
-	return minor;
-}
-
 /* Changes the balance of a locked account, with its event. */
 static void
 change_balance(OmLedgerEntry *account, int64 delta, const char *reason)
@@ -185,7 +167,7 @@ OM_FUNCTION(om_set_account)
 	if (!PG_ARGISNULL(1))
 	{
 		require_operator();
-		if (arg_amount(fcinfo, 1, "balance") < 0)
+		if (om_arg_money(fcinfo, 1, "balance") < 0)
 			om_arg_raise("balance", "is negative");
 	}
 	ensure_account(key);
@@ -197,7 +179,7 @@ OM_FUNCTION(om_set_account)
 
 		if (!account->exists)
 			raise_unknown(customer_id); /* deleted by another at this very moment */
-		change_balance(account, arg_amount(fcinfo, 1, "balance") - account->total, "set_account");
+		change_balance(account, om_arg_money(fcinfo, 1, "balance") - account->total, "set_account");
 		om_ledger_write(accounts);
 		CommandCounterIncrement();
 	}
@@ -233,7 +215,7 @@ OM_FUNCTION(om_list_accounts)
 OM_FUNCTION(om_adjust_balance)
 {
 	char *customer_id = om_arg_id(fcinfo, 0, "customer_id");
-	int64 delta = arg_amount(fcinfo, 1, "delta");
+	int64 delta = om_arg_money(fcinfo, 1, "delta");
 	char *reason = om_arg_text(fcinfo, 2);
 	char *name = om_arg_key(fcinfo, 3);
 	OmLedger *accounts;

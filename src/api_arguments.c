@@ -15,6 +15,7 @@
 #include "api_arguments.h"
 #include "errors.h"
 #include "installation.h"
+#include "money.h"
 #include "request.h"
 
 #define MAX_PAGE_SIZE 10000
@@ -63,6 +64,24 @@ om_arg_id(FunctionCallInfo fcinfo, int n, const char *name)
 	if (!om_request_check_id(name, value, OM_ID_MAX_CHARS, &problem))
 		om_problem_raise(&problem);
 	return value;
+}
+
+int64
+om_arg_money(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	int64 minor = 0;
+
+	om_arg_require(fcinfo, n, name);
+	switch (om_money_from_numeric(PG_GETARG_NUMERIC(n), &minor))
+	{
+		case OM_MONEY_TOO_PRECISE:
+			om_arg_raise(name, "has more than four decimals");
+		case OM_MONEY_TOO_LARGE:
+			om_arg_raise(name, "is out of range");
+		case OM_MONEY_OK:
+			break;
+	}
+	return minor;
 }
 
 char *

@@ -37,6 +37,9 @@ extern int64 om_arg_page_size(FunctionCallInfo fcinfo, int n);
 /* An interval as milliseconds, not negative. */
 extern int64 om_arg_milliseconds(FunctionCallInfo fcinfo, int n, const char *name);
 
+/* An amount in minor units; it must be there. */
+extern int64 om_arg_money(FunctionCallInfo fcinfo, int n, const char *name);
+
 /* An idempotency key, or NULL. */
 extern char *om_arg_key(FunctionCallInfo fcinfo, int n);
 

@@ -128,12 +128,6 @@ OM_FUNCTION(om_capture_orders)
 	return (Datum) 0;
 }
 
-static int
-compare_needs(const void *a, const void *b)
-{
-	return strcmp(((const OmNeed *) a)->product_id, ((const OmNeed *) b)->product_id);
-}
-
 /* The request as an order that has not been captured. */
 static void
 make_trial(OmOrder *order, const OmCapture *capture)
@@ -146,17 +140,7 @@ make_trial(OmOrder *order, const OmCapture *capture)
 	order->needs = palloc(sizeof(OmNeed) * request->nlines);
 	for (int i = 0; i < request->nlines; i++)
 		order->needs[i] = (OmNeed){request->lines[i].product_id, request->lines[i].quantity};
-	qsort(order->needs, request->nlines, sizeof(OmNeed), compare_needs);
-	for (int i = 0; i < request->nlines; i++)
-	{
-		OmNeed *need = &order->needs[i];
-		OmNeed *last = order->nneeds > 0 ? &order->needs[order->nneeds - 1] : NULL;
-
-		if (last != NULL && strcmp(last->product_id, need->product_id) == 0)
-			last->quantity += need->quantity;
-		else
-			order->needs[order->nneeds++] = *need;
-	}
+	order->nneeds = om_needs_sum(order->needs, request->nlines);
 }
 
 /* preview_order(customer_id, lines) → jsonb */

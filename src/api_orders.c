@@ -16,6 +16,7 @@
 #include "utils/tuplestore.h"
 
 #include "api_arguments.h"
+#include "checkers.h"
 #include "errors.h"
 #include "eventlog.h"
 #include "installation.h"
@@ -160,18 +161,6 @@ add_events(OmJson *json, OmOrder *order)
 	om_json_close_array(json);
 }
 
-static void
-add_reasons(OmJson *json, uint32 reasons)
-{
-	om_json_open_array(json);
-	for (int reason = 0; reason < OM_REASON_COUNT; reason++)
-	{
-		if (reasons & (1u << reason))
-			om_json_string(json, om_reason_names[reason]);
-	}
-	om_json_close_array(json);
-}
-
 static Jsonb *
 describe_order(OmOrderTables *tables, OmOrder *order, Snapshot snapshot)
 {
@@ -188,7 +177,7 @@ describe_order(OmOrderTables *tables, OmOrder *order, Snapshot snapshot)
 	om_json_key(&json, "status");
 	om_json_string(&json, om_status_names[order->status]);
 	om_json_key(&json, "reasons");
-	add_reasons(&json, order->reasons);
+	om_json_jsonb(&json, om_checkers_reasons_array(order->reasons));
 	om_json_key(&json, "total");
 	om_json_money(&json, order->total);
 	om_json_key(&json, "metadata");

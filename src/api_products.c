@@ -101,26 +101,6 @@ run(OmQuery *query, const Datum *args, const bool *isnull)
 	om_query_end(&scope);
 }
 
-static void
-check_price(FunctionCallInfo fcinfo, int n)
-{
-	int64 minor = 0;
-
-	if (PG_ARGISNULL(n))
-		return;
-	switch (om_money_from_numeric(PG_GETARG_NUMERIC(n), &minor))
-	{
-		case OM_MONEY_TOO_PRECISE:
-			om_arg_raise("unit_price", "has more than four decimals");
-		case OM_MONEY_TOO_LARGE:
-			om_arg_raise("unit_price", "is out of range");
-		case OM_MONEY_OK:
-			break;
-	}
-	if (minor < 0)
-		om_arg_raise("unit_price", "is negative");
-}
-
 /* set_product(product_id, name, unit_price, metadata) → product */
 OM_FUNCTION(om_set_product)
 {
@@ -129,7 +109,8 @@ OM_FUNCTION(om_set_product)
 	bool isnull[4] = {false, PG_ARGISNULL(1), PG_ARGISNULL(2), PG_ARGISNULL(3)};
 
 	om_api_begin_write("set_product()");
-	check_price(fcinfo, 2);
+	if (!PG_ARGISNULL(2) && om_arg_money(fcinfo, 2, "unit_price") < 0)
+		om_arg_raise("unit_price", "is negative");
 	(void) om_arg_object(fcinfo, 3, "metadata");
 	run(&ensure_product_query, &key, NULL);
 	run(&describe_query, args, isnull);

@@ -62,8 +62,8 @@ check_amount(Refusal *refusal, OmLedger *ledger, const char *key, int64 amount)
 					 key, amount, om_ledger_available(entry));
 }
 
-static Jsonb *
-reasons_json(uint32 reasons)
+Jsonb *
+om_checkers_reasons_array(uint32 reasons)
 {
 	OmJson json = {0};
 
@@ -93,7 +93,7 @@ om_checkers_reasons_detail(uint32 reasons)
 
 	om_json_open_object(&json);
 	om_json_key(&json, "reasons");
-	om_json_jsonb(&json, reasons_json(reasons));
+	om_json_jsonb(&json, om_checkers_reasons_array(reasons));
 	om_json_close_object(&json);
 	return om_json_result(&json);
 }
@@ -105,7 +105,7 @@ refusal_detail(Refusal *refusal)
 
 	om_json_open_object(&json);
 	om_json_key(&json, "reasons");
-	om_json_jsonb(&json, reasons_json(refusal->reasons));
+	om_json_jsonb(&json, om_checkers_reasons_array(refusal->reasons));
 	om_json_key(&json, "shortages");
 	om_json_jsonb(&json, shortages_json(refusal));
 	om_json_close_object(&json);
@@ -296,6 +296,6 @@ om_checkers_preview(OmOrder *order, bool *passes, Jsonb **reasons, Jsonb **short
 	om_ledger_write(accounts);
 	om_ledger_write(stock);
 	*passes = refusal.reasons == 0;
-	*reasons = reasons_json(refusal.reasons);
+	*reasons = om_checkers_reasons_array(refusal.reasons);
 	*shortages = shortages_json(&refusal);
 }

@@ -17,6 +17,9 @@ extern void om_stock_checker_run(const OmLogRows *rows);
 /* The reasons in the detail of a refusal, as bits by OmReason. */
 extern uint32 om_checkers_reasons(Jsonb *detail);
 
+/* The words of reasons, as an array. */
+extern Jsonb *om_checkers_reasons_array(uint32 reasons);
+
 /* The other way round: {"reasons": [...]}. */
 extern Jsonb *om_checkers_reasons_detail(uint32 reasons);
 

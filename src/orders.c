@@ -296,6 +296,22 @@ compare_needs(const void *a, const void *b)
 	return strcmp(((const OmNeed *) a)->product_id, ((const OmNeed *) b)->product_id);
 }
 
+int
+om_needs_sum(OmNeed *needs, int count)
+{
+	int nproducts = 0;
+
+	qsort(needs, count, sizeof(OmNeed), compare_needs);
+	for (int i = 0; i < count; i++)
+	{
+		if (nproducts > 0 && compare_needs(&needs[nproducts - 1], &needs[i]) == 0)
+			needs[nproducts - 1].quantity += needs[i].quantity;
+		else
+			needs[nproducts++] = needs[i];
+	}
+	return nproducts;
+}
+
 static void
 add_need(OmTable *lines, HeapTuple row, void *arg)
 {
@@ -314,22 +330,11 @@ void
 om_order_load_needs(OmOrderTables *tables, OmOrder *order, Snapshot snapshot)
 {
 	Datum key[2] = {TimestampTzGetDatum(order->created_at), UUIDPGetDatum(&order->id)};
-	int nproducts = 0;
 
 	if (order->needs != NULL)
 		return;
 	om_table_scan(get_lines(tables, order->leaf), key, 2, snapshot, add_need, order);
-	qsort(order->needs, order->nneeds, sizeof(OmNeed), compare_needs);
-	for (int i = 0; i < order->nneeds; i++)
-	{
-		OmNeed *need = &order->needs[i];
-
-		if (nproducts > 0 && strcmp(order->needs[nproducts - 1].product_id, need->product_id) == 0)
-			order->needs[nproducts - 1].quantity += need->quantity;
-		else
-			order->needs[nproducts++] = *need;
-	}
-	order->nneeds = nproducts;
+	order->nneeds = om_needs_sum(order->needs, order->nneeds);
 }
 
 void

@@ -88,6 +88,9 @@ extern OmOrder *om_order_lock(OmOrderTables *tables, const pg_uuid_t *id);
 /* Locks an order that has been found and brings its state up to date. */
 extern void om_order_relock(OmOrder *order);
 
+/* Sorts by product and makes one of several needs of the same; returns how many remain. */
+extern int om_needs_sum(OmNeed *needs, int count);
+
 /* Sums its lines by product. */
 extern void om_order_load_needs(OmOrderTables *tables, OmOrder *order, Snapshot snapshot);
 
