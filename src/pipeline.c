@@ -3,9 +3,9 @@
  *		The workers' work, done by a client.
  *
  * A client may read beyond the ticks, up to a horizon of its own that includes
- * what its transaction has itself captured, if it works as all four consumers:
- * then both checkers see the same order of events.  If live workers own some
- * stages, it reads as far as the common ticks go.
+ * what its transaction has itself captured, if nobody else works as any of the
+ * consumers: then both checkers see the same order of events.  If live workers
+ * own some stages, it reads as far as the common ticks go.
  */
 #include "postgres.h"
 
@@ -28,7 +28,7 @@
 typedef struct Run
 {
 	OmConsumer *consumers[OM_STAGE_COUNT]; /* NULL: not ours */
-	bool owns_all;
+	bool is_alone;                         /* nobody else works as any consumer */
 	int64 max_events;
 	int64 events;
 	MemoryContext step_context;
@@ -46,18 +46,19 @@ require_home(void)
 	return installation;
 }
 
+/* A paused consumer rests here as well as in a worker. */
 static void
 take_stages(Run *run)
 {
-	run->owns_all = true;
+	run->is_alone = true;
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		bool has_worker = om_shared_stage_worker(stage) != 0;
-
-		if ((!has_worker || om_consumer_is_paused(stage)) && om_lock_try((OmLock) stage))
+		if (om_consumer_is_paused(stage))
+			continue;
+		if (om_shared_stage_worker(stage) == 0 && om_lock_try((OmLock) stage))
 			run->consumers[stage] = om_consumer_create(stage);
 		else
-			run->owns_all = false;
+			run->is_alone = false;
 	}
 }
 
@@ -66,7 +67,7 @@ look_around(const Run *run, const OmInstallation *installation)
 {
 	OmReach reach = {NULL, 0};
 
-	if (!run->owns_all)
+	if (!run->is_alone)
 		return reach;
 	reach.horizon = om_tick_private(installation->xid_base, &reach.tick_id);
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
