@@ -19,6 +19,7 @@
 #include "errors.h"
 #include "eventlog.h"
 #include "installation.h"
+#include "jsonout.h"
 #include "locks.h"
 #include "pipeline.h"
 #include "settings.h"
@@ -42,6 +43,7 @@ require_home(void)
 	if (om_installation_is_foreign(installation) || installation->moved)
 		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
 						errmsg("the data has been restored or copied from elsewhere and rests"),
+						om_errdetail("data", "moved"),
 						errhint("Run SELECT order_mgmt.post_restore() to go on here.")));
 	return installation;
 }
@@ -113,6 +115,7 @@ om_pipeline_run(int64 max_events)
 	PreventCommandIfReadOnly("run_pipeline()");
 	if (IsolationUsesXactSnapshot())
 		ereport(ERROR, (errcode(ERRCODE_OM_STATE), errmsg("run_pipeline() needs READ COMMITTED"),
+						om_errdetail("isolation", "repeatable read"),
 						errhint("Its stages must see what each other has just written.")));
 	run.step_context =
 		AllocSetContextCreate(CurrentMemoryContext, "pipeline step", ALLOCSET_DEFAULT_SIZES);

@@ -33,6 +33,7 @@ refuse_foreign_code(Relation rel)
 			(errcode(ERRCODE_OM_STATE),
 			 errmsg("table \"%s\" has triggers, rules or row security of its own",
 					RelationGetRelationName(rel)),
+			 errdetail_internal("{\"table\": \"%s\"}", RelationGetRelationName(rel)),
 			 errhint("Remove them; use order_mgmt.events to follow what happens to orders.")));
 }
 
