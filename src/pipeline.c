@@ -48,16 +48,22 @@ require_home(void)
 	return installation;
 }
 
-/* A paused consumer rests here as well as in a worker. */
+/*
+ * A pause stops whoever works as the consumer by itself: a worker, whose place
+ * the caller may then take step by step, or, where there is none, ourselves.
+ */
 static void
 take_stages(Run *run)
 {
 	run->is_alone = true;
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		if (om_consumer_is_paused(stage))
+		bool has_worker = om_shared_stage_worker(stage) != 0;
+		bool paused = om_consumer_is_paused(stage);
+
+		if (paused && !has_worker)
 			continue;
-		if (om_shared_stage_worker(stage) == 0 && om_lock_try((OmLock) stage))
+		if (paused == has_worker && om_lock_try((OmLock) stage))
 			run->consumers[stage] = om_consumer_create(stage);
 		else
 			run->is_alone = false;
