@@ -49,6 +49,7 @@ clear_database(OmDatabase *entry)
 		seat->stages = 0;
 		seat->restart = 0;
 		seat->pid = 0;
+		seat->works = false;
 		seat->not_before = 0;
 		seat->failures = 0;
 		pg_atomic_write_u32(&seat->procno, OM_NO_PROC);
@@ -196,7 +197,7 @@ om_shared_stage_worker(OmStage stage)
 	{
 		OmSeat *seat = &entry->seats[i];
 
-		if (seat->state == OM_SEAT_TAKEN && (seat->stages & OM_STAGE_BIT(stage)))
+		if (seat->state == OM_SEAT_TAKEN && seat->works && (seat->stages & OM_STAGE_BIT(stage)))
 			pid = seat->pid;
 	}
 	LWLockRelease(om_shared->lock);

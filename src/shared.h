@@ -33,6 +33,7 @@ typedef struct OmSeat
 	uint32 stages;           /* OM_STAGE_BITs it runs; shared->lock */
 	uint32 restart;          /* value of the database's counter when it was dealt; shared->lock */
 	pid_t pid;               /* shared->lock */
+	bool works;              /* has found that there is work for it here; shared->lock */
 	TimestampTz not_before;  /* earliest next start; shared->lock */
 	int failures;            /* in a row, for the back-off; shared->lock */
 	pg_atomic_uint32 procno; /* whose latch to set, or OM_NO_PROC */

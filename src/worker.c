@@ -105,6 +105,7 @@ leave_seat(int code, Datum arg pg_attribute_unused())
 	if (seat->pid == MyProcPid)
 	{
 		seat->pid = 0;
+		seat->works = false;
 		if (seat->state == OM_SEAT_TAKEN)
 		{
 			seat->state = OM_SEAT_EMPTY;
@@ -456,6 +457,7 @@ set_up(void)
 	}
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	worker.seat->failures = 0;
+	worker.seat->works = true;
 	LWLockRelease(om_shared->lock);
 }
 
