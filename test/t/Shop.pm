@@ -1,0 +1,107 @@
+# What the tests of this directory share: servers with a shop on them, and waiting for things.
+package Shop;
+use strict;
+use warnings;
+use Exporter 'import';
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+our @EXPORT = qw(start_server new_shop becomes workers settle one_order in_background finish);
+
+our $one_line = q('[{"product_id": "p", "quantity": 1, "unit_price": 1}]');
+
+# A running server with the library preloaded; more lines for postgresql.conf may follow.
+sub start_server
+{
+	my ($name, @settings) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$node->init(extra => [ '--locale=C', '-E', 'UTF8' ]);
+	$node->append_conf('postgresql.conf',
+		join("\n", "shared_preload_libraries = 'order_mgmt'", 'max_worker_processes = 20', 'max_connections = 40', @settings, ''));
+	$node->start;
+	return $node;
+}
+
+# A database with one rich customer c and much of product p in it.
+sub new_shop
+{
+	my ($node, $name) = @_;
+	$node->safe_psql('postgres', "CREATE DATABASE $name");
+	$node->safe_psql($name, 'CREATE EXTENSION order_mgmt; SELECT order_mgmt.setup();');
+	$node->safe_psql($name, q(SELECT order_mgmt.set_account('c', 1000000); SELECT order_mgmt.set_stock('p', 1000000)));
+	return;
+}
+
+# True as soon as a query gives the expected answer; false when it has not after so many seconds.
+sub becomes
+{
+	my ($node, $database, $query, $expected, $seconds) = @_;
+	my $deadline = time + $seconds;
+	my $answer;
+	for (;;)
+	{
+		my ($status, $out, $err) = $node->psql($database, $query);
+		$answer = $status == 0 ? $out : $err;
+		return 1 if $status == 0 && $answer eq $expected;
+		last if time > $deadline;
+		usleep(20_000);
+	}
+	diag("after $seconds s: $query\n  gives: $answer\n  not:   $expected");
+	return 0;
+}
+
+# The processes that work in a database, as a list of pids.
+sub workers
+{
+	my ($node, $database) = @_;
+	return split /\n/, $node->safe_psql('postgres',
+		"SELECT pid FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = '$database' ORDER BY pid");
+}
+
+# Waits until nothing is left to do, and proves that all is well.
+sub settle
+{
+	my ($node, $database, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is($node->safe_psql($database, q(SELECT order_mgmt.wait_until_idle('60 s'))), 't', "$what: the pipeline comes to rest");
+	is($node->safe_psql($database, 'SELECT * FROM order_mgmt.check_invariants()'), '', "$what: invariants hold");
+	is($node->safe_psql($database, q(SELECT count(*) FROM order_mgmt.orders WHERE status IN ('captured', 'confirmed'))),
+		'0', "$what: every order is final");
+	return;
+}
+
+# Captures an order and returns its id.
+sub one_order
+{
+	my ($node, $database) = @_;
+	return $node->safe_psql($database, "SELECT order_mgmt.capture_order('c', $one_line)");
+}
+
+# Starts a program of PostgreSQL (pgbench, psql) beside the test, with a text to read.
+sub in_background
+{
+	my ($node, $command, $text) = @_;
+	my $files = PostgreSQL::Test::Utils::tempdir();
+	PostgreSQL::Test::Utils::append_to_file("$files/in", $text // '');
+	local $ENV{PGHOST} = $node->host;
+	local $ENV{PGPORT} = $node->port;
+	return {
+		files => $files,
+		harness => IPC::Run::start($command, '<', "$files/in", '>', "$files/out", '2>', "$files/err"),
+	};
+}
+
+# Waits for it; its exit status and what it wrote.
+sub finish
+{
+	my ($run) = @_;
+	IPC::Run::finish($run->{harness});
+	$run->{out} = slurp_file("$run->{files}/out");
+	$run->{err} = slurp_file("$run->{files}/err");
+	return $run->{harness}->result(0);
+}
+
+1;
