@@ -16,10 +16,10 @@ BARE_HEADERS = \
 
 LAYERS = \
 	names \
-	settings money relations tables plans locks rotation installation uuid7 jsonout shared wakeup \
+	settings money jsonout relations tables plans locks rotation installation uuid7 shared wakeup \
 	months horizon eventlog ticks cursors keys orders ledger \
 	request capture checkers settlement updater shipper lifecycle \
-	consumer pipeline invariants upkeep schema \
+	consumer pipeline invariants upkeep comments schema \
 	worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline \
 	init

@@ -238,6 +238,7 @@ OM_FUNCTION(om_track_order)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	OmOrder *order;
 	TimestampTz previous = 0;
+	List *events;
 	ListCell *cell;
 
 	(void) om_installation_get();
@@ -245,7 +246,10 @@ OM_FUNCTION(om_track_order)
 	order = find_order(id);
 	if (order == NULL)
 		return (Datum) 0;
-	foreach(cell, events_of(order))
+	PushActiveSnapshot(om_current_snapshot());
+	events = events_of(order);
+	PopActiveSnapshot();
+	foreach(cell, events)
 	{
 		OmLogRow *event = lfirst(cell);
 		bool is_first = previous == 0;

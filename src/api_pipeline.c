@@ -109,20 +109,29 @@ OM_FUNCTION(om_resume_consumer)
 	PG_RETURN_BOOL(set_paused(fcinfo, false));
 }
 
+/* No event is set aside or given up yet: a batch that fails is tried again as a whole. */
 static void
 put_queue(ReturnSetInfo *result, OmStage stage)
 {
 	OmQueueState queue = om_pipeline_queue(stage, GetActiveSnapshot());
 	pid_t worker = om_shared_stage_worker(stage);
-	Datum values[6] = {CStringGetTextDatum(om_stage_names[stage]), Int64GetDatum(queue.pending)};
-	bool isnull[6] = {false, false, queue.oldest == 0, false, worker == 0, false};
+	Datum none = Int64GetDatum(0);
+	Datum values[9] = {CStringGetTextDatum(om_stage_names[stage]),
+					   Int64GetDatum(queue.pending),
+					   (Datum) 0,
+					   none,
+					   none,
+					   Int64GetDatum(queue.processed),
+					   none,
+					   Int32GetDatum(worker),
+					   BoolGetDatum(om_consumer_is_paused(stage))};
+	bool isnull[9] = {false};
 
+	isnull[2] = queue.oldest == 0;
+	isnull[7] = worker == 0;
 	if (queue.oldest != 0)
 		values[2] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
 										TimestampTzGetDatum(queue.oldest));
-	values[3] = Int64GetDatum(queue.processed);
-	values[4] = Int32GetDatum(worker);
-	values[5] = BoolGetDatum(om_consumer_is_paused(stage));
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 

@@ -39,6 +39,7 @@ OM_FUNCTION(om_migrate)
 		ereport(ERROR, (errcode(ERRCODE_OM_NOT_READY),
 						errmsg("data of schema version %d cannot be brought to version %d",
 							   om_installation_version(), OM_SCHEMA_VERSION),
+						om_errdetail("schema_version", psprintf("%d", om_installation_version())),
 						errhint("Install the library that belongs to the data.")));
 	PG_RETURN_BOOL(false);
 }

@@ -35,10 +35,10 @@ typedef struct PendingKey
 
 /* The price that the product has today; false when it has none. */
 static bool
-look_up_price(OmTable *products, OmRequestLine *line)
+look_up_price(OmTable *products, OmRequestLine *line, Snapshot snapshot)
 {
 	Datum key = CStringGetTextDatum(line->product_id);
-	HeapTuple row = om_table_find(products, &key, GetActiveSnapshot());
+	HeapTuple row = om_table_find(products, &key, snapshot);
 	Datum price;
 	bool isnull;
 
@@ -52,7 +52,7 @@ look_up_price(OmTable *products, OmRequestLine *line)
 }
 
 static void
-price_one(OmCapture *capture, OmTable *products)
+price_one(OmCapture *capture, OmTable *products, Snapshot snapshot)
 {
 	OmRequest *request = &capture->request;
 
@@ -61,7 +61,7 @@ price_one(OmCapture *capture, OmTable *products)
 	{
 		OmRequestLine *line = &request->lines[i];
 
-		if (!line->has_price && !look_up_price(products, line))
+		if (!line->has_price && !look_up_price(products, line, snapshot))
 		{
 			om_problem_set(&capture->problem, ERRCODE_OM_INVALID,
 						   psprintf("lines[%d].unit_price", i),
@@ -92,12 +92,14 @@ void
 om_capture_price(OmCapture *captures, int count)
 {
 	OmTable *products = om_table_open(om_relation_get("products"), AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(om_current_snapshot());
 
 	for (int i = 0; i < count; i++)
 	{
 		if (is_new(&captures[i]))
-			price_one(&captures[i], products);
+			price_one(&captures[i], products, snapshot);
 	}
+	UnregisterSnapshot(snapshot);
 	om_table_close(products);
 }
 

@@ -26,6 +26,7 @@
 
 #include "errors.h"
 #include "installation.h"
+#include "jsonout.h"
 #include "names.h"
 #include "plans.h"
 #include "relations.h"
@@ -74,7 +75,7 @@ read_row(Oid relid)
 	if (row == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OM_NOT_READY), errmsg("order_mgmt is not set up in this database"),
-				 errhint("Run SELECT order_mgmt.setup();")));
+				 om_errdetail("setup", "missing"), errhint("Run SELECT order_mgmt.setup();")));
 	cached.relid = relid;
 	cached.schema_version = DatumGetInt32(om_row_get_not_null(table, row, COLUMN_SCHEMA_VERSION));
 	cached.system_identifier =
@@ -96,7 +97,7 @@ load(void)
 	if (!OidIsValid(relid))
 		ereport(ERROR,
 				(errcode(ERRCODE_OM_NOT_READY), errmsg("order_mgmt is not set up in this database"),
-				 errhint("Run SELECT order_mgmt.setup();")));
+				 om_errdetail("setup", "missing"), errhint("Run SELECT order_mgmt.setup();")));
 	if (!cache_valid || cached.relid != relid)
 	{
 		/* Set first: an invalidation during the read must not be lost. */
@@ -132,6 +133,7 @@ om_installation_get(void)
 				(errcode(ERRCODE_OM_NOT_READY),
 				 errmsg("the data is of schema version %d, the library works with version %d",
 						installation->schema_version, OM_SCHEMA_VERSION),
+				 om_errdetail("schema_version", psprintf("%d", installation->schema_version)),
 				 errhint("Run SELECT order_mgmt.migrate(); or install the matching library.")));
 	return installation;
 }

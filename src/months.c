@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "errors.h"
+#include "jsonout.h"
 #include "months.h"
 #include "names.h"
 #include "plans.h"
@@ -100,6 +101,7 @@ make_month(const MonthlyTable *table, Oid parent, TimestampTz at)
 		ereport(ERROR,
 				(errcode(ERRCODE_OM_STATE),
 				 errmsg("partitions cannot be made inside an extension script"),
+				 om_errdetail("context", "extension script"),
 				 errhint("They would become part of the extension and be lost by pg_dump.")));
 	LockRelationOid(parent, ShareUpdateExclusiveLock);
 	if (OidIsValid(om_month_leaf(parent, at)))

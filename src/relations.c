@@ -17,6 +17,7 @@
 #include "utils/rel.h"
 
 #include "errors.h"
+#include "jsonout.h"
 #include "names.h"
 #include "relations.h"
 
@@ -34,9 +35,10 @@ om_relation_get(const char *name)
 	Oid relid = om_relation_find(name);
 
 	if (!OidIsValid(relid))
-		ereport(ERROR, (errcode(ERRCODE_OM_NOT_READY),
-						errmsg("table \"%s.%s\" is missing", OM_SCHEMA, name),
-						errhint("Run SELECT order_mgmt.setup(); it makes what is missing.")));
+		ereport(ERROR,
+				(errcode(ERRCODE_OM_NOT_READY),
+				 errmsg("table \"%s.%s\" is missing", OM_SCHEMA, name), om_errdetail("table", name),
+				 errhint("Run SELECT order_mgmt.setup(); it makes what is missing.")));
 	return relid;
 }
 

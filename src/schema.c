@@ -22,9 +22,11 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "comments.h"
 #include "cursors.h"
 #include "errors.h"
 #include "installation.h"
+#include "jsonout.h"
 #include "months.h"
 #include "names.h"
 #include "plans.h"
@@ -214,6 +216,7 @@ exists_as_ours(const char *name)
 		ereport(ERROR, (errcode(ERRCODE_OM_NOT_READY),
 						errmsg("relation \"%s.%s\" exists but does not belong to %s", OM_SCHEMA,
 							   name, OM_OWNER_ROLE),
+						om_errdetail("table", name),
 						errhint("Drop or rename it, then run setup() again.")));
 	return true;
 }
@@ -233,6 +236,7 @@ create_relation(const DataRelation *relation)
 		appendStringInfo(&comment, relation->comment, qualified);
 		om_query_utility(comment.data);
 	}
+	om_comments_add(relation->name);
 	if (relation->grants != NULL)
 		om_query_utility(psprintf("GRANT SELECT ON %s TO %s", qualified, relation->grants));
 }
@@ -343,6 +347,7 @@ om_schema_create(void)
 	if (creating_extension)
 		ereport(ERROR,
 				(errcode(ERRCODE_OM_STATE), errmsg("setup() cannot run inside an extension script"),
+				 om_errdetail("context", "extension script"),
 				 errhint("The data tables would become part of the extension.")));
 	om_query_begin(&scope);
 	create_missing_relations();

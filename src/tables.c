@@ -22,6 +22,7 @@
 
 #include "compat.h"
 #include "errors.h"
+#include "jsonout.h"
 #include "tables.h"
 
 static void
@@ -33,7 +34,7 @@ refuse_foreign_code(Relation rel)
 			(errcode(ERRCODE_OM_STATE),
 			 errmsg("table \"%s\" has triggers, rules or row security of its own",
 					RelationGetRelationName(rel)),
-			 errdetail_internal("{\"table\": \"%s\"}", RelationGetRelationName(rel)),
+			 om_errdetail("table", RelationGetRelationName(rel)),
 			 errhint("Remove them; use order_mgmt.events to follow what happens to orders.")));
 }
 

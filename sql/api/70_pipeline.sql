@@ -21,7 +21,7 @@ RETURNS boolean
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'om_wait_until_idle';
 COMMENT ON FUNCTION order_mgmt.wait_until_idle(interval) IS
-    'Waits until every consumer that may work is done; false when timeout came first. Errors: OM001, OM006.';
+    'Waits until every consumer that may work is done; false when timeout came first. Errors: OM001, OM005 (own events that wait), OM006.';
 REVOKE ALL ON FUNCTION order_mgmt.wait_until_idle(interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.wait_until_idle(interval) TO order_mgmt_reader;
 
@@ -55,7 +55,10 @@ RETURNS TABLE (
     consumer text,
     pending bigint,
     oldest_age interval,
+    retrying bigint,
+    dead bigint,
     processed bigint,
+    failed bigint,
     worker_pid integer,
     paused boolean
 )
@@ -102,26 +105,55 @@ REVOKE ALL ON FUNCTION order_mgmt.check_invariants(boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.check_invariants(boolean) TO order_mgmt_reader;
 
 CREATE VIEW order_mgmt.queues AS SELECT * FROM order_mgmt.queues_state();
+COMMENT ON COLUMN order_mgmt.queues.consumer IS 'Consumer.';
+COMMENT ON COLUMN order_mgmt.queues.pending IS 'Events that it has not handled yet.';
+COMMENT ON COLUMN order_mgmt.queues.oldest_age IS 'Age of the first of them.';
+COMMENT ON COLUMN order_mgmt.queues.retrying IS 'Events set aside to be tried again.';
+COMMENT ON COLUMN order_mgmt.queues.dead IS 'Events given up.';
+COMMENT ON COLUMN order_mgmt.queues.processed IS 'Events handled since the beginning.';
+COMMENT ON COLUMN order_mgmt.queues.failed IS 'Attempts that failed.';
+COMMENT ON COLUMN order_mgmt.queues.worker_pid IS 'Process of the worker that runs it.';
+COMMENT ON COLUMN order_mgmt.queues.paused IS 'Whether it rests.';
 COMMENT ON VIEW order_mgmt.queues IS 'Consumers: how much they have before them, who works as them.';
 REVOKE ALL ON order_mgmt.queues FROM PUBLIC;
 GRANT SELECT ON order_mgmt.queues TO order_mgmt_reader;
 
 CREATE VIEW order_mgmt.balance_check_queue AS SELECT * FROM order_mgmt.queue_contents('balance_checker');
+COMMENT ON COLUMN order_mgmt.balance_check_queue.event_id IS 'Event.';
+COMMENT ON COLUMN order_mgmt.balance_check_queue.at IS 'Time at which it was written.';
+COMMENT ON COLUMN order_mgmt.balance_check_queue.event_type IS 'What happened.';
+COMMENT ON COLUMN order_mgmt.balance_check_queue.order_id IS 'Order that it happened to.';
+COMMENT ON COLUMN order_mgmt.balance_check_queue.detail IS 'What else there is to say.';
 COMMENT ON VIEW order_mgmt.balance_check_queue IS 'Events that the balance_checker has not handled yet.';
 REVOKE ALL ON order_mgmt.balance_check_queue FROM PUBLIC;
 GRANT SELECT ON order_mgmt.balance_check_queue TO order_mgmt_reader;
 
 CREATE VIEW order_mgmt.stock_check_queue AS SELECT * FROM order_mgmt.queue_contents('stock_checker');
+COMMENT ON COLUMN order_mgmt.stock_check_queue.event_id IS 'Event.';
+COMMENT ON COLUMN order_mgmt.stock_check_queue.at IS 'Time at which it was written.';
+COMMENT ON COLUMN order_mgmt.stock_check_queue.event_type IS 'What happened.';
+COMMENT ON COLUMN order_mgmt.stock_check_queue.order_id IS 'Order that it happened to.';
+COMMENT ON COLUMN order_mgmt.stock_check_queue.detail IS 'What else there is to say.';
 COMMENT ON VIEW order_mgmt.stock_check_queue IS 'Events that the stock_checker has not handled yet.';
 REVOKE ALL ON order_mgmt.stock_check_queue FROM PUBLIC;
 GRANT SELECT ON order_mgmt.stock_check_queue TO order_mgmt_reader;
 
 CREATE VIEW order_mgmt.order_update_queue AS SELECT * FROM order_mgmt.queue_contents('order_updater');
+COMMENT ON COLUMN order_mgmt.order_update_queue.event_id IS 'Event.';
+COMMENT ON COLUMN order_mgmt.order_update_queue.at IS 'Time at which it was written.';
+COMMENT ON COLUMN order_mgmt.order_update_queue.event_type IS 'What happened.';
+COMMENT ON COLUMN order_mgmt.order_update_queue.order_id IS 'Order that it happened to.';
+COMMENT ON COLUMN order_mgmt.order_update_queue.detail IS 'What else there is to say.';
 COMMENT ON VIEW order_mgmt.order_update_queue IS 'Events that the order_updater has not handled yet.';
 REVOKE ALL ON order_mgmt.order_update_queue FROM PUBLIC;
 GRANT SELECT ON order_mgmt.order_update_queue TO order_mgmt_reader;
 
 CREATE VIEW order_mgmt.shipment_queue AS SELECT * FROM order_mgmt.queue_contents('shipper');
+COMMENT ON COLUMN order_mgmt.shipment_queue.event_id IS 'Event.';
+COMMENT ON COLUMN order_mgmt.shipment_queue.at IS 'Time at which it was written.';
+COMMENT ON COLUMN order_mgmt.shipment_queue.event_type IS 'What happened.';
+COMMENT ON COLUMN order_mgmt.shipment_queue.order_id IS 'Order that it happened to.';
+COMMENT ON COLUMN order_mgmt.shipment_queue.detail IS 'What else there is to say.';
 COMMENT ON VIEW order_mgmt.shipment_queue IS 'Events that the shipper has not handled yet.';
 REVOKE ALL ON order_mgmt.shipment_queue FROM PUBLIC;
 GRANT SELECT ON order_mgmt.shipment_queue TO order_mgmt_reader;

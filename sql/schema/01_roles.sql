@@ -31,5 +31,6 @@ GRANT order_mgmt_reader TO order_mgmt_app, order_mgmt_analyst;
 GRANT order_mgmt_app TO order_mgmt_operator;
 GRANT order_mgmt_operator, order_mgmt_analyst TO order_mgmt_admin;
 
+COMMENT ON SCHEMA order_mgmt IS 'Orders: capture, checks, shipment, and the log of it all.';
 GRANT USAGE ON SCHEMA order_mgmt TO order_mgmt_reader;
 GRANT USAGE, CREATE ON SCHEMA order_mgmt TO order_mgmt_owner;
