@@ -122,6 +122,20 @@ om_cursor_load(const char *consumer, bool restart, Snapshot snapshot)
 }
 
 bool
+om_cursor_is_in(const char *consumer, int slot, Snapshot snapshot)
+{
+	OmCursor *cursor = om_cursor_load(consumer, false /* restart */, snapshot);
+	OmTable *table = open_slot(slot);
+	Datum newest[2] = {CStringGetTextDatum(consumer), Int64GetDatum(cursor->seq)};
+	Datum restart[2] = {newest[0], Int64GetDatum(cursor->restart_seq)};
+	bool found = om_table_find(table, newest, snapshot) != NULL ||
+				 om_table_find(table, restart, snapshot) != NULL;
+
+	om_table_close(table);
+	return found;
+}
+
+bool
 om_cursor_is_current(const OmCursor *cursor)
 {
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());

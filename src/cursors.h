@@ -32,6 +32,9 @@ typedef struct OmCursor
  */
 extern OmCursor *om_cursor_load(const char *consumer, bool restart, Snapshot snapshot);
 
+/* True when the newest row of a consumer, or its restart row, is in this table. */
+extern bool om_cursor_is_in(const char *consumer, int slot, Snapshot snapshot);
+
 /* True while nobody else has moved the cursor. */
 extern bool om_cursor_is_current(const OmCursor *cursor);
 

@@ -51,22 +51,25 @@ om_tick_find(int64 tick_id)
 }
 
 int64
+om_tick_last_in(int slot)
+{
+	OmTable *table = om_table_open(om_rotation_table(&om_rotation_ticks, slot), AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	HeapTuple row = om_table_last(table, NULL, 0, snapshot);
+	int64 last = row == NULL ? 0 : DatumGetInt64(om_row_get_not_null(table, row, COLUMN_TICK_ID));
+
+	UnregisterSnapshot(snapshot);
+	om_table_close(table);
+	return last;
+}
+
+int64
 om_tick_last(void)
 {
 	int64 last = 0;
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 
 	for (int slot = 0; slot < om_rotation_ticks.nslots; slot++)
-	{
-		OmTable *table =
-			om_table_open(om_rotation_table(&om_rotation_ticks, slot), AccessShareLock);
-		HeapTuple row = om_table_last(table, NULL, 0, snapshot);
-
-		if (row != NULL)
-			last = Max(last, DatumGetInt64(om_row_get_not_null(table, row, COLUMN_TICK_ID)));
-		om_table_close(table);
-	}
-	UnregisterSnapshot(snapshot);
+		last = Max(last, om_tick_last_in(slot));
 	return last;
 }
 

@@ -14,6 +14,9 @@ extern OmHorizon *om_tick_find(int64 tick_id);
 
 extern int64 om_tick_last(void);
 
+/* The newest tick in one of the tables that take turns; 0: it is empty. */
+extern int64 om_tick_last_in(int slot);
+
 /* Appends a tick of what can be seen now.  The transaction must have no xid yet. */
 extern int64 om_tick_make(int64 xid_base);
 

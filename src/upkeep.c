@@ -17,11 +17,14 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "cursors.h"
 #include "locks.h"
 #include "months.h"
 #include "plans.h"
 #include "rotation.h"
 #include "settings.h"
+#include "tables.h"
+#include "ticks.h"
 #include "upkeep.h"
 
 /* Ticks and cursors change tables when the current one has grown to this. */
@@ -37,45 +40,57 @@ note(List **actions, const char *action, char *object)
 	*actions = lappend(*actions, entry);
 }
 
-/* Rows that are still needed in the table that would be emptied next. */
-static OmQuery needed_ticks_query = {
-	.sql = "SELECT 1 FROM order_mgmt.consumers AS c CROSS JOIN LATERAL (SELECT tick_id FROM"
-		   " (SELECT seq, tick_id FROM order_mgmt.cursor_log_0 WHERE consumer = c.name"
-		   "  UNION ALL SELECT seq, tick_id FROM order_mgmt.cursor_log_1"
-		   "  WHERE consumer = c.name) AS l"
-		   " WHERE l.seq >= (SELECT restart_seq FROM (SELECT seq, restart_seq FROM"
-		   "  order_mgmt.cursor_log_0 WHERE consumer = c.name UNION ALL SELECT seq, restart_seq"
-		   "  FROM order_mgmt.cursor_log_1 WHERE consumer = c.name) AS n ORDER BY seq DESC LIMIT 1)"
-		   " ORDER BY l.seq LIMIT 1) AS position"
-		   " WHERE position.tick_id < (SELECT max(tick_id) FROM (SELECT tick_id FROM"
-		   "  order_mgmt.ticks_0 WHERE $1 = 0 UNION ALL SELECT tick_id FROM order_mgmt.ticks_1"
-		   "  WHERE $1 = 1) AS t) LIMIT 1",
-	.nargs = 1,
-	.types = {INT4OID}};
+static OmQuery consumers_query = {.sql = "SELECT name::text FROM order_mgmt.consumers"};
 
-static OmQuery needed_cursors_query = {
-	.sql =
-		"SELECT 1 FROM order_mgmt.consumers AS c CROSS JOIN LATERAL (SELECT slot FROM"
-		" (SELECT 0 AS slot, seq FROM order_mgmt.cursor_log_0 WHERE consumer = c.name"
-		"  UNION ALL SELECT 1, seq FROM order_mgmt.cursor_log_1 WHERE consumer = c.name) AS l"
-		" WHERE l.seq >= (SELECT restart_seq FROM (SELECT seq, restart_seq FROM"
-		"  order_mgmt.cursor_log_0 WHERE consumer = c.name UNION ALL SELECT seq, restart_seq"
-		"  FROM order_mgmt.cursor_log_1 WHERE consumer = c.name) AS n ORDER BY seq DESC LIMIT 1))"
-		" AS needed WHERE needed.slot = $1 LIMIT 1",
-	.nargs = 1,
-	.types = {INT4OID}};
-
-static bool
-is_needed(OmQuery *query, int slot)
+static List *
+list_consumers(void)
 {
+	MemoryContext caller = CurrentMemoryContext;
+	List *names = NIL;
 	OmQueryScope scope;
-	Datum arg = Int32GetDatum(slot);
-	bool needed;
+	uint64 count;
 
 	om_query_begin(&scope);
-	needed = om_query_run(query, &arg, NULL) > 0;
+	count = om_query_run(&consumers_query, NULL, NULL);
+	for (uint64 i = 0; i < count; i++)
+	{
+		char *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		MemoryContext spi = MemoryContextSwitchTo(caller);
+
+		names = lappend(names, pstrdup(name));
+		MemoryContextSwitchTo(spi);
+	}
 	om_query_end(&scope);
-	return needed;
+	return names;
+}
+
+/* A restart of some consumer would read ticks of this table. */
+static bool
+ticks_are_needed(int slot)
+{
+	int64 last = om_tick_last_in(slot);
+	ListCell *cell;
+
+	foreach(cell, list_consumers())
+	{
+		if (om_cursor_load(lfirst(cell), true /* restart */, GetActiveSnapshot())->tick_id < last)
+			return true;
+	}
+	return false;
+}
+
+/* The position of some consumer stands in this table. */
+static bool
+cursors_are_needed(int slot)
+{
+	ListCell *cell;
+
+	foreach(cell, list_consumers())
+	{
+		if (om_cursor_is_in(lfirst(cell), slot, GetActiveSnapshot()))
+			return true;
+	}
+	return false;
 }
 
 static bool
@@ -89,18 +104,22 @@ has_grown(Oid relid)
 }
 
 static void
-rotate_when_grown(const OmRotation *rotation, OmQuery *needed_query, List **actions)
+rotate_when_grown(const OmRotation *rotation, bool (*is_needed)(int slot), List **actions)
 {
 	int current = om_rotation_current(rotation, NULL);
 	int next = (current + 1) % rotation->nslots;
 
 	/* Looked at twice: without the lock, to take it only where it leads somewhere. */
-	if (!has_grown(om_rotation_table(rotation, current)) || is_needed(needed_query, next) ||
-		!ConditionalLockRelationOid(om_rotation_table(rotation, next), AccessExclusiveLock) ||
-		is_needed(needed_query, next))
+	if (!has_grown(om_rotation_table(rotation, current)) || is_needed(next) ||
+		!ConditionalLockRelationOid(om_rotation_table(rotation, next), AccessExclusiveLock))
 		return;
-	om_rotation_advance(rotation);
-	note(actions, "rotate", pstrdup(rotation->name));
+	PushActiveSnapshot(om_current_snapshot());
+	if (!is_needed(next))
+	{
+		om_rotation_advance(rotation);
+		note(actions, "rotate", pstrdup(rotation->name));
+	}
+	PopActiveSnapshot();
 }
 
 /* See keys.c for why the table that is left must be locked. */
@@ -135,8 +154,8 @@ om_upkeep_run(void)
 	months = om_months_premake(GetCurrentTimestamp(), om_setting_premake_months);
 	foreach(cell, months)
 		note(&actions, "make partition", lfirst(cell));
-	rotate_when_grown(&om_rotation_ticks, &needed_ticks_query, &actions);
-	rotate_when_grown(&om_rotation_cursors, &needed_cursors_query, &actions);
+	rotate_when_grown(&om_rotation_ticks, ticks_are_needed, &actions);
+	rotate_when_grown(&om_rotation_cursors, cursors_are_needed, &actions);
 	rotate_keys(&actions);
 	return actions;
 }
