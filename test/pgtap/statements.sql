@@ -10,7 +10,6 @@ SELECT is(:'doc'::jsonb->'lines', '[{"line_no": 1, "quantity": 2, "product_id": 
     'with the lines');
 SELECT is(:'doc'::jsonb->'events'->0->>'event_type', 'order_captured', 'and the event');
 SELECT is(order_mgmt.get_order_status(order_mgmt.capture_order('ann', lines('p'))), 'captured', 'get_order_status()');
-SELECT todo('track_order() reads events by the snapshot of its statement', 1);
 SELECT is((SELECT count(*) FROM order_mgmt.track_order(order_mgmt.capture_order('ann', lines('p')))), 1::bigint,
     'track_order()');
 SELECT is(rows_of('SELECT a = b FROM (SELECT order_mgmt.capture_order(''ann'', lines(''p''), ''k'') AS a,'
@@ -35,7 +34,6 @@ SELECT is(error_of($$SELECT order_mgmt.add_order_note(order_mgmt.capture_order('
     'add_order_note(capture_order())');
 SELECT is(error_of($$SELECT order_mgmt.replace_order(order_mgmt.capture_order('ann', lines('p')), lines('p', 2))$$),
     'no error', 'replace_order(capture_order())');
-SELECT todo('prices are read by the snapshot of the statement', 1);
 SELECT is(error_of($$SELECT order_mgmt.set_product('new', unit_price => 3),
     order_mgmt.capture_order('ann', '[{"product_id": "new", "quantity": 1}]')$$), 'no error',
     'capture_order() at a price that was set just before');

@@ -53,6 +53,9 @@ SELECT relname FROM pg_class WHERE relnamespace = 'order_mgmt'::regnamespace AND
     AND relkind <> 'c' AND oid NOT IN (SELECT objid FROM members WHERE classid = 'pg_class'::regclass);
 SELECT relname FROM pg_class WHERE relnamespace = 'order_mgmt'::regnamespace AND relkind IN ('r', 'p', 'S', 'v')
     AND NOT relispartition AND obj_description(oid, 'pg_class') IS NULL;
+SELECT attrelid::regclass AS relation, attname FROM pg_attribute JOIN pg_class AS c ON c.oid = attrelid
+WHERE relnamespace = 'order_mgmt'::regnamespace AND relkind IN ('r', 'p', 'v') AND NOT relispartition AND attnum > 0 AND NOT attisdropped
+  AND col_description(attrelid, attnum) IS NULL ORDER BY attrelid::regclass::text COLLATE "C", attnum;
 -- Partitions of all three tables, for as many months.
 SELECT inhparent::regclass AS parent, count(*) FROM pg_inherits JOIN pg_class ON oid = inhrelid
 WHERE relnamespace = 'order_mgmt'::regnamespace AND relkind = 'r' GROUP BY 1 ORDER BY 1::text COLLATE "C";

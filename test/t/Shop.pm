@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(start_server new_shop becomes workers settle one_order in_background finish);
+our @EXPORT = qw(start_server new_shop becomes workers settle one_order in_background has_written finish);
 
 our $one_line = q('[{"product_id": "p", "quantity": 1, "unit_price": 1}]');
 
@@ -92,6 +92,19 @@ sub in_background
 		files => $files,
 		harness => IPC::Run::start($command, '<', "$files/in", '>', "$files/out", '2>', "$files/err"),
 	};
+}
+
+# True as soon as it has written so many bytes.
+sub has_written
+{
+	my ($run, $bytes, $seconds) = @_;
+	my $deadline = time + $seconds;
+	until ((-s "$run->{files}/out" // 0) >= $bytes)
+	{
+		return 0 if time > $deadline;
+		usleep(20_000);
+	}
+	return 1;
 }
 
 # Waits for it; its exit status and what it wrote.
