@@ -24,12 +24,12 @@ INSERT INTO look SELECT 1, string_agg(c, ', '), NULL FROM ($counts) AS t(c);
 SELECT pg_current_wal_flush_lsn() AS first \\gset
 CHECKPOINT;
 SELECT pg_current_wal_insert_lsn() AS first \\gset
-SELECT pg_sleep(20) \\g /dev/null
+SELECT pg_sleep(60) \\g /dev/null
 SELECT pg_current_wal_insert_lsn() = :'first' AS no_wal \\gset
 INSERT INTO look SELECT 2, string_agg(c, ', '), NULL FROM ($counts) AS t(c);
 SELECT count(DISTINCT seen), :'no_wal' FROM look;
 SQL
-is($quiet, '1|t', 'in twenty seconds not one transaction, and not one byte of WAL');
+is($quiet, '1|t', 'in sixty seconds not one transaction, and not one byte of WAL');
 is($node->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'order_mgmt%'
 	AND (backend_xmin IS NOT NULL OR backend_xid IS NOT NULL OR xact_start IS NOT NULL OR wait_event <> 'Extension'))), '0',
 	'no worker holds a snapshot, each waits on its latch');
