@@ -16,8 +16,8 @@ BARE_HEADERS = \
 
 LAYERS = \
 	names \
-	settings money jsonout relations tables plans locks rotation installation uuid7 shared wakeup \
-	months horizon eventlog ticks cursors keys orders ledger \
+	settings shared money jsonout relations tables plans locks rotation installation uuid7 wakeup \
+	months horizon eventlog ticks cursors reader retries keys orders ledger \
 	request capture checkers settlement updater shipper lifecycle \
 	consumer pipeline invariants upkeep comments schema \
 	worker launcher utility_hook \

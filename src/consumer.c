@@ -32,20 +32,13 @@
 #include "ticks.h"
 #include "updater.h"
 
-/* Store the cursor at the latest when it has moved so many ticks. */
-#define STORE_AFTER_TICKS 1000
-
-/* Windows of one batch: empty ones cost a little memory, too. */
-#define MAX_WINDOWS 1000
-
 /* Columns of table consumers */
-#define CONSUMER_PAUSED 5
+#define CONSUMER_PAUSED 9
 
 struct OmConsumer
 {
 	OmStage stage;
-	MemoryContext context; /* cursor and updater live here */
-	OmCursor *cursor;
+	OmReader *reader;
 	OmUpdater *updater; /* of the order updater */
 	TimestampTz next_due;
 };
@@ -87,16 +80,14 @@ om_consumer_create(OmStage stage)
 	OmConsumer *consumer = palloc0(sizeof(OmConsumer));
 
 	consumer->stage = stage;
-	consumer->context =
-		AllocSetContextCreate(CurrentMemoryContext, "consumer", ALLOCSET_DEFAULT_SIZES);
+	consumer->reader = om_reader_create(om_stage_names[stage]);
 	return consumer;
 }
 
 void
 om_consumer_reset(OmConsumer *consumer)
 {
-	MemoryContextReset(consumer->context);
-	consumer->cursor = NULL;
+	om_reader_reset(consumer->reader);
 	consumer->updater = NULL;
 	consumer->next_due = 0;
 }
@@ -127,37 +118,11 @@ load(OmConsumer *consumer)
 {
 	MemoryContext caller;
 
-	if (consumer->cursor != NULL && om_cursor_is_current(consumer->cursor))
+	if (!om_reader_load(consumer->reader))
 		return;
-	om_consumer_reset(consumer);
-	caller = MemoryContextSwitchTo(consumer->context);
-	consumer->cursor =
-		om_cursor_load(om_stage_names[consumer->stage], stage_traits[consumer->stage].keeps_state,
-					   GetActiveSnapshot());
-	if (consumer->stage == OM_STAGE_ORDER_UPDATER)
-		consumer->updater = om_updater_create();
+	caller = MemoryContextSwitchTo(consumer->reader->context);
+	consumer->updater = consumer->stage == OM_STAGE_ORDER_UPDATER ? om_updater_create() : NULL;
 	MemoryContextSwitchTo(caller);
-}
-
-/*
- * The horizon up to which to read next, or NULL.  A tick always goes first: in
- * that order all consumers see the same order of events.
- */
-static const OmHorizon *
-next_horizon(OmCursor *cursor, const OmReach *reach)
-{
-	OmHorizon *horizon = om_tick_find(cursor->tick_id + 1);
-
-	if (horizon != NULL)
-	{
-		cursor->tick_id++;
-		return horizon;
-	}
-	if (reach->horizon == NULL || reach->tick_id < cursor->tick_id ||
-		om_horizon_equals(reach->horizon, cursor->base))
-		return NULL;
-	cursor->tick_id = reach->tick_id;
-	return reach->horizon;
 }
 
 /* Returns how many of the rows are done. */
@@ -174,7 +139,7 @@ run_stage(OmConsumer *consumer, const OmLogRows *rows)
 			om_stock_checker_run(rows);
 			break;
 		case OM_STAGE_ORDER_UPDATER:
-			om_updater_run(consumer->updater, rows, consumer->cursor->from_seq);
+			om_updater_run(consumer->updater, rows, consumer->reader->cursor->from_seq);
 			break;
 		case OM_STAGE_SHIPPER:
 			return om_shipper_run(rows, &consumer->next_due);
@@ -198,78 +163,18 @@ count_orders(const OmLogRows *rows, int nrows)
 	return count;
 }
 
-/* Opens the next window when none is open; false when there is none. */
-static bool
-open_window(OmConsumer *consumer, const OmReach *reach)
-{
-	OmCursor *cursor = consumer->cursor;
-	const OmHorizon *horizon;
-	MemoryContext caller;
-
-	if (cursor->target != NULL)
-		return true;
-	horizon = next_horizon(cursor, reach);
-	if (horizon == NULL)
-		return false;
-	/* Only the horizon itself outlives the batch. */
-	caller = MemoryContextSwitchTo(consumer->context);
-	cursor->target = om_horizon_copy(horizon);
-	MemoryContextSwitchTo(caller);
-	return true;
-}
-
-static void
-advance(OmCursor *cursor, const OmLogRows *rows)
-{
-	cursor->position = rows->reached;
-	if (rows->exhausted)
-		om_cursor_finish_window(cursor);
-}
-
-/*
- * Reads a batch and moves the cursor behind it.  A batch spans as many windows
- * as it takes, so a consumer that was paused catches up in full batches.
- */
-static bool
-read_batch(OmConsumer *consumer, const OmReach *reach, int max_orders, OmLogRows *rows)
-{
-	OmCursor *cursor = consumer->cursor;
-	uint32 types = stage_traits[consumer->stage].types;
-	int nwindows = 0;
-
-	while (rows->norders < max_orders && nwindows < MAX_WINDOWS && open_window(consumer, reach))
-	{
-		CHECK_FOR_INTERRUPTS();
-		nwindows++;
-		om_log_read(rows, &(OmLogWindow){cursor->base, cursor->target, cursor->position}, types,
-					max_orders);
-		advance(cursor, rows);
-		if (cursor->target != NULL)
-			break; /* the window has more than the batch takes */
-	}
-	return nwindows > 0;
-}
-
 /* A shipper that waits for people stops within a window, behind the last row that is done. */
 static OmStepResult
 wait_for_people(OmConsumer *consumer, const OmReach *reach, int max_orders, OmLogRows *rows,
 				int *done)
 {
-	OmCursor *cursor = consumer->cursor;
-
-	if (!open_window(consumer, reach))
+	if (!om_reader_read(consumer->reader, reach, stage_traits[OM_STAGE_SHIPPER].types, max_orders,
+						rows))
 		return OM_STEP_IDLE;
-	om_log_read(rows, &(OmLogWindow){cursor->base, cursor->target, cursor->position},
-				stage_traits[OM_STAGE_SHIPPER].types, max_orders);
 	*done = rows->count == 0 ? 0 : run_stage(consumer, rows);
 	if (*done == rows->count)
-	{
-		advance(cursor, rows);
 		return OM_STEP_DONE;
-	}
-	if (*done > 0)
-		cursor->position =
-			(OmLogPosition){rows->rows[*done - 1].lxid, rows->rows[*done - 1].event_id};
+	elog(ERROR, "not yet");
 	return OM_STEP_WAITING;
 }
 
@@ -278,7 +183,8 @@ handle_batch(OmConsumer *consumer, const OmReach *reach, int max_orders, OmLogRo
 {
 	if (consumer->stage == OM_STAGE_SHIPPER && !om_setting_auto_ship)
 		return wait_for_people(consumer, reach, max_orders, rows, done);
-	if (!read_batch(consumer, reach, max_orders, rows))
+	if (!om_reader_read(consumer->reader, reach, stage_traits[consumer->stage].types, max_orders,
+						rows))
 		return OM_STEP_IDLE;
 	*done = rows->count == 0 ? 0 : run_stage(consumer, rows);
 	return OM_STEP_DONE;
@@ -298,15 +204,15 @@ om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_orders, int
 	/* Taken under the lock, it shows all that the last owner has committed. */
 	PushActiveSnapshot(om_current_snapshot());
 	load(consumer);
-	cursor = consumer->cursor;
+	cursor = consumer->reader->cursor;
 	result = handle_batch(consumer, reach, max_orders, rows, &done);
 	handled = count_orders(rows, done);
 	/* What is read a second time after a restart has been counted before. */
 	*events +=
 		Max(0, cursor->processed + handled - Max(cursor->processed, cursor->newest_processed));
 	cursor->processed += handled;
-	if (done > 0 || cursor->tick_id - cursor->stored_tick >= STORE_AFTER_TICKS)
-		om_cursor_store(cursor, restart_seq(consumer));
+	if (done > 0 || om_reader_has_drifted(consumer->reader))
+		om_reader_store(consumer->reader, restart_seq(consumer), 0);
 	PopActiveSnapshot();
 	return result;
 }

@@ -9,8 +9,8 @@
 
 #include "datatype/timestamp.h"
 
-#include "cursors.h"
 #include "names.h"
+#include "reader.h"
 
 typedef struct OmConsumer OmConsumer;
 
@@ -27,13 +27,6 @@ extern OmConsumer *om_consumer_create(OmStage stage);
 
 /* Forget what is in memory, after an abort. */
 extern void om_consumer_reset(OmConsumer *consumer);
-
-/* How far a batch may read beyond the ticks that have been made. */
-typedef struct OmReach
-{
-	OmHorizon *horizon; /* NULL: not at all */
-	int64 tick_id;      /* the newest tick that it includes */
-} OmReach;
 
 /*
  * Handles one batch of about max_orders orders in the current transaction.

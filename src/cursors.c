@@ -11,12 +11,14 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "cursors.h"
+#include "plans.h"
 #include "rotation.h"
 #include "tables.h"
 
@@ -32,8 +34,18 @@ enum
 	COLUMN_EVENT_ID,
 	COLUMN_PROCESSED,
 	COLUMN_RESTART_SEQ,
+	COLUMN_WAITING,
 	COLUMN_AT,
 	NCOLUMNS = COLUMN_AT
+};
+
+static OmQuery drop_queries[] = {
+	{.sql = "DELETE FROM order_mgmt.cursor_log_0 WHERE consumer = $1",
+	 .nargs = 1,
+	 .types = {TEXTOID}},
+	{.sql = "DELETE FROM order_mgmt.cursor_log_1 WHERE consumer = $1",
+	 .nargs = 1,
+	 .types = {TEXTOID}},
 };
 
 static OmTable *
@@ -96,6 +108,7 @@ read_row(OmCursor *cursor, int64 seq, Snapshot snapshot)
 			cursor->position.event_id = get_int64(table, row, COLUMN_EVENT_ID);
 			cursor->processed = get_int64(table, row, COLUMN_PROCESSED);
 			cursor->restart_seq = get_int64(table, row, COLUMN_RESTART_SEQ);
+			cursor->waiting = get_int64(table, row, COLUMN_WAITING);
 		}
 		om_table_close(table);
 	}
@@ -106,6 +119,7 @@ OmCursor *
 om_cursor_load(const char *consumer, bool restart, Snapshot snapshot)
 {
 	OmCursor *cursor = palloc0(sizeof(OmCursor));
+	int64 newest_waiting;
 
 	cursor->consumer = consumer;
 	cursor->seq = newest_seq(consumer, snapshot);
@@ -113,11 +127,13 @@ om_cursor_load(const char *consumer, bool restart, Snapshot snapshot)
 		elog(ERROR, "consumer \"%s\" has no position in the log", consumer);
 	cursor->stored_tick = cursor->tick_id;
 	cursor->newest_processed = cursor->processed;
+	newest_waiting = cursor->waiting;
 	cursor->from_seq = restart ? Min(cursor->restart_seq, cursor->seq) : cursor->seq;
 	if (restart && cursor->restart_seq < cursor->seq &&
 		!read_row(cursor, cursor->restart_seq, snapshot))
 		elog(ERROR, "consumer \"%s\" has lost row " INT64_FORMAT " of its positions", consumer,
 			 cursor->restart_seq);
+	cursor->waiting = newest_waiting;
 	return cursor;
 }
 
@@ -146,7 +162,7 @@ om_cursor_is_current(const OmCursor *cursor)
 }
 
 void
-om_cursor_store(OmCursor *cursor, int64 restart_seq)
+om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting)
 {
 	Datum values[NCOLUMNS];
 	bool isnull[NCOLUMNS] = {false};
@@ -157,6 +173,7 @@ om_cursor_store(OmCursor *cursor, int64 restart_seq)
 	cursor->from_seq = cursor->seq;
 	cursor->stored_tick = cursor->tick_id;
 	cursor->restart_seq = Min(restart_seq, cursor->seq);
+	cursor->waiting = waiting;
 	values[COLUMN_CONSUMER - 1] = CStringGetTextDatum(cursor->consumer);
 	values[COLUMN_SEQ - 1] = Int64GetDatum(cursor->seq);
 	values[COLUMN_TICK_ID - 1] = Int64GetDatum(cursor->tick_id);
@@ -168,6 +185,7 @@ om_cursor_store(OmCursor *cursor, int64 restart_seq)
 	values[COLUMN_EVENT_ID - 1] = Int64GetDatum(cursor->position.event_id);
 	values[COLUMN_PROCESSED - 1] = Int64GetDatum(cursor->processed);
 	values[COLUMN_RESTART_SEQ - 1] = Int64GetDatum(cursor->restart_seq);
+	values[COLUMN_WAITING - 1] = Int64GetDatum(cursor->waiting);
 	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	om_table_insert(table, values, isnull, NCOLUMNS);
 	om_table_close(table);
@@ -198,5 +216,17 @@ om_cursor_create(const char *consumer, int64 tick_id, OmHorizon *base)
 {
 	OmCursor cursor = {.consumer = consumer, .tick_id = tick_id, .base = base};
 
-	om_cursor_store(&cursor, 1);
+	om_cursor_store(&cursor, 1, 0);
+}
+
+void
+om_cursor_drop(const char *consumer)
+{
+	OmQueryScope scope;
+	Datum name = CStringGetTextDatum(consumer);
+
+	om_query_begin(&scope);
+	for (int slot = 0; slot < om_rotation_cursors.nslots; slot++)
+		om_query_run(&drop_queries[slot], &name, NULL);
+	om_query_end(&scope);
 }

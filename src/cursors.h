@@ -15,13 +15,14 @@ typedef struct OmCursor
 	const char *consumer;
 	int64 seq;              /* of the newest stored row */
 	int64 from_seq;         /* the stored row from which the position in memory descends */
-	int64 newest_processed; /* events handled by then, when it was loaded */
+	int64 newest_processed; /* events read by the newest row, when it was loaded */
 	int64 stored_tick;      /* tick_id of that row */
 	int64 tick_id;          /* newest tick that base (or target) includes */
 	OmHorizon *base;        /* everything it shows has been handled */
 	OmHorizon *target;      /* end of the window being handled, or NULL */
 	OmLogPosition position; /* how far into that window */
-	int64 processed;        /* events handled since the beginning */
+	int64 processed;        /* events read since the beginning */
+	int64 waiting;          /* of them, read but not yet done */
 	int64 restart_seq;      /* row from which a restart reads again */
 } OmCursor;
 
@@ -39,12 +40,15 @@ extern bool om_cursor_is_in(const char *consumer, int slot, Snapshot snapshot);
 extern bool om_cursor_is_current(const OmCursor *cursor);
 
 /* Appends the position as a new row, in the transaction of the effects. */
-extern void om_cursor_store(OmCursor *cursor, int64 restart_seq);
+extern void om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting);
 
 /* The window's end has been reached: it is the base of the next one. */
 extern void om_cursor_finish_window(OmCursor *cursor);
 
 /* The first position of a consumer, at setup: it sees what comes after the tick. */
 extern void om_cursor_create(const char *consumer, int64 tick_id, OmHorizon *base);
+
+/* Takes the positions of a consumer away. */
+extern void om_cursor_drop(const char *consumer);
 
 #endif /* OM_CURSORS_H */

@@ -29,6 +29,7 @@
 #include "compat.h"
 #include "eventlog.h"
 #include "installation.h"
+#include "jsonout.h"
 #include "months.h"
 #include "relations.h"
 #include "wakeup.h"
@@ -90,6 +91,26 @@ append_row(OmLogWriter *writer, OmEventType type, Datum *values, bool *isnull, J
 	isnull[COLUMN_DETAIL - 1] = detail == NULL;
 	om_table_insert(writer->table, values, isnull, NCOLUMNS);
 	return last_event_id;
+}
+
+Jsonb *
+om_log_round_detail(int round)
+{
+	OmJson json = {0};
+
+	if (round == 0)
+		return NULL;
+	om_json_open_object(&json);
+	om_json_key(&json, "round");
+	om_json_int(&json, round);
+	om_json_close_object(&json);
+	return om_json_result(&json);
+}
+
+int
+om_log_round(Jsonb *detail)
+{
+	return (int) om_json_get_int(detail, "round");
 }
 
 int64
@@ -199,7 +220,7 @@ in_window(const OmLogWindow *window, OmLogPosition here)
 {
 	const OmLogPosition *after = &window->after;
 
-	if (here.lxid < after->lxid || (here.lxid == after->lxid && here.event_id <= after->event_id))
+	if (here.lxid < after->lxid)
 		return false;
 	return om_horizon_shows(window->to, here.lxid, here.event_id) &&
 		   !om_horizon_shows(window->from, here.lxid, here.event_id);
@@ -297,6 +318,14 @@ first_leaf(LogScan *scan)
 	return first;
 }
 
+static char *
+get_id(const LeafScan *leaf, int column)
+{
+	return leaf->slot->tts_isnull[column - 1]
+			 ? NULL
+			 : TextDatumGetCString(leaf->slot->tts_values[column - 1]);
+}
+
 static void
 copy_row(const LeafScan *leaf, OmEventType type, OmLogRow *row)
 {
@@ -317,6 +346,9 @@ copy_row(const LeafScan *leaf, OmEventType type, OmLogRow *row)
 		row->orders = palloc(row->norders * sizeof(pg_uuid_t));
 		memcpy(row->orders, VARDATA_ANY(packed), row->norders * sizeof(pg_uuid_t));
 	}
+	row->tick_id = 0;
+	row->customer_id = get_id(leaf, COLUMN_CUSTOMER_ID);
+	row->product_id = get_id(leaf, COLUMN_PRODUCT_ID);
 	row->detail = isnull[COLUMN_DETAIL - 1] ? NULL : DatumGetJsonbPCopy(values[COLUMN_DETAIL - 1]);
 }
 
@@ -333,28 +365,76 @@ leaf_event_type(const LeafScan *leaf)
 	return (OmEventType) type;
 }
 
-static void
-keep_row(LogScan *scan, const LeafScan *leaf)
+/* How many events of a row lie at or before the position from which a window is read. */
+static int
+events_before(const OmLogWindow *window, const OmLogRow *row)
 {
-	OmLogRows *result = scan->result;
-	OmEventType type = leaf_event_type(leaf);
-	OmLogRow *row;
+	const OmLogPosition *after = &window->after;
 
-	if ((scan->types & OM_EVENT_BIT(type)) == 0)
-		return;
+	if (row->lxid != after->lxid || row->event_id > after->event_id)
+		return 0;
+	return (int) Min(after->event_id - row->event_id + 1, OM_EVENT_ID_STEP);
+}
+
+/* Keeps of a row what has not been read and what there is room for; false when something is left. */
+static bool
+cut_row(const LogScan *scan, OmLogRow *row, int max_events)
+{
+	int before = Min(events_before(scan->window, row), Max(row->norders, 1));
+	int room = max_events > 0 ? max_events - scan->result->nevents : PG_INT32_MAX;
+
+	row->event_id += before;
+	row->orders += row->norders > 0 ? before : 0;
+	row->norders -= row->norders > 0 ? before : 0;
+	if (row->norders <= room)
+		return true;
+	row->norders = room;
+	return false;
+}
+
+static OmLogRow *
+next_row(OmLogRows *result)
+{
 	if (result->count == result->capacity)
 	{
 		result->capacity *= 2;
 		result->rows = repalloc_huge(result->rows, sizeof(OmLogRow) * result->capacity);
 	}
-	row = &result->rows[result->count++];
-	copy_row(leaf, type, row);
-	result->norders += row->norders;
+	return &result->rows[result->count];
 }
 
-/* Reads one range; false when enough orders have been read. */
+/* Takes the row at hand; false when there was room for a part of it only. */
 static bool
-read_range(LogScan *scan, const LxidRange *range, int max_orders)
+keep_row(LogScan *scan, const LeafScan *leaf, OmLogPosition here, int max_events)
+{
+	OmLogRows *result = scan->result;
+	OmEventType type = leaf_event_type(leaf);
+	bool whole = true;
+
+	scan->result->reached = (OmLogPosition){here.lxid, here.event_id + OM_EVENT_ID_STEP - 1};
+	if (scan->types & OM_EVENT_BIT(type))
+	{
+		OmLogRow *row = next_row(result);
+		bool about_orders;
+
+		copy_row(leaf, type, row);
+		about_orders = row->norders > 0;
+		whole = cut_row(scan, row, max_events);
+		if (!whole)
+			result->reached.event_id = row->event_id + row->norders - 1;
+		if (about_orders ? row->norders > 0 : row->event_id == here.event_id)
+		{
+			result->count++;
+			result->norders += row->norders;
+			result->nevents += Max(row->norders, 1);
+		}
+	}
+	return whole;
+}
+
+/* Reads one range; false when enough events have been read. */
+static bool
+read_range(LogScan *scan, const LxidRange *range, int max_events)
 {
 	LeafScan *leaf;
 
@@ -366,10 +446,10 @@ read_range(LogScan *scan, const LxidRange *range, int max_orders)
 		CHECK_FOR_INTERRUPTS();
 		if (in_window(scan->window, here))
 		{
-			if (max_orders > 0 && scan->result->norders >= max_orders)
+			if (max_events > 0 && scan->result->nevents >= max_events)
 				return false;
-			keep_row(scan, leaf);
-			scan->result->reached = here;
+			if (!keep_row(scan, leaf, here, max_events))
+				return false;
 		}
 		step_leaf(leaf);
 	}
@@ -387,7 +467,7 @@ om_log_rows_create(void)
 }
 
 void
-om_log_read(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_orders)
+om_log_read(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_events)
 {
 	LogScan scan = {.window = window, .types = types, .result = rows};
 	int nranges;
@@ -400,7 +480,7 @@ om_log_read(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_or
 	for (int i = 0; i < nranges && rows->exhausted; i++)
 	{
 		if (ranges[i].last >= window->after.lxid)
-			rows->exhausted = read_range(&scan, &ranges[i], max_orders);
+			rows->exhausted = read_range(&scan, &ranges[i], max_events);
 	}
 	close_leaves(&scan);
 }

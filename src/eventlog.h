@@ -33,6 +33,12 @@ typedef struct OmLogWriter
 extern OmLogWriter *om_log_begin(void);
 extern void om_log_end(OmLogWriter *writer);
 
+/* {"round": n} for orders that were taken up again; NULL for all others. */
+extern Jsonb *om_log_round_detail(int round);
+
+/* The round that a detail names; 0 when it names none. */
+extern int om_log_round(Jsonb *detail);
+
 /* One event about each of these orders; detail (may be NULL) is that of all of them. */
 extern int64 om_log_orders(OmLogWriter *writer, OmEventType type, const pg_uuid_t *orders,
 						   int norders, Jsonb *detail);
@@ -44,15 +50,19 @@ extern int64 om_log_change(OmLogWriter *writer, OmEventType type, Datum customer
 /* Id of the last event that a transaction, the current one, has written; 0: none. */
 extern int64 om_log_last_event_id(int64 lxid);
 
+/* One stored row, or the part of it that has not been read before. */
 typedef struct OmLogRow
 {
+	int64 tick_id; /* filled in by the reader */
 	int64 lxid;
-	int64 event_id;
+	int64 event_id; /* of the first event; those of the further orders follow */
 	TimestampTz at;
 	OmEventType type;
-	int norders;
+	int norders; /* 0: about the account or product below */
 	pg_uuid_t *orders;
-	Jsonb *detail; /* or NULL */
+	char *customer_id; /* or NULL */
+	char *product_id;  /* or NULL */
+	Jsonb *detail;     /* or NULL */
 } OmLogRow;
 
 typedef struct OmLogPosition
@@ -74,6 +84,7 @@ typedef struct OmLogRows
 	int count;
 	int capacity;
 	int norders;
+	int nevents;           /* orders, and rows that are about none */
 	OmLogRow *rows;        /* of the types asked for */
 	OmLogPosition reached; /* everything up to here has been looked at */
 	bool exhausted;        /* there is nothing more in the window */
@@ -82,10 +93,11 @@ typedef struct OmLogRows
 extern OmLogRows *om_log_rows_create(void);
 
 /*
- * Adds the rows of a window, until there are rows of max_orders orders (0: no
- * limit).  The caller's active snapshot must be newer than window->to.
+ * Adds the rows of a window, until there are max_events events (0: no limit);
+ * the last row may be cut for that.  The caller's active snapshot must be
+ * newer than window->to.
  */
-extern void om_log_read(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_orders);
+extern void om_log_read(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_events);
 
 /*
  * The events of one order, given the transactions that wrote them and the time

@@ -157,16 +157,33 @@ om_errdetail(const char *key, const char *value)
 	return errdetail_internal("%s", detail.data);
 }
 
+static JsonbValue *
+find_member(Jsonb *object, const char *key, JsonbValue *buffer)
+{
+	if (object == NULL || !JB_ROOT_IS_OBJECT(object))
+		return NULL;
+	return getKeyJsonValueFromContainer(&object->root, key, strlen(key), buffer);
+}
+
 char *
 om_json_get_string(Jsonb *object, const char *key)
 {
 	JsonbValue buffer;
-	JsonbValue *value;
+	JsonbValue *value = find_member(object, key, &buffer);
 
-	if (object == NULL || !JB_ROOT_IS_OBJECT(object))
-		return NULL;
-	value = getKeyJsonValueFromContainer(&object->root, key, strlen(key), &buffer);
 	return value == NULL || value->type != jbvString
 			 ? NULL
 			 : pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+int64
+om_json_get_int(Jsonb *object, const char *key)
+{
+	JsonbValue buffer;
+	JsonbValue *value = find_member(object, key, &buffer);
+
+	return value == NULL || value->type != jbvNumeric
+			 ? 0
+			 : DatumGetInt64(
+				   DirectFunctionCall1(numeric_int8, NumericGetDatum(value->val.numeric)));
 }

@@ -46,4 +46,7 @@ extern int om_errdetail(const char *key, const char *value);
 /* The text of a string member; NULL where there is none. */
 extern char *om_json_get_string(Jsonb *object, const char *key);
 
+/* The value of an integer member; 0 where there is none. */
+extern int64 om_json_get_int(Jsonb *object, const char *key);
+
 #endif /* OM_JSONOUT_H */

@@ -5,6 +5,7 @@
  */
 #include "postgres.h"
 
+#include "common/hashfn.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 
@@ -17,6 +18,15 @@ static void
 set_tag(LOCKTAG *tag, OmLock lock)
 {
 	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, LOCK_CLASS, lock, LOCK_SPACE);
+}
+
+/* Two names may share a lock by chance; then one of them waits for the other now and then. */
+OmLock
+om_lock_of_consumer(const char *name)
+{
+	uint32 hash = hash_bytes((const unsigned char *) name, strlen(name));
+
+	return (OmLock) (OM_LOCK_CONSUMER_FIRST + (hash & 0x3fffffff));
 }
 
 static LockAcquireResult

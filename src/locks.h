@@ -15,8 +15,12 @@ typedef enum OmLock
 {
 	OM_LOCK_STAGE_FIRST = 0,
 	OM_LOCK_TICK = OM_STAGE_COUNT,
-	OM_LOCK_UPKEEP
+	OM_LOCK_UPKEEP,
+	OM_LOCK_CONSUMER_FIRST = 0x40000000 /* and upwards, by name */
 } OmLock;
+
+/* The lock by which a consumer that is not built in is owned. */
+extern OmLock om_lock_of_consumer(const char *name);
 
 extern void om_lock_acquire(OmLock lock);
 

@@ -31,6 +31,7 @@ enum
 	ORDER_REF,
 	ORDER_STATUS,
 	ORDER_SETTLED,
+	ORDER_ROUND,
 	ORDER_REASONS,
 	ORDER_TOTAL,
 	ORDER_METADATA,
@@ -170,6 +171,7 @@ om_order_insert(OmOrderTables *tables, const OmNewOrder *order, int64 lxid)
 	isnull[ORDER_REF - 1] = order->order_ref == (Datum) 0;
 	values[ORDER_STATUS - 1] = CStringGetTextDatum(om_status_names[OM_STATUS_CAPTURED]);
 	values[ORDER_SETTLED - 1] = Int16GetDatum(0);
+	values[ORDER_ROUND - 1] = Int16GetDatum(0);
 	values[ORDER_REASONS - 1] = PointerGetDatum(construct_empty_array(TEXTOID));
 	values[ORDER_TOTAL - 1] = NumericGetDatum(om_money_to_numeric(order->total));
 	values[ORDER_METADATA - 1] = JsonbPGetDatum(order->metadata);
@@ -227,6 +229,7 @@ read_state(OmOrder *order, HeapTuple row)
 	order->row = row;
 	order->status = (OmStatus) status;
 	order->settled = DatumGetInt16(om_row_get_not_null(table, row, ORDER_SETTLED));
+	order->round = DatumGetInt16(om_row_get_not_null(table, row, ORDER_ROUND));
 	order->reasons =
 		reasons_from_array(DatumGetArrayTypeP(om_row_get_not_null(table, row, ORDER_REASONS)));
 	trail = DatumGetArrayTypeP(om_row_get_not_null(table, row, ORDER_TRAIL));
@@ -403,10 +406,12 @@ om_order_write(OmOrder *order)
 
 	values[ORDER_STATUS - 1] = CStringGetTextDatum(om_status_names[order->status]);
 	values[ORDER_SETTLED - 1] = Int16GetDatum(order->settled);
+	values[ORDER_ROUND - 1] = Int16GetDatum(order->round);
 	values[ORDER_REASONS - 1] = PointerGetDatum(reasons_to_array(order->reasons));
 	values[ORDER_TRAIL - 1] = PointerGetDatum(make_trail(order->trail, order->ntrail));
 	values[ORDER_UPDATED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	replace[ORDER_STATUS - 1] = replace[ORDER_SETTLED - 1] = replace[ORDER_REASONS - 1] =
-		replace[ORDER_TRAIL - 1] = replace[ORDER_UPDATED_AT - 1] = true;
+	replace[ORDER_STATUS - 1] = replace[ORDER_SETTLED - 1] = replace[ORDER_ROUND - 1] =
+		replace[ORDER_REASONS - 1] = replace[ORDER_TRAIL - 1] = replace[ORDER_UPDATED_AT - 1] =
+			true;
 	om_table_update(table, order->row, values, isnull, replace, ORDER_NCOLUMNS);
 }

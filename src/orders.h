@@ -40,6 +40,7 @@ typedef struct OmOrder
 	int64 total;
 	OmStatus status;
 	int settled;    /* verdicts that need no more: posted, released, refused */
+	int round;      /* how often it was taken up again after it had failed */
 	uint32 reasons; /* bits by OmReason */
 	int ntrail;
 	int64 *trail; /* transactions that wrote its events */

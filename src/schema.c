@@ -83,7 +83,7 @@ static const DataRelation relations[] = {
 	{"orders",
 	 "CREATE TABLE order_mgmt.orders (order_id uuid NOT NULL, created_at timestamptz NOT NULL,"
 	 " customer_id " ID ", order_ref text COLLATE \"C\", status text NOT NULL,"
-	 " settled smallint NOT NULL, reasons text[] NOT NULL, total " MONEY
+	 " settled smallint NOT NULL, round smallint NOT NULL, reasons text[] NOT NULL, total " MONEY
 	 ", metadata jsonb NOT NULL, trail bigint[] NOT NULL, updated_at timestamptz NOT NULL,"
 	 " CONSTRAINT orders_pkey PRIMARY KEY (created_at, order_id)) PARTITION BY RANGE (created_at)",
 	 "TABLE %s IS 'Orders, a partition per month (UTC); the time is the one inside the id.'",
@@ -118,9 +118,33 @@ static const DataRelation relations[] = {
 	 NULL, NULL},
 	{"consumers",
 	 "CREATE TABLE order_mgmt.consumers (name text COLLATE \"C\" NOT NULL, kind text NOT NULL,"
-	 " event_types text[] NOT NULL, max_attempts bigint NOT NULL, paused boolean NOT NULL,"
+	 " handler text, owner text COLLATE \"C\", event_types text[], max_attempts bigint NOT NULL,"
+	 " backoff_base interval NOT NULL, backoff_cap interval NOT NULL, paused boolean NOT NULL,"
 	 " created_at timestamptz NOT NULL, CONSTRAINT consumers_pkey PRIMARY KEY (name))",
 	 "TABLE %s IS 'Who reads the log.'", READERS},
+	{"retries",
+	 "CREATE TABLE order_mgmt.retries (consumer text COLLATE \"C\" NOT NULL,"
+	 " event_id bigint NOT NULL, tick_id bigint NOT NULL, lxid bigint NOT NULL,"
+	 " at timestamptz NOT NULL, event_type text NOT NULL, order_id uuid,"
+	 " customer_id text COLLATE \"C\", product_id text COLLATE \"C\", detail jsonb,"
+	 " attempts bigint NOT NULL, first_failed_at timestamptz NOT NULL,"
+	 " last_failed_at timestamptz NOT NULL, due timestamptz NOT NULL, error_code text NOT NULL,"
+	 " message text NOT NULL, batch_id bigint,"
+	 " CONSTRAINT retries_pkey PRIMARY KEY (consumer, event_id))",
+	 "TABLE %s IS 'Events that a consumer failed to handle and will be given again.'", READERS},
+	{"dead_letter_ids", "CREATE SEQUENCE order_mgmt.dead_letter_ids",
+	 "SEQUENCE %s IS 'Ids of dead letters.'", NULL},
+	{"dead_letters",
+	 "CREATE TABLE order_mgmt.dead_letters (dead_letter_id bigint NOT NULL,"
+	 " consumer text COLLATE \"C\" NOT NULL, event_id bigint NOT NULL, order_id uuid,"
+	 " attempts bigint NOT NULL, first_failed_at timestamptz NOT NULL,"
+	 " last_failed_at timestamptz NOT NULL, error_code text NOT NULL, message text NOT NULL,"
+	 " payload jsonb NOT NULL, tick_id bigint NOT NULL, lxid bigint NOT NULL,"
+	 " CONSTRAINT dead_letters_pkey PRIMARY KEY (dead_letter_id))",
+	 "TABLE %s IS 'Events that a consumer has given up.'", READERS},
+	{"dead_letters_event_idx",
+	 "CREATE INDEX dead_letters_event_idx ON order_mgmt.dead_letters (consumer, event_id)", NULL,
+	 NULL},
 #define CURSOR_LOG(n)                                                                         \
 	{                                                                                         \
 		"cursor_log_" n,                                                                      \
@@ -128,7 +152,7 @@ static const DataRelation relations[] = {
 			" seq bigint NOT NULL, tick_id bigint NOT NULL, base bigint[] NOT NULL, target "  \
 			"bigint[],"                                                                       \
 			" lxid bigint NOT NULL, event_id bigint NOT NULL, processed bigint NOT NULL,"     \
-			" restart_seq bigint NOT NULL, at timestamptz NOT NULL,"                          \
+			" restart_seq bigint NOT NULL, waiting bigint NOT NULL, at timestamptz NOT NULL," \
 			" CONSTRAINT cursor_log_" n "_pkey PRIMARY KEY (consumer, seq))",                 \
 			"TABLE %s IS 'Positions of consumers; the newest row of each counts.'", READERS   \
 	}
@@ -189,8 +213,13 @@ static const DataConstraint constraints[] = {
 	{"orders", "orders_reasons_known",
 	 "reasons <@ '{insufficient_balance,insufficient_stock,unknown_account,unknown_product,"
 	 "expired}'::text[]"},
-	{"consumers", "consumers_kind_known", "kind IN ('built-in')"},
+	{"consumers", "consumers_kind_known", "kind IN ('built-in', 'handler', 'external')"},
 	{"orders", "orders_settled_known", "settled BETWEEN 0 AND 3"},
+	{"orders", "orders_round_not_negative", "round >= 0"},
+	{"consumers", "consumers_max_attempts_positive", "max_attempts > 0"},
+	{"consumers", "consumers_backoff_ordered",
+	 "backoff_base > '0'::interval AND backoff_cap >= backoff_base"},
+	{"retries", "retries_event_type_known", "order_mgmt.is_event_type(event_type)"},
 	{"orders", "orders_total_not_negative", "total >= 0"},
 	{"order_lines", "order_lines_created_at_is_that_of_id",
 	 "created_at = order_mgmt.uuid_time(order_id)"},
@@ -279,11 +308,11 @@ static OmQuery rotation_query = {
 	.nargs = 1,
 	.types = {TEXTOID}};
 
-static OmQuery consumer_query = {
-	.sql = "INSERT INTO order_mgmt.consumers VALUES ($1, 'built-in', $2, 20, false,"
-		   " pg_catalog.clock_timestamp()) ON CONFLICT DO NOTHING",
-	.nargs = 2,
-	.types = {TEXTOID, TEXTARRAYOID}};
+static OmQuery consumer_query = {.sql = "INSERT INTO order_mgmt.consumers VALUES ($1, 'built-in', "
+										"NULL, NULL, $2, 20, '1 second', '5 minutes', false,"
+										" pg_catalog.clock_timestamp()) ON CONFLICT DO NOTHING",
+								 .nargs = 2,
+								 .types = {TEXTOID, TEXTARRAYOID}};
 
 static bytea *
 random_key(void)
