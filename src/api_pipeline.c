@@ -25,6 +25,7 @@
 #include "orders.h"
 #include "pipeline.h"
 #include "plans.h"
+#include "retries.h"
 #include "shared.h"
 #include "wakeup.h"
 
@@ -109,20 +110,20 @@ OM_FUNCTION(om_resume_consumer)
 	PG_RETURN_BOOL(set_paused(fcinfo, false));
 }
 
-/* No event is set aside or given up yet: a batch that fails is tried again as a whole. */
 static void
 put_queue(ReturnSetInfo *result, OmStage stage)
 {
 	OmQueueState queue = om_pipeline_queue(stage, GetActiveSnapshot());
+	OmRetryCounts counts = om_retry_count(om_stage_names[stage]);
 	pid_t worker = om_shared_stage_worker(stage);
-	Datum none = Int64GetDatum(0);
+	int64 processed = queue.read - queue.waiting - counts.retrying - counts.dead;
 	Datum values[9] = {CStringGetTextDatum(om_stage_names[stage]),
 					   Int64GetDatum(queue.pending),
 					   (Datum) 0,
-					   none,
-					   none,
-					   Int64GetDatum(queue.processed),
-					   none,
+					   Int64GetDatum(counts.retrying),
+					   Int64GetDatum(counts.dead),
+					   Int64GetDatum(processed),
+					   Int64GetDatum(counts.failed),
 					   Int32GetDatum(worker),
 					   BoolGetDatum(om_consumer_is_paused(stage))};
 	bool isnull[9] = {false};
@@ -157,13 +158,20 @@ put_event(ReturnSetInfo *result, const OmLogRow *row, int ordinal)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 
-/* What has been shipped or cancelled by hand waits for nobody. */
+/* Of what the pipeline lists, some may have been handled, or have been shipped by hand. */
 static bool
-waits_for_shipment(OmOrderTables *tables, const pg_uuid_t *id)
+is_pending(OmStage stage, OmOrderTables *tables, const pg_uuid_t *id)
 {
-	OmOrder *order = om_order_find(tables, id, GetActiveSnapshot());
+	OmOrder *order;
 
-	return order != NULL && order->status == OM_STATUS_CONFIRMED;
+	if (stage == OM_STAGE_BALANCE_CHECKER || stage == OM_STAGE_STOCK_CHECKER)
+		return true;
+	order = om_order_find(tables, id, GetActiveSnapshot());
+	if (order == NULL)
+		return false;
+	if (stage == OM_STAGE_SHIPPER)
+		return order->status == OM_STATUS_CONFIRMED;
+	return order->settled != OM_VERDICTS_BOTH && order->status != OM_STATUS_CONFIRMED;
 }
 
 /* queue_contents(consumer) → the rows of the views named after the queues */
@@ -174,20 +182,19 @@ OM_FUNCTION(om_queue_contents)
 		name == NULL ? -1 : om_names_find(om_stage_names, OM_STAGE_COUNT, name, strlen(name));
 	OmOrderTables *tables;
 	ListCell *cell;
-	int64 processed;
 
 	if (stage < 0)
 		om_arg_raise("consumer", "is not a built-in consumer");
 	(void) om_installation_get();
 	InitMaterializedSRF(fcinfo, 0);
 	tables = om_orders_open(AccessShareLock);
-	foreach(cell, om_pipeline_rows(stage, GetActiveSnapshot(), &processed))
+	foreach(cell, om_pipeline_rows(stage, GetActiveSnapshot()))
 	{
 		OmLogRow *row = lfirst(cell);
 
 		for (int i = 0; i < row->norders; i++)
 		{
-			if (stage != OM_STAGE_SHIPPER || waits_for_shipment(tables, &row->orders[i]))
+			if (is_pending(stage, tables, &row->orders[i]))
 				put_event((ReturnSetInfo *) fcinfo->resultinfo, row, i);
 		}
 	}

@@ -135,12 +135,13 @@ check_consumer(ReturnSetInfo *result, OmStage stage)
 	om_query_read(&written_query, &name, NULL);
 	written = DatumGetInt64(om_result_get(0, 1, &isnull[0]));
 	om_query_end(&scope);
-	if (written == queue.processed + queue.pending)
+	if (written == queue.read - queue.waiting + queue.pending)
 		return;
 	values[0] = CStringGetTextDatum("consumer_events");
 	values[1] = name;
 	values[2] = CStringGetTextDatum(psprintf(INT64_FORMAT, written));
-	values[3] = CStringGetTextDatum(psprintf(INT64_FORMAT, queue.processed + queue.pending));
+	values[3] =
+		CStringGetTextDatum(psprintf(INT64_FORMAT, queue.read - queue.waiting + queue.pending));
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 
@@ -167,8 +168,7 @@ static OmQuery stuck_query = {
 static ArrayType *
 orders_before_updater(void)
 {
-	int64 processed;
-	List *rows = om_pipeline_rows(OM_STAGE_ORDER_UPDATER, GetActiveSnapshot(), &processed);
+	List *rows = om_pipeline_rows(OM_STAGE_ORDER_UPDATER, GetActiveSnapshot());
 	int count = 0;
 	Datum *ids;
 	ListCell *cell;

@@ -89,15 +89,19 @@ open_ledger(OmLedgerKind kind, char **keys, int nkeys, LOCKMODE lockmode)
 }
 
 OmLedger *
-om_ledger_lock(OmLedgerKind kind, char **keys, int nkeys)
+om_ledger_lock(OmLedgerKind kind, char **keys, int nkeys, OmLedgerWait wait)
 {
 	OmLedger *ledger = open_ledger(kind, keys, nkeys, RowExclusiveLock);
 
 	for (int i = 0; i < ledger->count; i++)
 	{
-		Datum key = CStringGetTextDatum(ledger->entries[i].key);
+		OmLedgerEntry *entry = &ledger->entries[i];
+		Datum key = CStringGetTextDatum(entry->key);
 
-		fill_entry(ledger, &ledger->entries[i], om_table_lock(ledger->table, &key));
+		fill_entry(ledger, entry,
+				   wait == OM_LEDGER_WAIT
+					   ? om_table_lock(ledger->table, &key)
+					   : om_table_lock_if_free(ledger->table, &key, &entry->busy));
 	}
 	return ledger;
 }

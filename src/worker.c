@@ -11,8 +11,9 @@
  * asynchronously: what a crash takes from them is a suffix of the WAL and is
  * done again as a whole, before anybody has seen it as an answer.
  *
- * An error in a batch makes only that stage rest for a moment; deadlocks and
- * serialization failures are tried again at once.
+ * An error is traced to the event that causes it, which is set aside; one that
+ * no event is to blame for makes only that stage rest for a moment.  Deadlocks
+ * and serialization failures are tried again at once.
  */
 #include "postgres.h"
 
@@ -246,23 +247,27 @@ make_tick_when_needed(void)
 	(void) om_tick_make(om_installation_get()->xid_base);
 	commit_transaction(false /* durable */);
 	pg_atomic_write_u64(&worker.database->ticked, commits);
+	ConditionVariableBroadcast(&worker.database->progress);
 	worker.first_pass = false;
 }
 
 static OmStepResult
-handle_batch(OmStage stage, int64 *events)
+handle_batch(OmStage stage, int64 *events, TimestampTz *timer)
 {
 	static const OmReach ticks_only = {NULL, 0};
 	OmStepResult result = OM_STEP_IDLE;
+	OmConsumer *consumer = worker.tasks[stage].consumer;
 	MemoryContext caller;
 
 	begin_transaction();
 	caller = MemoryContextSwitchTo(worker.batch_context);
 	if (!om_consumer_is_paused(stage))
-		result = om_consumer_step(worker.tasks[stage].consumer, &ticks_only, om_setting_batch_size,
-								  events);
+	{
+		result = om_consumer_step(consumer, &ticks_only, om_setting_batch_size, events);
+		*timer = om_consumer_next_due(consumer);
+	}
 	MemoryContextSwitchTo(caller);
-	commit_transaction(om_consumer_is_durable(stage));
+	commit_transaction(om_consumer_must_flush(consumer));
 	MemoryContextReset(worker.batch_context);
 	return result;
 }
@@ -273,13 +278,11 @@ run_stage(Task *task)
 {
 	OmStage stage = task - worker.tasks;
 	int64 events = 0;
-	OmStepResult result = handle_batch(stage, &events);
+	OmStepResult result = handle_batch(stage, &events, &task->timer);
 
-	if (result == OM_STEP_WAITING)
-		task->timer = om_consumer_next_due(task->consumer);
 	if (result == OM_STEP_BUSY)
 		task->timer = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BUSY_RETRY_MS);
-	if (events > 0 && om_consumer_is_durable(stage))
+	if (events > 0 && om_consumer_must_flush(task->consumer))
 		ConditionVariableBroadcast(&worker.database->progress);
 	worker.batches += events > 0;
 	return result == OM_STEP_DONE;
@@ -299,30 +302,31 @@ run_upkeep(Task *task)
 	return false;
 }
 
-static void
+/* True when it is to be tried again at once. */
+static bool
 recover_from_error(Task *task)
 {
 	ErrorData *error;
-	bool is_conflict;
+	OmStepFailure failure = OM_FAILURE_GENERAL;
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(worker.batch_context);
 	error = CopyErrorData();
-	is_conflict = error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-				  error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
-	if (!is_conflict)
+	if (task->consumer != NULL)
+		failure = om_consumer_failed(task->consumer, error);
+	if (failure != OM_FAILURE_CONFLICT)
 		EmitErrorReport();
 	AbortCurrentTransaction();
 	FlushErrorState();
-	if (task->consumer != NULL)
-		om_consumer_reset(task->consumer);
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(worker.batch_context);
-	task->retry_ms = is_conflict
-					   ? BUSY_RETRY_MS
-					   : Min(Max(task->retry_ms * 2, ERROR_RETRY_MIN_MS), ERROR_RETRY_MAX_MS);
-	task->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), task->retry_ms);
+	if (failure == OM_FAILURE_GENERAL)
+		task->retry_ms = Min(Max(task->retry_ms * 2, ERROR_RETRY_MIN_MS), ERROR_RETRY_MAX_MS);
+	if (failure != OM_FAILURE_ISOLATED)
+		task->not_before = TimestampTzPlusMilliseconds(
+			GetCurrentTimestamp(), failure == OM_FAILURE_CONFLICT ? BUSY_RETRY_MS : task->retry_ms);
 	RESUME_INTERRUPTS();
+	return failure == OM_FAILURE_ISOLATED;
 }
 
 /* An error makes the task rest, and nothing else; true when there may be more to do. */
@@ -342,7 +346,7 @@ attempt(Task *task, bool (*run)(Task *), const char *name)
 	}
 	PG_CATCH();
 	{
-		recover_from_error(task);
+		more = recover_from_error(task);
 	}
 	PG_END_TRY();
 	return more;

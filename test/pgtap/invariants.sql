@@ -81,7 +81,7 @@ SELECT matches(broken_by($$
     SELECT order_mgmt.capture_order('ann', lines('p', 1, 1));
     SELECT order_mgmt.run_pipeline();
     INSERT INTO order_mgmt.cursor_log_0 SELECT c.consumer, c.seq + 1, n.tick_id, n.base, n.target, n.lxid, n.event_id,
-        c.processed, c.seq + 1, c.at
+        c.processed, c.seq + 1, 0, c.at
     FROM (SELECT * FROM order_mgmt.cursor_log_0 WHERE consumer = 'order_updater' ORDER BY seq DESC LIMIT 1) AS c,
          (SELECT * FROM order_mgmt.cursor_log_0 WHERE consumer = 'stock_checker' ORDER BY seq DESC LIMIT 1) AS n;
     SELECT order_mgmt.resume_consumer('order_updater');
