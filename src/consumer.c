@@ -272,12 +272,9 @@ om_consumer_failed(OmConsumer *consumer, const ErrorData *error)
 	if (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
 		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE)
 		return OM_FAILURE_CONFLICT;
-	/* Not even setting the culprit aside has worked. */
-	if (is_general(error->sqlerrcode) || consumer->ntaken == 0 || consumer->culprit.event_id != 0)
-	{
-		consumer->culprit.event_id = 0;
-		return OM_FAILURE_GENERAL;
-	}
+	consumer->culprit.event_id = 0;
+	if (is_general(error->sqlerrcode) || consumer->ntaken == 0)
+		return OM_FAILURE_GENERAL; /* perhaps not even setting the culprit aside has worked */
 	consumer->limit = Max(consumer->ntaken / 2, 1);
 	if (consumer->ntaken == 1)
 	{
@@ -349,17 +346,21 @@ set_aside(OmConsumer *consumer, OmItem *item)
 		om_checker_pass_over(consumer->checker, item);
 }
 
-/* True when there was a culprit and it is out of the way. */
+/* True when there was a culprit and it is out of the way.  It may have to be read again first. */
 static bool
-set_culprit_aside(OmConsumer *consumer)
+set_culprit_aside(OmConsumer *consumer, const OmReach *reach, int max_events)
 {
+	int64 event_id = consumer->culprit.event_id;
 	OmItem *item;
 
-	if (consumer->culprit.event_id == 0)
+	if (event_id == 0)
 		return false;
-	item = om_inbox_find(consumer->inbox, consumer->culprit.event_id);
+	while ((item = om_inbox_find(consumer->inbox, event_id)) == NULL &&
+		   may_read(consumer, max_events) && read_some(consumer, reach, max_events))
+		;
 	if (item != NULL)
 		set_aside(consumer, item);
+	consumer->culprit.event_id = 0;
 	return item != NULL;
 }
 
@@ -465,7 +466,7 @@ step(OmConsumer *consumer, const OmReach *reach, int max_events, int64 *events)
 		return OM_STEP_IDLE;
 	done_before = count_done(consumer);
 	retrying_before = consumer->inbox->nretrying;
-	has_done = set_culprit_aside(consumer);
+	has_done = set_culprit_aside(consumer, reach, max_events);
 	if (!has_done)
 	{
 		int size = batch_size(consumer, max_events);
@@ -495,7 +496,6 @@ om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_events, int
 	PushActiveSnapshot(om_current_snapshot());
 	result = step(consumer, reach, max_events, events);
 	PopActiveSnapshot();
-	consumer->culprit.event_id = 0;
 	relax_limit(consumer, max_events);
 	return result;
 }

@@ -148,19 +148,20 @@ om_lifecycle_fail(const pg_uuid_t *id, int round, const char *consumer, const ch
 	return free;
 }
 
-bool
+OmTakeUp
 om_lifecycle_take_up(const pg_uuid_t *id)
 {
 	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
-	OmOrder *order = lock_order(tables, id);
-	bool failed = order->status == OM_STATUS_FAILED;
+	OmOrder *order = om_order_lock(tables, id);
+	OmTakeUp result = OM_TAKEN_UP;
 
-	if (failed && order->settled != OM_VERDICTS_BOTH)
-		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
-						errmsg("the order has failed, but its other check is still under way"),
-						om_errdetail("status", om_status_names[order->status]),
-						errhint("Try again when SELECT * FROM order_mgmt.queues shows it done.")));
-	if (failed)
+	if (order == NULL)
+		result = OM_NO_ORDER;
+	else if (order->status != OM_STATUS_FAILED)
+		result = OM_NOT_FAILED;
+	else if (order->settled != OM_VERDICTS_BOTH)
+		result = OM_NOT_SETTLED;
+	else
 	{
 		order->round++;
 		order->settled = 0;
@@ -169,7 +170,7 @@ om_lifecycle_take_up(const pg_uuid_t *id)
 				om_log_round_detail(order->round));
 	}
 	om_orders_close(tables);
-	return failed;
+	return result;
 }
 
 OmStatus
