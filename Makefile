@@ -19,7 +19,7 @@ LAYERS = \
 	settings shared money jsonout relations tables plans locks rotation installation uuid7 wakeup \
 	months horizon eventlog ticks cursors reader retries backlog inbox claims keys orders ledger \
 	request capture checkers settlement updater shipper lifecycle deadletters \
-	consumer pipeline invariants upkeep comments schema \
+	consumer pipeline proofs invariants repair upkeep comments schema \
 	worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
 	init

@@ -25,6 +25,7 @@
 #include "orders.h"
 #include "pipeline.h"
 #include "plans.h"
+#include "repair.h"
 #include "retries.h"
 #include "shared.h"
 #include "wakeup.h"
@@ -206,4 +207,18 @@ OM_FUNCTION(om_queue_contents)
 OM_FUNCTION(om_check_invariants)
 {
 	return om_invariants_check(fcinfo);
+}
+
+/* list_invariants() → (invariant, per, meaning, mended) */
+OM_FUNCTION(om_list_invariants)
+{
+	return om_invariants_list(fcinfo);
+}
+
+/* repair_invariants(dry_run) → (invariant, subject, expected, actual) */
+OM_FUNCTION(om_repair_invariants)
+{
+	om_arg_require(fcinfo, 0, "dry_run");
+	om_api_begin_write("repair_invariants()");
+	return om_repair_run(fcinfo, PG_GETARG_BOOL(0));
 }
