@@ -424,8 +424,8 @@ OmQuery om_proof_orders_query = {
 #define MENDABLE(source, key, table, type, limit)                                                 \
 	"WITH " SUSPECTS(                                                                             \
 		key,                                                                                      \
-		table) " SELECT key::text, total::text, reserved::text, new_total::text, "                \
-			   "new_reserved::text"                                                               \
+		table) " SELECT key::text, total::text, reserved::text, new_total::" type "::text, "      \
+			   "new_reserved::" type "::text"                                                     \
 			   " FROM (SELECT d.*, CASE WHEN has_changes THEN derived_total ELSE total END AS "   \
 			   "new_total,"                                                                       \
 			   "  derived_reserved AS new_reserved FROM " source                                  \

@@ -342,16 +342,17 @@ static void
 mend_orders(Repair *repair)
 {
 	Datum args[2] = {PointerGetDatum(repair->orders), PointerGetDatum(repair->suspects)};
-	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
+	OmOrderTables *tables;
 	OmQueryScope scope;
 	uint64 nrows;
 
 	om_query_begin(&scope);
+	tables = om_orders_open(RowExclusiveLock);
 	nrows = om_query_read(&om_proof_orders_query, args, NULL);
 	for (uint64 row = 0; row < nrows; row++)
 		mend_order(repair, tables, row);
-	om_query_end(&scope);
 	om_orders_close(tables);
+	om_query_end(&scope);
 }
 
 /* A change of nothing, with the amount as it is from now on. */
