@@ -87,7 +87,7 @@ check_consumer(Finder *finder, OmStage stage)
 	bool isnull;
 	int64 written;
 
-	om_query_begin(&scope);
+	om_proofs_begin(&scope);
 	om_query_read(&written_query, &name, NULL);
 	written = DatumGetInt64(om_result_get(0, 1, &isnull));
 	om_query_end(&scope);
@@ -164,7 +164,7 @@ check_stuck(Finder *finder)
 
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 		args[stage] = PointerGetDatum(orders_before(stage));
-	om_query_begin(&scope);
+	om_proofs_begin(&scope);
 	add_rows(finder, om_query_read(&stuck_query, args, NULL));
 	om_query_end(&scope);
 }
@@ -175,7 +175,7 @@ om_invariants_find(void)
 	Finder finder = {CurrentMemoryContext, NIL};
 	OmQueryScope scope;
 
-	om_query_begin(&scope);
+	om_proofs_begin(&scope);
 	for (int proof = 0; proof < OM_PROOF_COUNT; proof++)
 		add_rows(&finder, om_query_read(om_proof_query(proof), NULL, NULL));
 	om_query_end(&scope);

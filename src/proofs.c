@@ -10,6 +10,7 @@
 
 #include "catalog/pg_type.h"
 #include "lib/stringinfo.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 
 #include "proofs.h"
@@ -393,6 +394,15 @@ om_proof_query(OmProof proof)
 		MemoryContextSwitchTo(caller);
 	}
 	return &queries[proof];
+}
+
+void
+om_proofs_begin(OmQueryScope *scope)
+{
+	om_query_begin(scope);
+	/* The end of the scope puts it back. */
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
 }
 
 /* ---------- what can be mended ---------- */

@@ -61,6 +61,12 @@ extern const int om_invariant_count;
 extern OmQuery *om_proof_query(OmProof proof);
 
 /*
+ * Like om_query_begin(), and without compiling: of statements of so many
+ * expressions that takes seconds, however few rows there are.
+ */
+extern void om_proofs_begin(OmQueryScope *scope);
+
+/*
  * Statements that give what repair_invariants() may write.
  *
  * orders: $1 orders to look at, $2 orders whose data cannot be trusted;

@@ -346,7 +346,7 @@ mend_orders(Repair *repair)
 	OmQueryScope scope;
 	uint64 nrows;
 
-	om_query_begin(&scope);
+	om_proofs_begin(&scope);
 	tables = om_orders_open(RowExclusiveLock);
 	nrows = om_query_read(&om_proof_orders_query, args, NULL);
 	for (uint64 row = 0; row < nrows; row++)
@@ -404,7 +404,7 @@ mend_ledger(Repair *repair, LedgerRepair *ledger)
 	SPITupleTable *rows;
 	uint64 nrows;
 
-	om_query_begin(&scope);
+	om_proofs_begin(&scope);
 	nrows = om_query_read(ledger->find, &suspects, NULL);
 	rows = SPI_tuptable;
 	for (uint64 row = 0; row < nrows; row++)
@@ -425,7 +425,7 @@ count_left(Repair *repair)
 {
 	OmQueryScope scope;
 
-	om_query_begin(&scope);
+	om_proofs_begin(&scope);
 	repair->nleft += om_query_read(om_proof_query(OM_PROOF_ACCOUNTS), NULL, NULL);
 	repair->nleft += om_query_read(om_proof_query(OM_PROOF_STOCK), NULL, NULL);
 	om_query_end(&scope);
