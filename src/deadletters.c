@@ -224,7 +224,7 @@ leave_note(const DeadLetter *letter, const char *reason)
 	if (letter->event.has_order)
 		(void) om_lifecycle_note(&letter->event.order_id, note, NULL);
 	else
-		ereport(LOG, (errmsg("order_mgmt: %s", note)));
+		ereport(LOG, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg("order_mgmt: %s", note)));
 }
 
 int64
