@@ -71,6 +71,8 @@ demo-stop: ## stop and remove the demo's server
 	test/demo/run stop
 test: ## set up, build, install and run every test; GROUPS="lint regress ..." picks some
 	test/tools/run-tests $(GROUPS)
+torture: ## let each kind of fault rage for a minute (TORTURE_SECONDS); NEMESIS=name picks one
+	test/tools/run-tests torture
 lint: ## check layers, names, error codes, grants and layout of the sources
 	test/tools/setup
 	test/tools/lint
@@ -86,4 +88,4 @@ stop-servers:
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
 
-.PHONY: all demo demo-stop test lint bench sanitize format stop-servers help
+.PHONY: all demo demo-stop test torture lint bench sanitize format stop-servers help
