@@ -84,7 +84,7 @@ sub hold_snapshot
 {
 	my ($run) = @_;
 	return $holder->selectrow_array("SELECT ($count) = ?", undef, $held_count) ? 1 : 0 if $holder;
-	$holder = Nemesis::connect_as_admin($run);
+	$holder = connect_as_admin($run);
 	$holder->do('BEGIN ISOLATION LEVEL REPEATABLE READ');
 	($held_count) = $holder->selectrow_array($count);
 	mark($run);
@@ -135,23 +135,47 @@ sub fail_over
 	$standby->promote;
 	($run->{node}, $standby) = ($standby, undef);
 	delete $run->{admin};
-	Nemesis::write_address($run);
+	write_address($run);
 	return 1;
 }
 
 # --- one after the other ---------------------------------------------------------------------------------
 
-for my $nemesis (
-	{ name => 'SIGKILL a worker', every => 2, fault => sub { hit($_[0], $sigkill, 'order_mgmt worker') }, evidence => 'unknown', at_least => 2 },
-	{ name => 'SIGKILL a client backend', every => 2, fault => sub { hit($_[0], $sigkill, 'client backend') }, evidence => 'unknown', at_least => 2 },
-	{ name => 'SIGKILL the postmaster', every => 10, fault => sub { kill_postmaster($_[0]); 1 }, evidence => 'unknown' },
+my @nemeses = (
+	{
+		name     => 'SIGKILL a worker',
+		every    => 2,
+		fault    => sub { my ($run) = @_; return hit($run, $sigkill, 'order_mgmt worker'); },
+		evidence => 'unknown',
+		at_least => 2
+	},
+	{
+		name     => 'SIGKILL a client backend',
+		every    => 2,
+		fault    => sub { my ($run) = @_; return hit($run, $sigkill, 'client backend'); },
+		evidence => 'unknown',
+		at_least => 2
+	},
+	{ name => 'SIGKILL the postmaster', every => 10, fault => \&kill_postmaster, evidence => 'unknown' },
 	{ name => 'immediate restart', every => 5, fault => \&restart_at_once, evidence => 'unknown' },
 	{ name => 'pg_terminate_backend', every => 0.2, fault => \&terminate, evidence => 'unknown', at_least => 5 },
-	{ name => 'statement_timeout of 50 ms', every => 0.5, begin => \&limit_statements, end => \&limit_no_more, fault => \&hold_rows, clients => { dawdle => 0.03 }, evidence => 'timeout', at_least => 3 },
+	{
+		name     => 'statement_timeout of 50 ms',
+		every    => 0.5,
+		begin    => \&limit_statements,
+		clients  => { dawdle => 0.03 },
+		fault    => \&hold_rows,
+		evidence => 'timeout',
+		at_least => 3,
+		end      => \&limit_no_more
+	},
 	{ name => 'snapshot held open', every => 1, fault => \&hold_snapshot, end => \&let_snapshot_go },
-	{ name => 'fail over to a synchronous standby', every => 20, begin => \&add_standby, fault => \&fail_over, evidence => 'unknown' })
+	{ name => 'fail over to a synchronous standby', every => 20, begin => \&add_standby, fault => \&fail_over, evidence => 'unknown' });
+
+my $shops = 0;
+for my $nemesis (@nemeses)
 {
-	$node = endure($node, 'shop', $nemesis);
+	$node = endure($node, 'shop' . ++$shops, $nemesis);
 }
 
 for (@nodes)
