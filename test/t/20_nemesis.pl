@@ -43,7 +43,7 @@ sub restart_at_once
 	$run->{node}->stop('immediate');
 	mark($run);
 	$run->{node}->start;
-	return 1;
+	return 0;
 }
 
 # --- a limit on statements, rows that are held for longer, and calls that take longer ---------------------------
@@ -72,7 +72,7 @@ sub hold_rows
 	mark($run);
 	$dbh->do('SELECT pg_sleep(0.2)');
 	$dbh->rollback;
-	return 1;
+	return 0;
 }
 
 # --- a snapshot that is held all the time ------------------------------------------------------------
@@ -83,7 +83,7 @@ my $count = 'SELECT count(*) FROM order_mgmt.orders';
 sub hold_snapshot
 {
 	my ($run) = @_;
-	return $holder->selectrow_array("SELECT ($count) = ?", undef, $held_count) ? 1 : 0 if $holder;
+	return ($holder->selectrow_array($count))[0] == $held_count if $holder;
 	$holder = connect_as_admin($run);
 	$holder->do('BEGIN ISOLATION LEVEL REPEATABLE READ');
 	($held_count) = $holder->selectrow_array($count);
@@ -136,7 +136,7 @@ sub fail_over
 	($run->{node}, $standby) = ($standby, undef);
 	delete $run->{admin};
 	write_address($run);
-	return 1;
+	return 0;
 }
 
 # --- one after the other ---------------------------------------------------------------------------------
@@ -146,31 +146,31 @@ my @nemeses = (
 		name     => 'SIGKILL a worker',
 		every    => 2,
 		fault    => sub { my ($run) = @_; return hit($run, $sigkill, 'order_mgmt worker'); },
-		evidence => 'unknown',
+		evidence => [ 'caught', 'unknown' ],
 		at_least => 2
 	},
 	{
 		name     => 'SIGKILL a client backend',
 		every    => 2,
 		fault    => sub { my ($run) = @_; return hit($run, $sigkill, 'client backend'); },
-		evidence => 'unknown',
+		evidence => [ 'caught', 'unknown' ],
 		at_least => 2
 	},
-	{ name => 'SIGKILL the postmaster', every => 10, fault => \&kill_postmaster, evidence => 'unknown' },
-	{ name => 'immediate restart', every => 5, fault => \&restart_at_once, evidence => 'unknown' },
-	{ name => 'pg_terminate_backend', every => 0.2, fault => \&terminate, evidence => 'unknown', at_least => 5 },
+	{ name => 'SIGKILL the postmaster', every => 10, fault => \&kill_postmaster, evidence => ['unknown'] },
+	{ name => 'immediate restart', every => 5, fault => \&restart_at_once, evidence => ['unknown'] },
+	{ name => 'pg_terminate_backend', every => 0.2, fault => \&terminate, evidence => [ 'caught', 'unknown' ], at_least => 5 },
 	{
 		name     => 'statement_timeout of 50 ms',
 		every    => 0.5,
 		begin    => \&limit_statements,
 		clients  => { dawdle => 0.03 },
 		fault    => \&hold_rows,
-		evidence => 'timeout',
+		evidence => ['timeout'],
 		at_least => 3,
 		end      => \&limit_no_more
 	},
-	{ name => 'snapshot held open', every => 1, fault => \&hold_snapshot, end => \&let_snapshot_go },
-	{ name => 'fail over to a synchronous standby', every => 20, begin => \&add_standby, fault => \&fail_over, evidence => 'unknown' });
+	{ name => 'snapshot held open', every => 1, fault => \&hold_snapshot, evidence => ['caught'], end => \&let_snapshot_go },
+	{ name => 'fail over to a synchronous standby', every => 20, begin => \&add_standby, fault => \&fail_over, evidence => ['unknown'] });
 
 my $shops = 0;
 for my $nemesis (@nemeses)
