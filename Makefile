@@ -15,13 +15,14 @@ BARE_HEADERS = \
 	errors
 
 LAYERS = \
-	names \
-	settings shared money jsonout relations tables plans locks rotation installation uuid7 wakeup \
+	names faults \
+	settings shared money jsonout relations tables plans locks rotation installation uuid7 inflight wakeup \
 	months horizon eventlog ticks cursors reader retries backlog inbox claims keys orders ledger \
 	request capture checkers settlement updater shipper lifecycle deadletters \
 	consumer pipeline proofs invariants repair upkeep comments schema \
 	worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
+	api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)

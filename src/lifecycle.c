@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "faults.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -87,10 +88,13 @@ om_lifecycle_cancel(const pg_uuid_t *id, const char *reason, const char *replace
 		OmLogWriter *log = om_log_begin();
 		Jsonb *detail = cancellation_detail(order->status, order->round, reason, replaced_by);
 
+		OM_FAULT_POINT("lifecycle/cancel-locked");
 		order->status = OM_STATUS_CANCELLED;
 		om_order_add_to_trail(order, log->lxid);
 		om_order_write(order);
+		OM_FAULT_POINT("lifecycle/cancel-written");
 		om_log_orders(log, OM_EVENT_ORDER_CANCELLED, &order->id, 1, detail);
+		OM_FAULT_POINT("lifecycle/cancel-logged");
 		om_log_end(log);
 	}
 	else if (order->status != OM_STATUS_CANCELLED || replaced_by != NULL)
@@ -183,6 +187,7 @@ om_lifecycle_ship(const pg_uuid_t *id, Jsonb *detail)
 	PushActiveSnapshot(om_current_snapshot());
 	shipped = om_shipper_ship_one(id, detail);
 	PopActiveSnapshot();
+	OM_FAULT_POINT("lifecycle/shipped");
 	if (shipped > 0)
 		return OM_STATUS_SHIPPED;
 	tables = om_orders_open(RowExclusiveLock);
@@ -215,9 +220,12 @@ om_lifecycle_note(const pg_uuid_t *id, const char *note, Jsonb *detail)
 	OmLogWriter *log = om_log_begin();
 	int64 event_id;
 
+	OM_FAULT_POINT("lifecycle/note-locked");
 	om_order_add_to_trail(order, log->lxid);
 	om_order_write(order);
+	OM_FAULT_POINT("lifecycle/note-written");
 	event_id = om_log_orders(log, OM_EVENT_ORDER_NOTED, id, 1, note_detail(note, detail));
+	OM_FAULT_POINT("lifecycle/note-logged");
 	om_log_end(log);
 	om_orders_close(tables);
 	return event_id;
