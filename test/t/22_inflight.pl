@@ -39,10 +39,11 @@ sub begin { my ($worker, @batch) = @_; return ask($worker, 'begin', '', @batch);
 sub crash
 {
 	my ($pid, @workers) = @_;
-	$pid //= $node->background_psql('postgres')->query_safe('SELECT pg_backend_pid()');
-	kill 'KILL', $pid;
-	eval { $_->{session}->{run}->finish } for @workers;
+	my $stranger = $pid ? undef : $node->background_psql('postgres');
+	$pid //= $stranger->query_safe('SELECT pg_backend_pid()');
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	ok(kill('KILL', $pid), 'a session is killed');
+	eval { $_->{session}->{run}->finish } for @workers;
 	ok(becomes($node, 'postgres', 'SELECT 1', '1', 30), 'the server is back');
 	return;
 }
