@@ -21,6 +21,7 @@
 #include "utils/snapmgr.h"
 
 #include "checkers.h"
+#include "faults.h"
 #include "jsonout.h"
 #include "ledger.h"
 #include "money.h"
@@ -524,6 +525,7 @@ om_checker_run(OmChecker *checker, OmItem **items, int count, int64 seq)
 
 	claim_all(checker, items, count);
 	ledger = lock_ledger(checker, items, count);
+	OM_FAULT_POINT("checkers/ledger-locked");
 	for (int i = 0; i < count; i++)
 	{
 		OmClaim *claim = items[i]->claim;
@@ -543,7 +545,9 @@ om_checker_run(OmChecker *checker, OmItem **items, int count, int64 seq)
 		else
 			hold(checker, claim, ledger, log, &held, seq);
 	}
+	OM_FAULT_POINT("checkers/decided");
 	om_ledger_write(ledger);
+	OM_FAULT_POINT("checkers/ledger-written");
 	if (log == NULL)
 		return;
 	om_log_orders(log, traits[checker->kind].held, held.orders, held.count, NULL);

@@ -25,6 +25,7 @@
 #include "consumer.h"
 #include "cursors.h"
 #include "eventlog.h"
+#include "faults.h"
 #include "inbox.h"
 #include "lifecycle.h"
 #include "locks.h"
@@ -63,6 +64,7 @@ struct OmConsumer
 	int64 counted;       /* events that have been reported as handled */
 	bool must_flush;     /* the last step wrote an answer */
 	int limit;           /* size of a batch while a culprit is looked for; 0: as asked */
+	int nsuspects;       /* so many events are taken one by one */
 	int ntaken;          /* size of the last batch */
 	int64 last_event_id; /* if that was one event */
 	Culprit culprit;
@@ -290,11 +292,11 @@ om_consumer_failed(OmConsumer *consumer, const ErrorData *error)
 }
 
 void
-om_consumer_crashed(OmConsumer *consumer, int nevents, int64 event_id, bool give_up)
+om_consumer_crashed(OmConsumer *consumer, int nsuspects, int64 event_id, bool give_up)
 {
 	Culprit *culprit = &consumer->culprit;
 
-	consumer->limit = Max(nevents / 2, 1);
+	consumer->nsuspects = nsuspects;
 	if (event_id == 0)
 		return;
 	culprit->event_id = event_id;
@@ -379,52 +381,55 @@ run_stage(OmConsumer *consumer, OmItem **items, int count)
 		om_shipper_run(consumer->inbox, items, count);
 }
 
-/* The stored copies of events that have been handled at last. */
-static void
-clear_retries(OmConsumer *consumer, const int64 *event_ids, int count)
+/* What has failed before is tried by itself, so that it takes nobody with it. */
+static int
+take(OmConsumer *consumer, OmItem **items, int max_events)
 {
+	int count = om_inbox_take(consumer->inbox, items, max_events);
+
 	for (int i = 0; i < count; i++)
 	{
-		if (om_inbox_find(consumer->inbox, event_ids[i]) == NULL)
-			om_retry_done(consumer->reader->consumer, event_ids[i]);
+		if (items[i]->seq == PG_INT64_MAX)
+			return Max(i, 1);
 	}
+	return count;
 }
 
 static void
 handle(OmConsumer *consumer, int max_events)
 {
 	OmItem **items = palloc(sizeof(OmItem *) * max_events);
-	int64 *retried = palloc(sizeof(int64) * max_events);
-	int nretried = 0;
-	int count = om_inbox_take(consumer->inbox, items, max_events);
+	int count = take(consumer, items, max_events);
+	int64 retried;
 
 	if (count == 0)
 		return;
-	for (int i = 0; i < count; i++)
-	{
-		if (items[i]->seq == PG_INT64_MAX)
-			retried[nretried++] = items[i]->event.event_id;
-	}
+	retried = items[0]->seq == PG_INT64_MAX ? items[0]->event.event_id : 0;
 	consumer->ntaken = count;
 	consumer->last_event_id = count == 1 ? items[0]->event.event_id : 0;
 	if (consumer->in_flight != NULL)
 		consumer->in_flight(count, consumer->last_event_id);
+	OM_FAULT_POINT("consumer/batch-taken");
 	run_stage(consumer, items, count);
-	clear_retries(consumer, retried, nretried);
+	OM_FAULT_POINT("consumer/batch-handled");
+	/* The stored copy of what has been handled at last */
+	if (retried != 0 && om_inbox_find(consumer->inbox, retried) == NULL)
+		om_retry_done(consumer->reader->consumer, retried);
 }
 
 /* Once a culprit is out of the way, batches grow again. */
 static int
 batch_size(OmConsumer *consumer, int max_events)
 {
-	if (consumer->limit == 0)
-		return max_events;
-	return Min(consumer->limit, max_events);
+	if (consumer->nsuspects > 0)
+		return 1;
+	return consumer->limit == 0 ? max_events : Min(consumer->limit, max_events);
 }
 
 static void
 relax_limit(OmConsumer *consumer, int max_events)
 {
+	consumer->nsuspects = Max(consumer->nsuspects - consumer->ntaken, 0);
 	if (consumer->limit == 0)
 		return;
 	consumer->limit *= 2;

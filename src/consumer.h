@@ -43,10 +43,11 @@ typedef enum OmStepFailure
 extern OmStepFailure om_consumer_failed(OmConsumer *consumer, const ErrorData *error);
 
 /*
- * A crash while so many events were being handled; event_id is that of the
- * only one, or 0.  give_up: it has crashed the server often enough.
+ * The server crashed while this consumer was at work: the next nsuspects events
+ * are taken one by one.  event_id: the one that is to blame, or 0; it is a failed
+ * attempt, and with give_up the last one.
  */
-extern void om_consumer_crashed(OmConsumer *consumer, int nevents, int64 event_id, bool give_up);
+extern void om_consumer_crashed(OmConsumer *consumer, int nsuspects, int64 event_id, bool give_up);
 
 /* What a step is about to handle, for the record of what is in flight. */
 typedef void (*OmInFlight)(int nevents, int64 event_id);

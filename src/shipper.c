@@ -13,6 +13,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "faults.h"
 #include "jsonout.h"
 #include "orders.h"
 #include "settings.h"
@@ -121,6 +122,7 @@ ship_all(OmInbox *inbox, OmItem **items, int nitems)
 		pg_uuid_t *shipped = palloc(sizeof(pg_uuid_t) * count);
 		int nshipped = 0;
 
+		OM_FAULT_POINT("shipper/ledgers-locked");
 		for (int i = 0; i < count; i++)
 		{
 			bool is_shipped;
@@ -134,7 +136,9 @@ ship_all(OmInbox *inbox, OmItem **items, int nitems)
 				shipped[nshipped++] = parcels[i].order->id;
 			om_inbox_remove(inbox, parcels[i].item, false /* keep_backlog */);
 		}
+		OM_FAULT_POINT("shipper/orders-written");
 		om_settlement_end(settlement);
+		OM_FAULT_POINT("shipper/posted");
 		om_log_orders(log, OM_EVENT_ORDER_SHIPPED, shipped, nshipped, NULL);
 		om_log_end(log);
 	}

@@ -31,6 +31,7 @@
 
 #include "checkers.h"
 #include "eventlog.h"
+#include "faults.h"
 #include "jsonout.h"
 #include "orders.h"
 #include "settlement.h"
@@ -369,6 +370,7 @@ om_updater_run(OmUpdater *updater, OmItem **items, int count, int64 seq)
 	Batch batch = {.updater = updater};
 
 	begin_batch(&batch, items, count);
+	OM_FAULT_POINT("updater/ledgers-locked");
 	for (int i = 0; i < batch.count; i++)
 	{
 		OmOrder *order = batch.orders[i];
@@ -380,7 +382,9 @@ om_updater_run(OmUpdater *updater, OmItem **items, int count, int64 seq)
 		else
 			om_inbox_sleep_on_lock(updater->inbox, entry->item);
 	}
+	OM_FAULT_POINT("updater/orders-written");
 	om_settlement_end(batch.settlement);
+	OM_FAULT_POINT("updater/released");
 	om_log_orders(batch.log, OM_EVENT_ORDER_CONFIRMED, batch.confirmed, batch.nconfirmed, NULL);
 	om_log_end(batch.log);
 	review_waiting(updater, batch.tables, seq);

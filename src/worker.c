@@ -36,6 +36,8 @@
 
 #include "compat.h"
 #include "consumer.h"
+#include "faults.h"
+#include "inflight.h"
 #include "installation.h"
 #include "months.h"
 #include "settings.h"
@@ -56,6 +58,9 @@ typedef struct Task
 	TimestampTz not_before; /* rests until then, after an error; 0: does not */
 	TimestampTz timer;      /* looks again then, without being woken; 0: does not */
 	int retry_ms;           /* back-off after errors */
+	OmInflight *slot;       /* of a stage; see inflight.c */
+	bool in_flight;         /* the slot says so */
+	bool gives_up;          /* on the event that crashed the server */
 } Task;
 
 typedef struct Worker
@@ -251,6 +256,43 @@ make_tick_when_needed(void)
 	worker.first_pass = false;
 }
 
+/* The event that crashes the server so often in a row is given up. */
+#define CRASHES_TO_GIVE_UP 3
+
+static Task *current_task;
+
+static void
+note_in_flight(int nevents, int64 event_id)
+{
+	om_inflight_begin(current_task->slot, nevents, event_id);
+	current_task->in_flight = true;
+}
+
+static void
+note_landed(Task *task)
+{
+	if (task->in_flight)
+		om_inflight_end(task->slot);
+	task->in_flight = false;
+	if (task->gives_up)
+		om_inflight_forget(task->slot);
+	task->gives_up = false;
+}
+
+/* Whoever had this stage before may have crashed with it. */
+static void
+review_crash(Task *task, const char *stage)
+{
+	OmSuspicion suspicion;
+
+	task->slot = om_inflight_attach(stage);
+	om_consumer_watch(task->consumer, note_in_flight);
+	suspicion = om_inflight_review(task->slot);
+	task->gives_up = suspicion.crashes >= CRASHES_TO_GIVE_UP;
+	if (suspicion.nevents > 0 || suspicion.event_id != 0)
+		om_consumer_crashed(task->consumer, suspicion.nevents, suspicion.event_id, task->gives_up);
+}
+
 static OmStepResult
 handle_batch(OmStage stage, int64 *events, TimestampTz *timer)
 {
@@ -259,6 +301,7 @@ handle_batch(OmStage stage, int64 *events, TimestampTz *timer)
 	OmConsumer *consumer = worker.tasks[stage].consumer;
 	MemoryContext caller;
 
+	current_task = &worker.tasks[stage];
 	begin_transaction();
 	caller = MemoryContextSwitchTo(worker.batch_context);
 	if (!om_consumer_is_paused(stage))
@@ -267,7 +310,10 @@ handle_batch(OmStage stage, int64 *events, TimestampTz *timer)
 		*timer = om_consumer_next_due(consumer);
 	}
 	MemoryContextSwitchTo(caller);
+	OM_FAULT_POINT("worker/before-commit");
 	commit_transaction(om_consumer_must_flush(consumer));
+	OM_FAULT_POINT("worker/after-commit");
+	note_landed(&worker.tasks[stage]);
 	MemoryContextReset(worker.batch_context);
 	return result;
 }
@@ -314,6 +360,9 @@ recover_from_error(Task *task)
 	error = CopyErrorData();
 	if (task->consumer != NULL)
 		failure = om_consumer_failed(task->consumer, error);
+	if (task->in_flight)
+		om_inflight_abort(task->slot);
+	task->in_flight = false;
 	if (failure != OM_FAILURE_CONFLICT)
 		EmitErrorReport();
 	AbortCurrentTransaction();
@@ -456,8 +505,10 @@ set_up(void)
 	MemoryContextSwitchTo(TopMemoryContext);
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		if (worker.stages & OM_STAGE_BIT(stage))
-			worker.tasks[stage].consumer = om_consumer_create(stage);
+		if ((worker.stages & OM_STAGE_BIT(stage)) == 0)
+			continue;
+		worker.tasks[stage].consumer = om_consumer_create(stage);
+		review_crash(&worker.tasks[stage], om_stage_names[stage]);
 	}
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	worker.seat->failures = 0;
@@ -470,6 +521,7 @@ om_worker_main(Datum arg)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
+	pqsignal(SIGQUIT, om_inflight_sigquit);
 	BackgroundWorkerUnblockSignals();
 
 	take_seat(arg);
