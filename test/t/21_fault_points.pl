@@ -284,7 +284,7 @@ sub run_round
 	for (;;)
 	{
 		$stepped ||= $step->[1]->();
-		$shopped ||= $stepped && shop();
+		$shopped ||= $stepped && ($step->[1] == \&shop || shop());
 		my $is_over = !$fault || look($name)->{fired};
 		# A worker comes there when the client has its answer.
 		for (my $wait = time + 0.3; !$is_over && $kind eq 'worker' && time < $wait; usleep(3000))
