@@ -46,7 +46,7 @@ sub restart_at_once
 	return 0;
 }
 
-# --- a limit on statements, rows that are held for longer, and calls that take longer ---------------------------
+# --- a limit on statements, rows that are held for longer, and calls that take longer ----------------
 
 sub limit_statements
 {
@@ -83,12 +83,17 @@ my $count = 'SELECT count(*) FROM order_mgmt.orders';
 sub hold_snapshot
 {
 	my ($run) = @_;
-	return ($holder->selectrow_array($count))[0] == $held_count if $holder;
 	$holder = connect_as_admin($run);
 	$holder->do('BEGIN ISOLATION LEVEL REPEATABLE READ');
 	($held_count) = $holder->selectrow_array($count);
+	return;
+}
+
+sub look_at_snapshot
+{
+	my ($run) = @_;
 	mark($run);
-	return 0;
+	return ($holder->selectrow_array($count))[0] == $held_count;
 }
 
 sub let_snapshot_go
@@ -122,7 +127,8 @@ sub add_standby
 	return;
 }
 
-# The new primary waits for no standby until it gets one.
+# The backup that the standby was made of is older than synchronous_standby_names, so the new primary
+# waits for nobody until it gets a standby of its own.
 sub fail_over
 {
 	my ($run) = @_;
@@ -131,7 +137,6 @@ sub fail_over
 	$run->{node}->kill9;
 	kill('KILL', @server);
 	mark($run);
-	$standby->append_conf('postgresql.auto.conf', q(synchronous_standby_names = ''));
 	$standby->promote;
 	($run->{node}, $standby) = ($standby, undef);
 	delete $run->{admin};
@@ -169,7 +174,15 @@ my @nemeses = (
 		at_least => 3,
 		end      => \&limit_no_more
 	},
-	{ name => 'snapshot held open', every => 1, fault => \&hold_snapshot, evidence => ['caught'], end => \&let_snapshot_go },
+	{
+		name     => 'snapshot held open',
+		every    => 1,
+		begin    => \&hold_snapshot,
+		fault    => \&look_at_snapshot,
+		evidence => ['caught'],
+		at_least => 2,
+		end      => \&let_snapshot_go
+	},
 	{ name => 'fail over to a synchronous standby', every => 20, begin => \&add_standby, fault => \&fail_over, evidence => ['unknown'] });
 
 my $shops = 0;
