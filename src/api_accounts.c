@@ -64,7 +64,10 @@ static OmQuery delete_query = {.sql = "DELETE FROM order_mgmt.accounts WHERE cus
 							   .nargs = 1,
 							   .types = {TEXTOID}};
 
-/* Adjustments are events of the account; charges are the orders it was shipped. */
+/*
+ * Adjustments are events of the account; charges are the orders it was shipped. OFFSET 0 has
+ * their events looked up by lxid, order by order, not by reading the log for each.
+ */
 static OmQuery statement_query = {
 	.sql =
 		"SELECT event_id, at, kind, amount, balance_after, order_id, reason FROM ("
@@ -76,9 +79,10 @@ static OmQuery statement_query = {
 		"  UNION ALL"
 		"  SELECT l.event_id + u.ordinal - 1, l.at, 'charge', -o.total, o.order_id, NULL"
 		"   FROM order_mgmt.orders AS o CROSS JOIN LATERAL unnest(o.trail) AS t(lxid)"
-		"   JOIN order_mgmt.event_log AS l ON l.lxid = t.lxid"
-		"    AND l.event_type = 'order_shipped'"
-		"    AND l.at BETWEEN o.created_at - '1 day'::interval AND o.updated_at + '1 day'::interval"
+		"   CROSS JOIN LATERAL (SELECT e.event_id, e.at, e.order_ids FROM order_mgmt.event_log AS e"
+		"    WHERE e.lxid = t.lxid AND e.event_type = 'order_shipped'"
+		"    AND e.at BETWEEN o.created_at - '1 day'::interval AND o.updated_at + '1 day'::interval"
+		"    OFFSET 0) AS l"
 		"   JOIN LATERAL order_mgmt.unpack_orders(l.order_ids) AS u ON u.order_id = o.order_id"
 		"   WHERE o.customer_id = $1 AND o.status = 'shipped') AS movements) AS statement"
 		" WHERE event_id > coalesce($4, 0) AND at >= coalesce($2, '-infinity')"
