@@ -176,7 +176,8 @@ sub whole_server
 	return ($postmaster, children($postmaster));
 }
 
-# Its children must notice by themselves; until they are gone their memory keeps a new one from starting. A
+# Half of the time all others are killed at once, as systemd does. Otherwise they must notice by themselves (who
+# runs a long query does so only after it); until they are gone their memory keeps a new server from starting. A
 # dead process that nobody has reaped yet does not count, but it would make the lock files look valid.
 sub kill_postmaster
 {
@@ -184,6 +185,7 @@ sub kill_postmaster
 	my @orphans = whole_server($run->{node});
 	$run->{node}->kill9;
 	mark($run);
+	kill('KILL', @orphans) if rand() < 0.5;
 	my $deadline = time + 60;
 	usleep(10_000) while (@orphans = grep { state_of($_) =~ /[^Z]/ } @orphans) && time < $deadline;
 	is(@orphans, 0, "$run->{name}: no process outlives its postmaster") if @orphans;
