@@ -20,7 +20,7 @@ my @nodes = ($node);
 sub hit
 {
 	my ($run, $blow, @types) = @_;
-	my $pid = rand() < 0.7 ? catch_one($run, @types) : undef;
+	my $pid = rand() < 0.7 || !$run->{heard}{caught} ? catch_one($run, @types) : undef;
 	my $caught = defined $pid;
 	$blow->($pid // random_process($run, @types));
 	mark($run);
