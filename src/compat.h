@@ -16,11 +16,15 @@
 #include "nodes/execnodes.h"
 #include "nodes/parsenodes.h"
 #include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/acl.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #if PG_VERSION_NUM >= 160000
 #include "parser/parse_relation.h"
+#endif
+#if PG_VERSION_NUM < 170000
+#include "storage/sinvaladt.h"
 #endif
 
 #if PG_VERSION_NUM < 150000 || PG_VERSION_NUM >= 190000
@@ -56,6 +60,28 @@ om_my_proc_number(void)
 	return MyProcNumber;
 #else
 	return MyProc->pgprocno;
+#endif
+}
+
+/* A live process by its number, from 0 to MaxBackends - 1; NULL where there is none. */
+static inline PGPROC *
+om_live_process(int number)
+{
+#if PG_VERSION_NUM >= 170000
+	return ProcNumberGetProc(number);
+#else
+	return BackendIdGetProc(number + 1);
+#endif
+}
+
+/* A client's session, or autovacuum. */
+static inline bool
+om_is_no_background_worker(const PGPROC *proc)
+{
+#if PG_VERSION_NUM >= 180000
+	return proc->isRegularBackend;
+#else
+	return !proc->isBackgroundWorker;
 #endif
 }
 

@@ -68,7 +68,7 @@ struct OmConsumer
 	int ntaken;          /* size of the last batch */
 	int64 last_event_id; /* if that was one event */
 	Culprit culprit;
-	OmInFlight in_flight;
+	const OmConsumerWatch *watch; /* or NULL */
 };
 
 typedef struct StageTraits
@@ -113,9 +113,9 @@ om_consumer_create(OmStage stage)
 }
 
 void
-om_consumer_watch(OmConsumer *consumer, OmInFlight in_flight)
+om_consumer_watch(OmConsumer *consumer, const OmConsumerWatch *watch)
 {
-	consumer->in_flight = in_flight;
+	consumer->watch = watch;
 }
 
 static void
@@ -244,7 +244,11 @@ static bool
 load(OmConsumer *consumer, const OmReach *reach, int max_events)
 {
 	if (om_reader_load(consumer->reader) || consumer->inbox == NULL)
+	{
 		create_state(consumer);
+		if (consumer->watch != NULL)
+			consumer->watch->has_taken_over();
+	}
 	while (om_reader_is_behind(consumer->reader))
 	{
 		if (!read_some(consumer, reach, max_events))
@@ -407,8 +411,8 @@ handle(OmConsumer *consumer, int max_events)
 	retried = items[0]->seq == PG_INT64_MAX ? items[0]->event.event_id : 0;
 	consumer->ntaken = count;
 	consumer->last_event_id = count == 1 ? items[0]->event.event_id : 0;
-	if (consumer->in_flight != NULL)
-		consumer->in_flight(count, consumer->last_event_id);
+	if (consumer->watch != NULL)
+		consumer->watch->will_handle(count, consumer->last_event_id);
 	OM_FAULT_POINT("consumer/batch-taken");
 	run_stage(consumer, items, count);
 	OM_FAULT_POINT("consumer/batch-handled");

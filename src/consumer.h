@@ -49,9 +49,14 @@ extern OmStepFailure om_consumer_failed(OmConsumer *consumer, const ErrorData *e
  */
 extern void om_consumer_crashed(OmConsumer *consumer, int nsuspects, int64 event_id, bool give_up);
 
-/* What a step is about to handle, for the record of what is in flight. */
-typedef void (*OmInFlight)(int nevents, int64 event_id);
-extern void om_consumer_watch(OmConsumer *consumer, OmInFlight in_flight);
+/* For the record of what is in flight; both are called by whoever owns the stage. */
+typedef struct OmConsumerWatch
+{
+	void (*has_taken_over)(void); /* the position has been read: perhaps from one who crashed */
+	void (*will_handle)(int nevents, int64 event_id); /* event_id: 0 unless it is one event */
+} OmConsumerWatch;
+
+extern void om_consumer_watch(OmConsumer *consumer, const OmConsumerWatch *watch);
 
 /* When there is something to do without being woken; 0: not. */
 extern TimestampTz om_consumer_next_due(const OmConsumer *consumer);

@@ -8,6 +8,13 @@
  * "at rest" until somebody knocks (setup(), post_restore(), ALTER DATABASE …).
  * Few are started at a time, so a cluster of many databases is looked through
  * without taking all worker slots.
+ *
+ * Workers are dealt fairly: no database gets a second one before each has its
+ * first.  The stages of a database are shared out among the workers that are
+ * there, again whenever one comes or goes, so each stage is always somebody's.
+ * Where the slots of max_worker_processes do not suffice, a database with
+ * several workers gives one to a database without any; where every one has one
+ * at most, databases take turns.
  */
 #include "postgres.h"
 
@@ -42,8 +49,23 @@
 #define NO_SLOT_RETRY_MS 2000
 #define STARTING_CHECK_MS 100
 
+/* Where there are fewer slots than databases, a worker stays so long at least. */
+#define TURN_MS 1000
+
+/* What the launcher alone needs to know of a seat, or of a database. */
 static BackgroundWorkerHandle *handles[OM_MAX_DATABASES][OM_MAX_SEATS];
+static TimestampTz served[OM_MAX_DATABASES]; /* when a first worker was last started */
 static bool slots_exhausted = false;
+
+/* One look at all seats. */
+typedef struct Look
+{
+	TimestampTz now;
+	TimestampTz next; /* when to look again; 0: when woken */
+	int nstarting;
+	bool throttled; /* more are to be started as soon as those have arrived */
+	bool no_slot;
+} Look;
 
 static void
 init_worker_struct(BackgroundWorker *bgw, const char *type, const char *function)
@@ -72,23 +94,23 @@ om_launcher_register(void)
 
 /* How the stages are shared out among one to four workers. */
 static uint32
-seat_stages(int nseats, int seat)
+share_of_stages(int nworkers, int worker)
 {
 	static const uint32 balance = OM_STAGE_BIT(OM_STAGE_BALANCE_CHECKER);
 	static const uint32 stock = OM_STAGE_BIT(OM_STAGE_STOCK_CHECKER);
 	static const uint32 update = OM_STAGE_BIT(OM_STAGE_ORDER_UPDATER);
 	static const uint32 ship = OM_STAGE_BIT(OM_STAGE_SHIPPER);
 
-	switch (nseats)
+	switch (nworkers)
 	{
 		case 1:
 			return OM_STAGES_ALL;
 		case 2:
-			return seat == 0 ? balance | stock : update | ship;
+			return worker == 0 ? balance | stock : update | ship;
 		case 3:
-			return seat == 0 ? balance : seat == 1 ? stock : update | ship;
+			return worker == 0 ? balance : worker == 1 ? stock : update | ship;
 		default:
-			return OM_STAGE_BIT(seat);
+			return OM_STAGE_BIT(worker);
 	}
 }
 
@@ -133,7 +155,6 @@ retire_database(OmDatabase *entry)
 {
 	bool occupied = false;
 
-	entry->nseats = 0;
 	for (int s = 0; s < OM_MAX_SEATS; s++)
 	{
 		OmSeat *seat = &entry->seats[s];
@@ -167,8 +188,9 @@ update_databases(void)
 	{
 		OmDatabase *entry = &om_shared->databases[i];
 
-		if (OidIsValid(entry->database) && entry->quiesced == 0 &&
-			!list_member_oid(databases, entry->database))
+		entry->retired = OidIsValid(entry->database) && entry->quiesced == 0 &&
+						 !list_member_oid(databases, entry->database);
+		if (entry->retired)
 			retire_database(entry);
 	}
 	foreach(cell, databases)
@@ -181,20 +203,26 @@ update_databases(void)
 	list_free(databases);
 }
 
-/* A worker that was registered but never reached its seat must not block it. */
-static void
-check_starting(int entry_index, int seat_index)
+/* A worker that has ended, as far as its seat says, may keep its slot for a moment. */
+static bool
+has_slot(int entry_index, int seat_index)
 {
-	OmSeat *seat = &om_shared->databases[entry_index].seats[seat_index];
 	BackgroundWorkerHandle *handle = handles[entry_index][seat_index];
 	pid_t pid;
 
-	if (seat->state != OM_SEAT_STARTING)
-		return;
-	if (handle != NULL && GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED)
+	return handle != NULL && GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED;
+}
+
+/* A worker that was registered but never reached its seat must not block it. */
+static void
+check_starting(int entry_index, int seat_index, TimestampTz now)
+{
+	OmSeat *seat = &om_shared->databases[entry_index].seats[seat_index];
+
+	if (seat->state != OM_SEAT_STARTING || has_slot(entry_index, seat_index))
 		return;
 	seat->state = OM_SEAT_EMPTY;
-	seat->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), NO_SLOT_RETRY_MS);
+	seat->not_before = TimestampTzPlusMilliseconds(now, NO_SLOT_RETRY_MS);
 }
 
 static bool
@@ -216,132 +244,341 @@ start_worker(int entry_index, int seat_index)
 	return RegisterDynamicBackgroundWorker(&bgw, handle);
 }
 
+/* The earliest of the times at which something is to be looked at again. */
+static void
+remember_due(Look *look, TimestampTz due)
+{
+	look->next = look->next == 0 ? due : Min(look->next, due);
+}
+
+static bool
+is_dismissed(OmSeat *seat)
+{
+	return (pg_atomic_read_u32(&seat->stages) & OM_SEAT_DISMISSED) != 0;
+}
+
+/* A worker is there or on its way, and is to stay. */
+static bool
+is_occupied(OmSeat *seat)
+{
+	return seat->state == OM_SEAT_STARTING || (seat->state == OM_SEAT_TAKEN && !is_dismissed(seat));
+}
+
+static int
+count_occupied(OmDatabase *entry)
+{
+	int count = 0;
+
+	for (int s = 0; s < OM_MAX_SEATS; s++)
+		count += is_occupied(&entry->seats[s]);
+	return count;
+}
+
+/* Entries at which workers may be started. */
+static bool
+is_open(const OmDatabase *entry)
+{
+	return OidIsValid(entry->database) && entry->quiesced == 0 && !entry->retired;
+}
+
+/*
+ * How many workers a database should have.  Until its first has found that there
+ * is work, nobody knows whether there is; and where one rests, none is added.
+ */
+static int
+count_wanted(OmDatabase *entry)
+{
+	int occupied = count_occupied(entry);
+	bool works = false;
+	bool rests = false;
+
+	if (!is_open(entry))
+		return 0;
+	for (int s = 0; s < OM_MAX_SEATS; s++)
+	{
+		works |= entry->seats[s].works;
+		rests |= entry->seats[s].state == OM_SEAT_AT_REST;
+	}
+	if (rests)
+		return Min(occupied, om_setting_workers_per_database);
+	return works ? om_setting_workers_per_database : 1;
+}
+
+/* Workers on their way; those that will never arrive no longer count. */
+static int
+count_starting(TimestampTz now)
+{
+	int count = 0;
+
+	for (int e = 0; e < OM_MAX_DATABASES; e++)
+	{
+		for (int s = 0; s < OM_MAX_SEATS; s++)
+		{
+			check_starting(e, s, now);
+			count += om_shared->databases[e].seats[s].state == OM_SEAT_STARTING;
+		}
+	}
+	return count;
+}
+
+static void
+give_stages(OmSeat *seat, uint32 stages)
+{
+	if (pg_atomic_exchange_u32(&seat->stages, stages) != stages)
+		om_shared_wake_procno(&seat->procno);
+}
+
+/* Shares the stages out among the workers that are at work. */
+static void
+deal_stages(OmDatabase *entry)
+{
+	OmSeat *working[OM_MAX_SEATS];
+	int nworking = 0;
+
+	for (int s = 0; s < OM_MAX_SEATS; s++)
+	{
+		OmSeat *seat = &entry->seats[s];
+
+		if (seat->works && !is_dismissed(seat))
+			working[nworking++] = seat;
+	}
+	for (int i = 0; i < nworking; i++)
+		give_stages(working[i], share_of_stages(nworking, i));
+}
+
+/* Asks the last worker of a database to leave when it has finished its batch. */
+static void
+dismiss_one(OmDatabase *entry)
+{
+	for (int s = OM_MAX_SEATS - 1; s >= 0; s--)
+	{
+		if (entry->seats[s].state == OM_SEAT_TAKEN && !is_dismissed(&entry->seats[s]))
+		{
+			give_stages(&entry->seats[s], OM_SEAT_DISMISSED);
+			return;
+		}
+	}
+}
+
+/* The seat for the next worker: always the first empty one, so that its back-off is heeded. */
+static int
+find_empty_seat(const OmDatabase *entry)
+{
+	for (int s = 0; s < OM_MAX_SEATS; s++)
+	{
+		if (entry->seats[s].state == OM_SEAT_EMPTY)
+			return s;
+	}
+	return -1;
+}
+
+/* One more worker, if it is time for it and there is a slot. */
+static void
+add_worker(int entry_index, Look *look)
+{
+	OmDatabase *entry = &om_shared->databases[entry_index];
+	int seat_index = find_empty_seat(entry);
+	OmSeat *seat = &entry->seats[Max(seat_index, 0)];
+	bool is_first = count_occupied(entry) == 0;
+
+	if (seat_index < 0 || has_slot(entry_index, seat_index))
+		return; /* we are woken when the old worker's slot is free */
+	if (seat->not_before > look->now)
+	{
+		remember_due(look, seat->not_before);
+		return;
+	}
+	look->throttled = look->nstarting >= MAX_STARTING;
+	if (look->throttled)
+		return;
+	/* Who comes to others gets his share of the stages when he has arrived. */
+	pg_atomic_write_u32(&seat->stages, is_first ? OM_STAGES_ALL : 0);
+	seat->restart = pg_atomic_read_u32(&entry->restart);
+	seat->state = OM_SEAT_STARTING;
+	OM_FAULT_POINT("launcher/seat-dealt");
+	if (start_worker(entry_index, seat_index))
+	{
+		OM_FAULT_POINT("launcher/worker-started");
+		look->nstarting++;
+		if (is_first)
+			served[entry_index] = look->now;
+		return;
+	}
+	seat->state = OM_SEAT_EMPTY;
+	look->no_slot = true;
+}
+
+/* A database that wants a worker and has none; of several, the one that was served longest ago. */
+static int
+find_unserved(const Look *look, const bool *seen)
+{
+	int found = -1;
+
+	for (int e = 0; e < OM_MAX_DATABASES; e++)
+	{
+		OmDatabase *entry = &om_shared->databases[e];
+		int seat = find_empty_seat(entry);
+
+		if (seen[e] || seat < 0 || entry->seats[seat].not_before > look->now ||
+			count_wanted(entry) == 0 || count_occupied(entry) > 0)
+			continue;
+		if (found < 0 || served[e] < served[found])
+			found = e;
+	}
+	return found;
+}
+
+/* The first round: a worker for each, and those that waited longest go first. */
+static void
+serve_unserved(Look *look)
+{
+	bool seen[OM_MAX_DATABASES] = {false};
+	int e;
+
+	while (!look->throttled && !look->no_slot && (e = find_unserved(look, seen)) >= 0)
+	{
+		seen[e] = true;
+		add_worker(e, look);
+	}
+}
+
+/* Further rounds: a second worker for each that wants one, then a third … */
+static void
+add_others(Look *look)
+{
+	for (int round = 0; round < OM_MAX_SEATS; round++)
+	{
+		for (int e = 0; e < OM_MAX_DATABASES && !look->throttled && !look->no_slot; e++)
+		{
+			OmDatabase *entry = &om_shared->databases[e];
+
+			if (count_occupied(entry) == round && count_wanted(entry) > round)
+				add_worker(e, look);
+		}
+	}
+}
+
+/* Workers on their way out: each leaves a slot. */
+static int
+count_leaving(void)
+{
+	int count = 0;
+
+	for (int e = 0; e < OM_MAX_DATABASES; e++)
+	{
+		for (int s = 0; s < OM_MAX_SEATS; s++)
+			count += has_slot(e, s) && !is_occupied(&om_shared->databases[e].seats[s]);
+	}
+	return count;
+}
+
+/* The database with most workers; of several with one, the one that was served longest ago. */
+static int
+find_richest(void)
+{
+	int found = -1;
+	int most = 0;
+
+	for (int e = 0; e < OM_MAX_DATABASES; e++)
+	{
+		int occupied = count_occupied(&om_shared->databases[e]);
+
+		if (occupied > most || (occupied == most && occupied > 0 && served[e] < served[found]))
+		{
+			found = e;
+			most = occupied;
+		}
+	}
+	return found;
+}
+
+/* Somebody has no worker, and there is no slot for one: another has to give one up. */
+static void
+make_room(Look *look)
+{
+	static const bool none_seen[OM_MAX_DATABASES] = {false};
+	int richest = find_richest();
+	TimestampTz end_of_turn;
+
+	if (richest < 0 || find_unserved(look, none_seen) < 0)
+		return;
+	end_of_turn = TimestampTzPlusMilliseconds(served[richest], TURN_MS);
+	if (count_occupied(&om_shared->databases[richest]) > 1 || end_of_turn <= look->now)
+		dismiss_one(&om_shared->databases[richest]);
+	else
+		remember_due(look, end_of_turn);
+}
+
+/* Once when slots run out, and once when there are enough again. */
 static void
 report_slots(bool exhausted)
 {
 	if (exhausted && !slots_exhausted)
 		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
 					  errmsg("order_mgmt found no free background worker slot"),
-					  errhint("Increase max_worker_processes; until then orders wait.")));
+					  errdetail("Databases share the workers that there are; nothing is lost."),
+					  errhint("Increase max_worker_processes.")));
+	if (!exhausted && slots_exhausted)
+		ereport(LOG, (errmsg("order_mgmt has all the workers that it wants again")));
 	slots_exhausted = exhausted;
 }
 
-/* The earliest of the times at which something is to be looked at again. */
 static void
-remember_due(TimestampTz *next, TimestampTz due)
+handle_shortage(Look *look)
 {
-	*next = *next == 0 ? due : Min(*next, due);
-}
+	int nleaving = count_leaving();
 
-static int
-count_seats(const OmDatabase *entry, OmSeatState state)
-{
-	int count = 0;
-
-	for (int s = 0; s < OM_MAX_SEATS; s++)
-		count += entry->seats[s].state == state;
-	return count;
-}
-
-/* Workers on their way; those that will never arrive no longer count. */
-static int
-count_starting(void)
-{
-	int count = 0;
-
-	for (int e = 0; e < OM_MAX_DATABASES; e++)
+	if (look->no_slot)
+		remember_due(look, TimestampTzPlusMilliseconds(look->now, NO_SLOT_RETRY_MS));
+	if (look->no_slot && nleaving == 0)
 	{
-		if (!OidIsValid(om_shared->databases[e].database))
-			continue;
-		for (int s = 0; s < OM_MAX_SEATS; s++)
-			check_starting(e, s);
-		count += count_seats(&om_shared->databases[e], OM_SEAT_STARTING);
+		report_slots(true);
+		make_room(look);
 	}
-	return count;
-}
-
-static void
-fill_seat(int entry_index, int seat_index, TimestampTz now, int *nstarting, TimestampTz *next)
-{
-	OmDatabase *entry = &om_shared->databases[entry_index];
-	OmSeat *seat = &entry->seats[seat_index];
-
-	if (seat->state != OM_SEAT_EMPTY)
-		return;
-	if (seat->not_before > now)
-	{
-		remember_due(next, seat->not_before);
-		return;
-	}
-	if (*nstarting >= MAX_STARTING)
-		return; /* there is a look at those that start anyway */
-	seat->stages = seat_stages(entry->nseats, seat_index);
-	seat->restart = pg_atomic_read_u32(&entry->restart);
-	seat->state = OM_SEAT_STARTING;
-	OM_FAULT_POINT("launcher/seat-dealt");
-	if (start_worker(entry_index, seat_index))
-	{
-		(*nstarting)++;
-		OM_FAULT_POINT("launcher/worker-started");
+	else if (!look->no_slot && nleaving == 0 && look->nstarting == 0)
 		report_slots(false);
-		return;
-	}
-	report_slots(true);
-	seat->state = OM_SEAT_EMPTY;
-	seat->not_before = TimestampTzPlusMilliseconds(now, NO_SLOT_RETRY_MS);
-	remember_due(next, seat->not_before);
 }
 
-/* Fills the empty seats whose time has come; returns when to look again (0: when woken). */
+/* Brings every database to the workers it should have; returns when to look again (0: when woken). */
 static TimestampTz
 fill_seats(void)
 {
-	TimestampTz now = GetCurrentTimestamp();
-	TimestampTz next = 0;
-	int nstarting;
+	Look look = {.now = GetCurrentTimestamp()};
 
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
-	nstarting = count_starting();
+	look.nstarting = count_starting(look.now);
 	for (int e = 0; e < OM_MAX_DATABASES; e++)
 	{
 		OmDatabase *entry = &om_shared->databases[e];
 
-		if (!OidIsValid(entry->database) || entry->quiesced > 0)
-			continue;
-		/* Stages are dealt anew only when nobody sits any more. */
-		if (count_seats(entry, OM_SEAT_TAKEN) + count_seats(entry, OM_SEAT_STARTING) == 0)
-			entry->nseats = om_setting_workers_per_database;
-		for (int s = 0; s < entry->nseats; s++)
-			fill_seat(e, s, now, &nstarting, &next);
+		if (is_open(entry) && count_occupied(entry) > Max(count_wanted(entry), 1))
+			dismiss_one(entry);
 	}
+	serve_unserved(&look);
+	add_others(&look);
+	for (int e = 0; e < OM_MAX_DATABASES; e++)
+		deal_stages(&om_shared->databases[e]);
+	handle_shortage(&look);
 	LWLockRelease(om_shared->lock);
-	if (nstarting > 0)
-		remember_due(&next, TimestampTzPlusMilliseconds(now, STARTING_CHECK_MS));
-	return next;
+	if (look.nstarting > 0)
+		remember_due(&look, TimestampTzPlusMilliseconds(look.now, STARTING_CHECK_MS));
+	return look.next;
 }
 
-/* All workers come back with the new number of seats. */
+/* Who rests may find something to do under the new settings. */
 static void
 reload(void)
 {
-	int before = om_setting_workers_per_database;
-
 	ProcessConfigFile(PGC_SIGHUP);
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	for (int e = 0; e < OM_MAX_DATABASES; e++)
 	{
-		OmDatabase *entry = &om_shared->databases[e];
-
 		for (int s = 0; s < OM_MAX_SEATS; s++)
 		{
-			if (entry->seats[s].state == OM_SEAT_AT_REST)
-				entry->seats[s].state = OM_SEAT_EMPTY;
-		}
-		if (OidIsValid(entry->database) && before != om_setting_workers_per_database)
-		{
-			entry->nseats = 0; /* dealt anew when all have left */
-			pg_atomic_fetch_add_u32(&entry->restart, 1);
-			om_shared_wake_workers(entry);
+			OmSeat *seat = &om_shared->databases[e].seats[s];
+
+			if (seat->state == OM_SEAT_AT_REST)
+				seat->state = OM_SEAT_EMPTY;
 		}
 	}
 	LWLockRelease(om_shared->lock);

@@ -118,10 +118,12 @@ attempt_step(Run *run, OmConsumer *consumer, const OmReach *reach, int max_event
 
 		MemoryContextSwitchTo(run->step_context);
 		error = CopyErrorData();
-		if (om_consumer_failed(consumer, error) != OM_FAILURE_ISOLATED)
-			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		if (om_consumer_failed(consumer, error) != OM_FAILURE_ISOLATED)
+			ReThrowError(error);
 		more = true;
 	}
 	PG_END_TRY();

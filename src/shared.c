@@ -37,7 +37,7 @@ clear_database(OmDatabase *entry)
 {
 	entry->database = InvalidOid;
 	entry->quiesced = 0;
-	entry->nseats = 0;
+	entry->retired = false;
 	pg_atomic_write_u64(&entry->commits, 0);
 	pg_atomic_write_u64(&entry->ticked, 0);
 	pg_atomic_write_u32(&entry->restart, 0);
@@ -46,7 +46,7 @@ clear_database(OmDatabase *entry)
 		OmSeat *seat = &entry->seats[i];
 
 		seat->state = OM_SEAT_EMPTY;
-		seat->stages = 0;
+		pg_atomic_write_u32(&seat->stages, 0);
 		seat->restart = 0;
 		seat->pid = 0;
 		seat->works = false;
@@ -70,7 +70,10 @@ initialize_memory(void)
 		pg_atomic_init_u64(&entry->ticked, 0);
 		pg_atomic_init_u32(&entry->restart, 0);
 		for (int seat = 0; seat < OM_MAX_SEATS; seat++)
+		{
+			pg_atomic_init_u32(&entry->seats[seat].stages, 0);
 			pg_atomic_init_u32(&entry->seats[seat].procno, OM_NO_PROC);
+		}
 		clear_database(entry);
 		ConditionVariableInit(&entry->progress);
 	}
@@ -197,7 +200,8 @@ om_shared_stage_worker(OmStage stage)
 	{
 		OmSeat *seat = &entry->seats[i];
 
-		if (seat->state == OM_SEAT_TAKEN && seat->works && (seat->stages & OM_STAGE_BIT(stage)))
+		if (seat->state == OM_SEAT_TAKEN && seat->works &&
+			(pg_atomic_read_u32(&seat->stages) & OM_STAGE_BIT(stage)))
 			pid = seat->pid;
 	}
 	LWLockRelease(om_shared->lock);

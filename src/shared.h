@@ -30,14 +30,17 @@ typedef enum OmSeatState
 typedef struct OmSeat
 {
 	OmSeatState state;       /* shared->lock */
-	uint32 stages;           /* OM_STAGE_BITs it runs; shared->lock */
 	uint32 restart;          /* value of the database's counter when it was dealt; shared->lock */
 	pid_t pid;               /* shared->lock */
 	bool works;              /* has found that there is work for it here; shared->lock */
 	TimestampTz not_before;  /* earliest next start; shared->lock */
 	int failures;            /* in a row, for the back-off; shared->lock */
+	pg_atomic_uint32 stages; /* OM_STAGE_BITs it is to run; the launcher writes */
 	pg_atomic_uint32 procno; /* whose latch to set, or OM_NO_PROC */
 } OmSeat;
+
+/* Among the stages: its worker is to leave when it has finished its batch. */
+#define OM_SEAT_DISMISSED ((uint32) 1 << 31)
 
 #define OM_NO_PROC PG_UINT32_MAX
 
@@ -45,7 +48,7 @@ typedef struct OmDatabase
 {
 	Oid database; /* InvalidOid: free; shared->lock */
 	int quiesced; /* > 0: start nothing here; shared->lock */
-	int nseats;   /* shared->lock */
+	bool retired; /* gone, or takes no connections: start nothing here; shared->lock */
 	OmSeat seats[OM_MAX_SEATS];
 	pg_atomic_uint64 commits;   /* transactions that wrote to the log */
 	pg_atomic_uint64 ticked;    /* value of commits that the newest tick covers */

@@ -6,7 +6,9 @@
  * database to themselves, and nobody ends background workers for them.  While
  * such a command runs, its database is "quiesced": the workers are ended, none
  * is started, and after the end of the transaction, whatever became of the
- * command, they come back.
+ * command, they come back.  Clients, too, are in the way of such a command;
+ * while any is there no worker is ended, and after a few seconds the command is
+ * refused, so that a shop stays open that is not going to be dropped anyway.
  *
  * DROP EXTENSION without CASCADE would lock every data table, only to find
  * that constraints depend on it; it is refused before it locks anything.
@@ -16,12 +18,15 @@
 #include <signal.h>
 
 #include "access/xact.h"
+#include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/timestamp.h"
@@ -33,7 +38,8 @@
 #include "utility_hook.h"
 #include "wakeup.h"
 
-#define QUIESCE_TIMEOUT_MS 10000
+/* PostgreSQL itself waits for 5 s; a refusal is to come sooner. */
+#define QUIESCE_TIMEOUT_MS 4000
 #define QUIESCE_CHECK_MS 5
 
 /* More than one only where a transaction renames several databases. */
@@ -103,17 +109,67 @@ signal_workers(OmDatabase *entry)
 	return running;
 }
 
-static void
-wait_for_workers(OmDatabase *entry)
+/* Sessions of clients, other than our own; autovacuum gives way by itself. */
+static int
+count_clients(Oid database)
 {
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), QUIESCE_TIMEOUT_MS);
+	int count = 0;
 
-	while (signal_workers(entry) > 0 && GetCurrentTimestamp() < deadline)
+	for (int i = 0; i < MaxBackends; i++)
 	{
-		CHECK_FOR_INTERRUPTS();
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, QUIESCE_CHECK_MS,
-						 PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
+		const PGPROC *proc = om_live_process(i);
+
+		count += proc != NULL && proc != MyProc && proc->databaseId == database &&
+				 om_is_no_background_worker(proc) && (proc->statusFlags & PROC_IS_AUTOVACUUM) == 0;
+	}
+	return count;
+}
+
+static void
+refuse_in_use(Oid database, int nsessions)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OBJECT_IN_USE),
+		 errmsg("database \"%s\" is being accessed by other users", get_database_name(database)),
+		 errdetail_plural("There is %d other session using the database.",
+						  "There are %d other sessions using the database.", nsessions, nsessions),
+		 errhint("End the sessions, or use DROP DATABASE ... WITH (FORCE).")));
+}
+
+static void
+nap(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, QUIESCE_CHECK_MS,
+					 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+}
+
+/* Nobody can connect any more: the command's own lock has been taken. */
+static void
+wait_for_clients(Oid database, TimestampTz deadline)
+{
+	int nclients;
+
+	while ((nclients = count_clients(database)) > 0)
+	{
+		if (GetCurrentTimestamp() >= deadline)
+			refuse_in_use(database, nclients);
+		nap();
+	}
+}
+
+static void
+wait_for_workers(OmDatabase *entry, TimestampTz deadline)
+{
+	int nworkers;
+
+	while ((nworkers = signal_workers(entry)) > 0)
+	{
+		if (GetCurrentTimestamp() >= deadline)
+			refuse_in_use(entry->database, nworkers);
+		nap();
 	}
 }
 
@@ -140,13 +196,45 @@ end_quiescence(XactEvent event, void *arg pg_attribute_unused())
 }
 
 static void
-quiesce(OmDatabase *entry)
+quiesce(OmDatabase *entry, TimestampTz deadline)
 {
 	if (nquiesced == MAX_QUIESCED)
 		return;
 	change_quiesced(entry, 1);
 	quiesced[nquiesced++] = entry;
-	wait_for_workers(entry);
+	wait_for_workers(entry, deadline);
+}
+
+static bool
+drops_by_force(Node *command)
+{
+	ListCell *cell;
+
+	if (!IsA(command, DropdbStmt))
+		return false;
+	foreach(cell, ((DropdbStmt *) command)->options)
+	{
+		if (strcmp(((DefElem *) lfirst(cell))->defname, "force") == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Sees to it that nobody is in a database, or refuses; workers are ended last. */
+static void
+make_way(Node *command, OmDatabase *entry, bool is_top_level)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), QUIESCE_TIMEOUT_MS);
+	Oid database = entry->database;
+
+	if (!IsA(command, RenameStmt))
+		PreventInTransactionBlock(is_top_level, CreateCommandName(command));
+	/* The lock that the command is going to take: it keeps newcomers out. */
+	LockSharedObject(DatabaseRelationId, database, 0,
+					 IsA(command, CreatedbStmt) ? ShareLock : AccessExclusiveLock);
+	if (!drops_by_force(command))
+		wait_for_clients(database, deadline);
+	quiesce(entry, deadline);
 }
 
 static bool
@@ -244,7 +332,7 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	if (OidIsValid(database) && may_quiesce(database))
 		entry = om_shared_database(database, false /* create */);
 	if (entry != NULL)
-		quiesce(entry);
+		make_way(command, entry, context == PROCESS_UTILITY_TOPLEVEL);
 	run_command(pstmt, query, read_only_tree, context, params, environment, dest, completion);
 	announce(&news);
 }

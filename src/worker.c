@@ -61,6 +61,7 @@ typedef struct Task
 	OmInflight *slot;       /* of a stage; see inflight.c */
 	bool in_flight;         /* the slot says so */
 	bool gives_up;          /* on the event that crashed the server */
+	bool is_reviewed;       /* what was in flight before us has been looked at */
 } Task;
 
 typedef struct Worker
@@ -146,7 +147,7 @@ take_seat(Datum arg)
 	}
 	worker.seat->state = OM_SEAT_TAKEN;
 	worker.seat->pid = MyProcPid;
-	worker.stages = worker.seat->stages;
+	worker.stages = pg_atomic_read_u32(&worker.seat->stages);
 	worker.restart = worker.seat->restart;
 	pg_atomic_write_u32(&worker.seat->procno, om_my_proc_number());
 	LWLockRelease(om_shared->lock);
@@ -164,7 +165,7 @@ rest(void)
 	proc_exit(0);
 }
 
-/* Somebody knocked, or there are fewer or more seats now: come back as a new worker. */
+/* Somebody knocked: come back as a new worker. */
 static void
 come_back(void)
 {
@@ -279,19 +280,24 @@ note_landed(Task *task)
 	task->gives_up = false;
 }
 
-/* Whoever had this stage before may have crashed with it. */
+/* Whoever had this stage before us may have crashed with it. */
 static void
-review_crash(Task *task, const char *stage)
+review_crash(void)
 {
+	Task *task = current_task;
 	OmSuspicion suspicion;
 
-	task->slot = om_inflight_attach(stage);
-	om_consumer_watch(task->consumer, note_in_flight);
+	if (task->is_reviewed)
+		return;
+	task->is_reviewed = true;
+	task->slot = om_inflight_attach(om_stage_names[task - worker.tasks]);
 	suspicion = om_inflight_review(task->slot);
 	task->gives_up = suspicion.crashes >= CRASHES_TO_GIVE_UP;
 	if (suspicion.nevents > 0 || suspicion.event_id != 0)
 		om_consumer_crashed(task->consumer, suspicion.nevents, suspicion.event_id, task->gives_up);
 }
+
+static const OmConsumerWatch watch = {review_crash, note_in_flight};
 
 static OmStepResult
 handle_batch(OmStage stage, int64 *events, TimestampTz *timer)
@@ -401,6 +407,24 @@ attempt(Task *task, bool (*run)(Task *), const char *name)
 	return more;
 }
 
+/* The launcher shares the stages out anew when workers come and go, and may send one away. */
+static void
+take_stages(void)
+{
+	uint32 stages = pg_atomic_read_u32(&worker.seat->stages);
+
+	if (stages == worker.stages)
+		return;
+	if (stages & OM_SEAT_DISMISSED)
+		proc_exit(0);
+	worker.stages = stages;
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		if ((stages & OM_STAGE_BIT(stage)) == 0)
+			worker.tasks[stage].not_before = worker.tasks[stage].timer = 0;
+	}
+}
+
 static void
 obey_signals(void)
 {
@@ -414,6 +438,7 @@ obey_signals(void)
 	}
 	if (pg_atomic_read_u32(&worker.database->restart) != worker.restart)
 		come_back();
+	take_stages();
 }
 
 /* One worker of the database, that of the first stage, does the upkeep. */
@@ -503,17 +528,17 @@ set_up(void)
 	worker.batch_context =
 		AllocSetContextCreate(TopMemoryContext, "order_mgmt batch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(TopMemoryContext);
+	/* Any of the stages may become ours later on. */
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		if ((worker.stages & OM_STAGE_BIT(stage)) == 0)
-			continue;
 		worker.tasks[stage].consumer = om_consumer_create(stage);
-		review_crash(&worker.tasks[stage], om_stage_names[stage]);
+		om_consumer_watch(worker.tasks[stage].consumer, &watch);
 	}
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	worker.seat->failures = 0;
 	worker.seat->works = true;
 	LWLockRelease(om_shared->lock);
+	om_shared_wake_launcher();
 }
 
 void
