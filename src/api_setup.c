@@ -19,6 +19,7 @@
 #include "plans.h"
 #include "schema.h"
 #include "upkeep.h"
+#include "utility_hook.h"
 #include "wakeup.h"
 
 /* setup() → boolean */
@@ -27,6 +28,8 @@ OM_FUNCTION(om_setup)
 	bool created;
 
 	PreventCommandIfReadOnly("setup()");
+	if (om_installation_exists() && !om_schema_is_complete())
+		om_quiesce_here();
 	created = om_schema_create();
 	om_wakeup_knock_at_commit(MyDatabaseId);
 	PG_RETURN_BOOL(created);
@@ -63,6 +66,7 @@ OM_FUNCTION(om_teardown)
 						om_errdetail("path", "confirm"),
 						errhint("SELECT order_mgmt.teardown('drop all order data') drops all "
 								"orders, accounts and stock.")));
+	om_quiesce_here();
 	om_schema_drop();
 	om_wakeup_knock_at_commit(MyDatabaseId);
 	PG_RETURN_BOOL(true);

@@ -8,7 +8,8 @@
  * itself elsewhere than where the row says moves xid_base such that every
  * lxid from now on is above every stored one.  Old cursors stay valid as they
  * are.  The moved database then rests: its workers do nothing until
- * post_restore(), so that a clone neither ships nor calls anybody.
+ * post_restore(), so that a clone neither ships nor calls anybody; unless
+ * order_mgmt.resume_after_restore says that the original is no more.
  */
 #include "postgres.h"
 
@@ -31,6 +32,7 @@
 #include "names.h"
 #include "plans.h"
 #include "relations.h"
+#include "settings.h"
 #include "tables.h"
 
 /* Columns of table installation */
@@ -163,12 +165,28 @@ static OmQuery max_lxid_query = {
 
 static OmQuery take_over_query = {
 	.sql = "UPDATE order_mgmt.installation SET system_identifier = $1, database_oid = $2,"
-		   " xid_base = $3, moved = true",
-	.nargs = 3,
-	.types = {INT8OID, OIDOID, INT8OID}};
+		   " xid_base = $3, moved = $4",
+	.nargs = 4,
+	.types = {INT8OID, OIDOID, INT8OID, BOOLOID}};
 
 static OmQuery resume_query = {.sql = "UPDATE order_mgmt.installation SET moved = false"
 									  " WHERE moved"};
+
+static void
+report_take_over(void)
+{
+	const char *database = get_database_name(MyDatabaseId);
+
+	if (om_setting_resume_after_restore)
+		ereport(LOG, (errmsg("order_mgmt data of another cluster found in database \"%s\"; "
+							 "order_mgmt.resume_after_restore is on, so workers go on",
+							 database)));
+	else
+		ereport(LOG, (errcode(ERRCODE_OM_STATE),
+					  errmsg("order_mgmt data of another cluster found in database \"%s\"; "
+							 "workers rest until order_mgmt.post_restore()",
+							 database)));
+}
 
 /*
  * Every transaction that runs now, or will, has an xid of at least the
@@ -178,7 +196,7 @@ static void
 take_over(Oid relid)
 {
 	OmQueryScope scope;
-	Datum args[3];
+	Datum args[4];
 	bool isnull;
 	int64 max_lxid;
 	uint64 oldest;
@@ -199,16 +217,13 @@ take_over(Oid relid)
 	args[0] = Int64GetDatum((int64) GetSystemIdentifier());
 	args[1] = ObjectIdGetDatum(MyDatabaseId);
 	args[2] = Int64GetDatum(max_lxid + 1 - (int64) oldest);
+	args[3] = BoolGetDatum(!om_setting_resume_after_restore);
 	om_query_run(&take_over_query, args, NULL);
 	OM_FAULT_POINT("installation/taken-over");
 	om_query_end(&scope);
 	om_installation_changed();
 	CommandCounterIncrement();
-	ereport(LOG,
-			(errcode(ERRCODE_OM_STATE),
-			 errmsg("order_mgmt data of another cluster found in database \"%s\"; workers rest "
-					"until order_mgmt.post_restore()",
-					get_database_name(MyDatabaseId))));
+	report_take_over();
 }
 
 int64

@@ -12,10 +12,12 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "catalog/pg_constraint.h"
 #include "commands/extension.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
@@ -280,18 +282,60 @@ create_missing_relations(void)
 	}
 }
 
+static bool
+has_constraint(const DataConstraint *constraint)
+{
+	Oid relid = om_relation_find(constraint->table);
+
+	return OidIsValid(relid) &&
+		   OidIsValid(get_relation_constraint_oid(relid, constraint->name, true /* missing_ok */));
+}
+
+bool
+om_schema_is_complete(void)
+{
+	for (int i = 0; i < (int) lengthof(relations); i++)
+	{
+		if (!OidIsValid(om_relation_find(relations[i].name)))
+			return false;
+	}
+	for (int i = 0; i < (int) lengthof(constraints); i++)
+	{
+		if (!has_constraint(&constraints[i]))
+			return false;
+	}
+	return true;
+}
+
+/* In the order in which a capture locks them, so that neither gets half of them. */
+void
+om_schema_lock(void)
+{
+	static const char *const names[] = {"event_log", "orders", "order_lines"};
+
+	for (int i = 0; i < (int) lengthof(names); i++)
+	{
+		Oid relid = om_relation_find(names[i]);
+
+		if (!OidIsValid(relid))
+			continue;
+		LockRelationOid(relid, AccessExclusiveLock);
+		(void) find_all_inheritors(relid, AccessExclusiveLock, NULL);
+	}
+}
+
 static void
 add_missing_constraints(void)
 {
 	for (int i = 0; i < (int) lengthof(constraints); i++)
 	{
 		const DataConstraint *constraint = &constraints[i];
-		Oid relid = om_relation_get(constraint->table);
 
-		if (!OidIsValid(
-				get_relation_constraint_oid(relid, constraint->name, true /* missing_ok */)))
-			om_query_utility(psprintf("ALTER TABLE %s.%s ADD CONSTRAINT %s CHECK (%s)", OM_SCHEMA,
-									  constraint->table, constraint->name, constraint->check));
+		if (has_constraint(constraint))
+			continue;
+		om_schema_lock();
+		om_query_utility(psprintf("ALTER TABLE %s.%s ADD CONSTRAINT %s CHECK (%s)", OM_SCHEMA,
+								  constraint->table, constraint->name, constraint->check));
 	}
 }
 

@@ -10,6 +10,12 @@
 /* Makes whatever is missing; true when the installation is new. */
 extern bool om_schema_create(void);
 
+/* False where om_schema_create() has something to do. */
+extern bool om_schema_is_complete(void);
+
+/* Takes the big tables for this transaction alone. */
+extern void om_schema_lock(void);
+
 /* Drops all data tables and what is in them. */
 extern void om_schema_drop(void);
 

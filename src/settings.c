@@ -16,6 +16,7 @@
 
 bool om_setting_workers = true;
 bool om_setting_auto_ship = true;
+bool om_setting_resume_after_restore = false;
 int om_setting_hold_timeout = 0;
 int om_setting_premake_months = 3;
 int om_setting_idempotency_retention = 30 * 24 * 60;
@@ -44,6 +45,9 @@ om_settings_define(void)
 				&om_setting_workers, true);
 	define_bool("order_mgmt.auto_ship", "Ships an order as soon as it is confirmed.",
 				&om_setting_auto_ship, true);
+	define_bool("order_mgmt.resume_after_restore",
+				"Lets restored or copied data go on at once, without post_restore().",
+				&om_setting_resume_after_restore, false);
 	define_int("order_mgmt.hold_timeout",
 			   "Cancels an order that stays confirmed for longer than this; 0 never does.",
 			   &om_setting_hold_timeout, 0, 0, INT_MAX / 1000, PGC_SUSET, GUC_UNIT_S);

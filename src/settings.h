@@ -9,6 +9,7 @@
 
 extern bool om_setting_workers;
 extern bool om_setting_auto_ship;
+extern bool om_setting_resume_after_restore;
 extern int om_setting_hold_timeout; /* seconds, 0 = off */
 extern int om_setting_premake_months;
 extern int om_setting_idempotency_retention; /* minutes */

@@ -11,7 +11,9 @@
  * refused, so that a shop stays open that is not going to be dropped anyway.
  *
  * DROP EXTENSION without CASCADE would lock every data table, only to find
- * that constraints depend on it; it is refused before it locks anything.
+ * that constraints depend on it; it is refused before it locks anything.  With
+ * CASCADE, and in ALTER EXTENSION UPDATE, it waits for the transactions that
+ * use what it locks, and everybody else waits behind it: not for ever.
  */
 #include "postgres.h"
 
@@ -29,18 +31,26 @@
 #include "storage/proc.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/guc.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "errors.h"
 #include "installation.h"
+#include "schema.h"
 #include "shared.h"
 #include "utility_hook.h"
 #include "wakeup.h"
 
 /* PostgreSQL itself waits for 5 s; a refusal is to come sooner. */
-#define QUIESCE_TIMEOUT_MS 4000
+#define QUIESCE_TIMEOUT_MS 3000
 #define QUIESCE_CHECK_MS 5
+
+/* How long a worker may take over its batch before it is terminated. */
+#define POLITE_MS 500
+
+/* What changes the extension waits so long for a lock, unless the session says otherwise. */
+#define EXTENSION_LOCK_TIMEOUT "3s"
 
 /* More than one only where a transaction renames several databases. */
 #define MAX_QUIESCED 8
@@ -91,8 +101,9 @@ may_quiesce(Oid database)
 	return superuser() || om_owns_database(database);
 }
 
+/* How many workers there still are; those that were asked to leave in vain are made to. */
 static int
-signal_workers(OmDatabase *entry)
+count_workers(OmDatabase *entry, bool terminate)
 {
 	int running = 0;
 
@@ -101,7 +112,7 @@ signal_workers(OmDatabase *entry)
 	{
 		OmSeat *seat = &entry->seats[i];
 
-		if (seat->state == OM_SEAT_TAKEN && seat->pid != 0)
+		if (terminate && seat->state == OM_SEAT_TAKEN && seat->pid != 0)
 			kill(seat->pid, SIGTERM);
 		running += seat->state == OM_SEAT_TAKEN || seat->state == OM_SEAT_STARTING;
 	}
@@ -160,17 +171,17 @@ wait_for_clients(Oid database, TimestampTz deadline)
 	}
 }
 
-static void
+/* Returns how many have not left. */
+static int
 wait_for_workers(OmDatabase *entry, TimestampTz deadline)
 {
+	TimestampTz polite = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), POLITE_MS);
 	int nworkers;
 
-	while ((nworkers = signal_workers(entry)) > 0)
-	{
-		if (GetCurrentTimestamp() >= deadline)
-			refuse_in_use(entry->database, nworkers);
+	while ((nworkers = count_workers(entry, GetCurrentTimestamp() >= polite)) > 0 &&
+		   GetCurrentTimestamp() < deadline)
 		nap();
-	}
+	return nworkers;
 }
 
 static void
@@ -195,14 +206,27 @@ end_quiescence(XactEvent event, void *arg pg_attribute_unused())
 		change_quiesced(quiesced[--nquiesced], -1);
 }
 
-static void
+/* Workers leave after their batch and do not come back; returns how many have not left. */
+static int
 quiesce(OmDatabase *entry, TimestampTz deadline)
 {
 	if (nquiesced == MAX_QUIESCED)
-		return;
+		return 0;
 	change_quiesced(entry, 1);
 	quiesced[nquiesced++] = entry;
-	wait_for_workers(entry, deadline);
+	pg_atomic_fetch_add_u32(&entry->restart, 1);
+	om_shared_wake_workers(entry);
+	return wait_for_workers(entry, deadline);
+}
+
+void
+om_quiesce_here(void)
+{
+	OmDatabase *entry = om_shared_database(MyDatabaseId, true /* create */);
+
+	if (entry != NULL)
+		(void) quiesce(entry,
+					   TimestampTzPlusMilliseconds(GetCurrentTimestamp(), QUIESCE_TIMEOUT_MS));
 }
 
 static bool
@@ -226,6 +250,7 @@ make_way(Node *command, OmDatabase *entry, bool is_top_level)
 {
 	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), QUIESCE_TIMEOUT_MS);
 	Oid database = entry->database;
+	int nworkers;
 
 	if (!IsA(command, RenameStmt))
 		PreventInTransactionBlock(is_top_level, CreateCommandName(command));
@@ -234,7 +259,9 @@ make_way(Node *command, OmDatabase *entry, bool is_top_level)
 					 IsA(command, CreatedbStmt) ? ShareLock : AccessExclusiveLock);
 	if (!drops_by_force(command))
 		wait_for_clients(database, deadline);
-	quiesce(entry, deadline);
+	nworkers = quiesce(entry, deadline);
+	if (nworkers > 0)
+		refuse_in_use(database, nworkers);
 }
 
 static bool
@@ -309,6 +336,37 @@ refuse_drop(Node *command)
 							"order_mgmt.teardown() to drop the data first.")));
 }
 
+static bool
+changes_extension(Node *command)
+{
+	if (IsA(command, AlterExtensionStmt))
+		return strcmp(((AlterExtensionStmt *) command)->extname, "order_mgmt") == 0;
+	return drops_extension(command, DROP_CASCADE);
+}
+
+/* Until the returned level of settings is closed, by us or by an error. */
+static int
+limit_lock_waits(void)
+{
+	int nest_level = NewGUCNestLevel();
+
+	(void) set_config_option("lock_timeout", EXTENSION_LOCK_TIMEOUT, PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	return nest_level;
+}
+
+/*
+ * DROP EXTENSION … CASCADE locks tables in the order in which it meets what
+ * depends on it.  Taken beforehand, in the order of a capture, they deadlock
+ * with no capture.
+ */
+static void
+clear_the_tables(void)
+{
+	om_quiesce_here();
+	om_schema_lock();
+}
+
 static void
 run_command(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 			ProcessUtilityContext context, ParamListInfo params, QueryEnvironment *environment,
@@ -327,13 +385,21 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	Oid database = om_shared == NULL ? InvalidOid : exclusive_database(command);
 	Announcement news = read_announcement(command);
 	OmDatabase *entry = NULL;
+	int nest_level = 0;
 
 	refuse_drop(command);
 	if (OidIsValid(database) && may_quiesce(database))
 		entry = om_shared_database(database, false /* create */);
 	if (entry != NULL)
 		make_way(command, entry, context == PROCESS_UTILITY_TOPLEVEL);
+	if (LockTimeout == 0 && changes_extension(command))
+		nest_level = limit_lock_waits();
+	if (drops_extension(command, DROP_CASCADE) && om_installation_exists() &&
+		may_quiesce(MyDatabaseId))
+		clear_the_tables();
 	run_command(pstmt, query, read_only_tree, context, params, environment, dest, completion);
+	if (nest_level > 0)
+		AtEOXact_GUC(true, nest_level);
 	announce(&news);
 }
 
