@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(start_server new_shop becomes workers settle one_order in_background has_written finish);
+our @EXPORT = qw(start_server new_shop becomes workers settle one_order in_background has_written finish indexes_hold);
 
 our $one_line = q('[{"product_id": "p", "quantity": 1, "unit_price": 1}]');
 
@@ -70,6 +70,20 @@ sub settle
 	is($node->safe_psql($database, 'SELECT * FROM order_mgmt.check_invariants()'), '', "$what: invariants hold");
 	is($node->safe_psql($database, q(SELECT count(*) FROM order_mgmt.orders WHERE status IN ('captured', 'confirmed'))),
 		'0', "$what: every order is final");
+	return;
+}
+
+# Every row of every table is in its indexes, and these are in order.
+sub indexes_hold
+{
+	my ($node, $database) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	$node->safe_psql($database, 'CREATE EXTENSION IF NOT EXISTS amcheck');
+	my ($status, $out, $err) = $node->psql($database, <<'SQL');
+SELECT count(bt_index_check(c.oid, true)) > 10 FROM pg_class AS c JOIN pg_am AS a ON a.oid = c.relam
+WHERE c.relnamespace = 'order_mgmt'::regnamespace AND c.relkind = 'i' AND a.amname = 'btree';
+SQL
+	is("$status $out $err", '0 t ', "$database: every row is in its indexes");
 	return;
 }
 
