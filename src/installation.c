@@ -178,7 +178,8 @@ report_take_over(void)
 	const char *database = get_database_name(MyDatabaseId);
 
 	if (om_setting_resume_after_restore)
-		ereport(LOG, (errmsg("order_mgmt data of another cluster found in database \"%s\"; "
+		ereport(LOG, (errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+					  errmsg("order_mgmt data of another cluster found in database \"%s\"; "
 							 "order_mgmt.resume_after_restore is on, so workers go on",
 							 database)));
 	else

@@ -519,7 +519,8 @@ report_slots(bool exhausted)
 					  errdetail("Databases share the workers that there are; nothing is lost."),
 					  errhint("Increase max_worker_processes.")));
 	if (!exhausted && slots_exhausted)
-		ereport(LOG, (errmsg("order_mgmt has all the workers that it wants again")));
+		ereport(LOG, (errcode(ERRCODE_SUCCESSFUL_COMPLETION),
+					  errmsg("order_mgmt has all the workers that it wants again")));
 	slots_exhausted = exhausted;
 }
 
