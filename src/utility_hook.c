@@ -264,14 +264,15 @@ make_way(Node *command, OmDatabase *entry, bool is_top_level)
 		refuse_in_use(database, nworkers);
 }
 
+/* DROP EXTENSION, or of the schema of that name, which takes the extension with it. */
 static bool
 drops_extension(Node *command, DropBehavior behavior)
 {
 	DropStmt *drop = (DropStmt *) command;
 	ListCell *cell;
 
-	if (!IsA(command, DropStmt) || drop->removeType != OBJECT_EXTENSION ||
-		drop->behavior != behavior)
+	if (!IsA(command, DropStmt) || drop->behavior != behavior ||
+		(drop->removeType != OBJECT_EXTENSION && drop->removeType != OBJECT_SCHEMA))
 		return false;
 	foreach(cell, drop->objects)
 	{
@@ -330,6 +331,10 @@ refuse_drop(Node *command)
 {
 	if (!drops_extension(command, DROP_RESTRICT) || !om_installation_exists())
 		return;
+	if (((DropStmt *) command)->removeType == OBJECT_SCHEMA)
+		ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+						errmsg("cannot drop schema order_mgmt because data tables are in it"),
+						errhint("Use DROP SCHEMA ... CASCADE to drop all code and all data.")));
 	ereport(ERROR, (errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
 					errmsg("cannot drop extension order_mgmt because its data tables still exist"),
 					errhint("Use DROP EXTENSION ... CASCADE to drop the code and keep the data, or "
@@ -356,7 +361,7 @@ limit_lock_waits(void)
 }
 
 /*
- * DROP EXTENSION … CASCADE locks tables in the order in which it meets what
+ * DROP EXTENSION … CASCADE, or DROP SCHEMA, locks tables in the order in which it meets what
  * depends on it.  Taken beforehand, in the order of a capture, they deadlock
  * with no capture.
  */

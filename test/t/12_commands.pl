@@ -111,7 +111,10 @@ for my $case (@refused)
 # DROP EXTENSION waits for nobody.
 my $client = $node->background_psql('shop');
 $client->query_safe("BEGIN; SELECT order_mgmt.capture_order('c', $Shop::one_line)");
-like(try_command('DROP EXTENSION beside an open transaction', 'shop', 'DROP EXTENSION order_mgmt'), qr/2BP01/, 'DROP EXTENSION is refused beside an open transaction');
+for my $command ('DROP EXTENSION order_mgmt', 'DROP SCHEMA order_mgmt')
+{
+	like(try_command("$command beside an open transaction", 'shop', $command), qr/2BP01/, "$command is refused beside an open transaction");
+}
 $client->query_safe('COMMIT');
 
 
@@ -160,6 +163,14 @@ ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE back
 $node->safe_psql('shop', 'CREATE EXTENSION order_mgmt; SELECT order_mgmt.setup()');
 ships('shop', 'installed again, it ships');
 settle($node, 'shop', 'installed again');
+
+# DROP SCHEMA ... CASCADE takes code and data, and nobody goes on looking for them.
+$load = load('shop');
+unlike(try_command('DROP SCHEMA ... CASCADE under load', 'shop', 'DROP SCHEMA order_mgmt CASCADE'), qr/ERROR/, 'DROP SCHEMA ... CASCADE is done under load');
+finish($load);
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '0', 10), 'nobody works any more');
+$node->safe_psql('shop', q(CREATE EXTENSION order_mgmt; SELECT order_mgmt.setup(); SELECT order_mgmt.set_account('c', 1000); SELECT order_mgmt.set_stock('p', 1000)));
+ships('shop', 'made anew, it ships');
 
 # DROP DATABASE ... WITH (FORCE) ends clients and workers.
 new_shop($node, 'doomed');
