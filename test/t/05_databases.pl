@@ -99,6 +99,26 @@ $node->safe_psql('postgres', 'ALTER DATABASE shop SET order_mgmt.workers = on');
 is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$id')"), 'shipped', 'on again, they do it');
 $node->safe_psql('postgres', 'ALTER DATABASE shop RESET order_mgmt.workers');
 
+# Closed to connections, or made a template, a shop has no workers; opened again, it has.
+for my $closing ('ALLOW_CONNECTIONS false', 'IS_TEMPLATE true')
+{
+	$node->safe_psql('postgres', "ALTER DATABASE shop $closing");
+	ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '0', 10),
+		"$closing ends the workers");
+	$node->safe_psql('postgres', 'ALTER DATABASE shop ' . ($closing =~ s/true|false/$& eq 'true' ? 'false' : 'true'/er));
+	works('shop', "and the opposite of $closing brings them back");
+}
+
+# Databases that come and go while their workers are just starting
+for my $round (1 .. 6)
+{
+	my $is_copy = $round % 2;
+	$node->safe_psql('postgres', 'CREATE DATABASE brief' . ($is_copy ? ' TEMPLATE shop' : ''));
+	$node->safe_psql('brief', $is_copy ? 'SELECT order_mgmt.post_restore()' : 'CREATE EXTENSION order_mgmt; SELECT order_mgmt.setup()');
+	one_order($node, 'brief') if $is_copy;
+	quick('DROP DATABASE brief', "DROP DATABASE of one that was made a moment ago, round $round");
+}
+
 # Settings that would stop a client
 my @settings = ("default_transaction_read_only = on", "default_transaction_isolation = 'serializable'", "statement_timeout = '1ms'",
 	"lock_timeout = '1ms'", "idle_in_transaction_session_timeout = '1ms'", "search_path = 'nowhere'", "session_replication_role = 'replica'",

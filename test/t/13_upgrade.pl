@@ -115,6 +115,14 @@ is($newest->safe_psql('shop', "SELECT order_mgmt.wait_for_order('" . one_order($
 is($newest->safe_psql('clone', $states), $before, 'the clone does nothing');
 is($newest->safe_psql('clone', 'SELECT order_mgmt.post_restore()'), 't', 'until post_restore()');
 finish_in($newest, 'clone', 'the clone');
+
+# The shop replaced by its own dump
+$dump = $newest->basedir . '/shop.dump';
+$newest->command_ok([ 'pg_dump', '-Fc', '-f', $dump, $newest->connstr('shop') ], 'a dump of the shop');
+one_order($newest, 'shop');
+$newest->command_ok([ 'pg_restore', '--clean', '--create', '-d', $newest->connstr('postgres'), $dump ], 'pg_restore --clean --create beside its workers');
+is($newest->safe_psql('shop', 'SELECT order_mgmt.post_restore()'), 't', 'it rests until post_restore()');
+finish_in($newest, 'shop', 'replaced by its dump');
 indexes_hold($newest, $_) for qw(shop clone);
 unlike(slurp_file($_->logfile), qr/PANIC|XX000|terminated by signal/, 'nothing untoward in the log of ' . $_->name) for $old, $new, $newest;
 $newest->stop;

@@ -81,7 +81,7 @@ my @odd = ("default_transaction_isolation = 'serializable'", 'default_transactio
 	'enable_indexscan = off', 'enable_bitmapscan = off', 'enable_partition_pruning = off', "constraint_exclusion = 'off'", "plan_cache_mode = 'force_custom_plan'",
 	'force_parallel_mode = on', 'jit_above_cost = 0', 'from_collapse_limit = 1', 'join_collapse_limit = 1', 'synchronous_commit = off', 'commit_delay = 1000',
 	'exit_on_error = on', 'default_toast_compression = \'pglz\'', 'log_duration = on', 'track_activities = off', 'track_counts = off', "client_min_messages = 'debug1'",
-	'idle_in_transaction_session_timeout = \'5s\'', 'statement_timeout = \'5s\'', 'lock_timeout = \'5s\'', 'deadlock_timeout = \'1s\'', 'gin_fuzzy_search_limit = 1',
+	'idle_in_transaction_session_timeout = 1', 'statement_timeout = 1', 'lock_timeout = 1', 'deadlock_timeout = \'1s\'', 'gin_fuzzy_search_limit = 1',
 	'default_statistics_target = 1', 'lo_compat_privileges = on', "event_source = 'x'", 'temp_file_limit = 0', 'max_stack_depth = \'500kB\'', 'tcp_keepalives_idle = 1');
 $node->safe_psql('postgres', 'CREATE DATABASE odd');
 my ($set, $user) = (0, (getpwuid($<))[0]);
@@ -91,7 +91,8 @@ for my $setting (@odd)
 }
 cmp_ok($set, '>', 40, "$set settings are odd");
 {
-	local $ENV{PGOPTIONS} = '-c client_min_messages=warning';
+	# What would end the clients themselves they override.
+	local $ENV{PGOPTIONS} = '-c client_min_messages=warning -c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0';
 	$node->safe_psql('odd', 'CREATE EXTENSION order_mgmt; SELECT order_mgmt.setup();');
 	$node->safe_psql('odd', q(SELECT order_mgmt.set_account('c', 1000); SELECT order_mgmt.set_stock('p', 1000)));
 	for my $read_only (qw(off on))
@@ -99,7 +100,7 @@ cmp_ok($set, '>', 40, "$set settings are odd");
 		$node->safe_psql('postgres', "ALTER DATABASE odd SET default_transaction_read_only = $read_only");
 		local $ENV{PGOPTIONS} = "$ENV{PGOPTIONS} -c default_transaction_read_only=off";
 		my $id = one_order($node, 'odd');
-		is($node->safe_psql('odd', "SELECT order_mgmt.wait_for_order('$id', '4 s')"), 'shipped', "odd settings, read only $read_only: an order ships");
+		is($node->safe_psql('odd', "SELECT order_mgmt.wait_for_order('$id', '30 s')"), 'shipped', "odd settings, read only $read_only: an order ships");
 		my $cancelled = $node->safe_psql('odd', "SELECT order_mgmt.cancel_order(order_mgmt.capture_order('c', $Shop::one_line))");
 		is($cancelled, 'cancelled', 'another is cancelled');
 		is($node->safe_psql('odd', "SELECT order_mgmt.get_order('$id')->>'created_at' ~ '^\\\\d{4}-\\\\d\\\\d-\\\\d\\\\dT.*(Z|[+]00:00)\$'"), 't', 'times in JSON are of UTC');
