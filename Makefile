@@ -19,9 +19,9 @@ LAYERS = \
 	settings shared money jsonout relations tables plans locks rotation installation uuid7 wakeup \
 	months horizon eventlog ticks cursors reader retries registry keys orders ledger \
 	request capture checkers settlement updater shipper lifecycle \
-	consumer pipeline invariants upkeep comments schema \
+	consumer pipeline outbox invariants upkeep comments schema \
 	worker launcher utility_hook \
-	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline \
+	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_consumers \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)

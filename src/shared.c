@@ -73,6 +73,7 @@ initialize_memory(void)
 			pg_atomic_init_u32(&entry->seats[seat].procno, OM_NO_PROC);
 		clear_database(entry);
 		ConditionVariableInit(&entry->progress);
+		ConditionVariableInit(&entry->appended);
 	}
 }
 
