@@ -7,12 +7,13 @@
  * Acknowledging appends the next row.  So an offer has an odd number, which is
  * the batch_id, an acknowledged position an even one, and nothing is updated.
  * What is between the two rows is read again whenever the open batch is asked
- * for: by the same path, tick by tick and then to the horizon at which the
- * offer was made, so it is the same events in the same order.
+ * for: up to the horizon at which the offer was made, so it is the same events
+ * in the same order.
  *
- * Batches reach beyond the ticks, to what can be seen at that moment: nothing
- * here depends on a worker that makes ticks.  What the own transaction has
- * written is not offered before its commit.
+ * Programs do not read by ticks but up to what can be seen at the moment:
+ * nothing depends on a worker that makes ticks, and a program that does not come
+ * keeps none.  What the own transaction has written is not offered before its
+ * commit.
  *
  * Who offers, acknowledges or rejects holds the consumer's lock to the end of
  * the transaction, so another session waits until it is known what became of
@@ -45,11 +46,10 @@
 #include "retries.h"
 #include "shared.h"
 #include "tables.h"
-#include "ticks.h"
 
 /* Under constant traffic that is not for it, a waiting program looks so often. */
-#define LOOK_EVERY_MS 10
-#define POLL_MS 20 /* where nobody can wake it */
+#define LOOK_EVERY_MS 10 /* at most; less at first */
+#define POLL_MS 20       /* where nobody can wake it */
 
 /* A position that has moved so far over what is not for the consumer is stored. */
 #define STORE_AFTER_LXIDS 1000
@@ -58,13 +58,6 @@
 
 /* What a program's reject_event() stands for: raise_exception. */
 #define REJECTED_CODE "P0001"
-
-/* How far to read: the ticks up to tick_id, then the horizon. */
-typedef struct Path
-{
-	int64 tick_id;
-	const OmHorizon *horizon;
-} Path;
 
 /* A consumer's position, under its lock. */
 typedef struct Outbox
@@ -143,33 +136,15 @@ load(OmRegistration *consumer)
 	return outbox;
 }
 
-static const OmHorizon *
-next_horizon(OmCursor *cursor, const Path *path)
-{
-	OmHorizon *tick = cursor->tick_id < path->tick_id ? om_tick_find(cursor->tick_id + 1) : NULL;
-
-	if (tick != NULL)
-	{
-		cursor->tick_id++;
-		return tick;
-	}
-	if (om_horizon_equals(path->horizon, cursor->base))
-		return NULL;
-	cursor->tick_id = path->tick_id;
-	return path->horizon;
-}
-
-/* False at the end of the path. */
+/* The next stretch of the log, up to the horizon; false when there is none. */
 static bool
-open_window(OmCursor *cursor, const Path *path)
+open_window(OmCursor *cursor, const OmHorizon *horizon)
 {
-	const OmHorizon *horizon;
 	MemoryContext caller;
 
 	if (cursor->target != NULL)
 		return true;
-	horizon = next_horizon(cursor, path);
-	if (horizon == NULL)
+	if (om_horizon_equals(horizon, cursor->base))
 		return false;
 	/* It lives as long as the cursor. */
 	caller = MemoryContextSwitchTo(GetMemoryChunkContext(cursor));
@@ -179,28 +154,27 @@ open_window(OmCursor *cursor, const Path *path)
 }
 
 static List *
-add_events(List *events, const OmRegistration *consumer, OmLogRows *rows, int64 tick_id)
+add_events(List *events, const OmRegistration *consumer, const OmLogRows *rows)
 {
 	for (int i = 0; i < rows->count; i++)
 	{
-		OmLogRow *row = &rows->rows[i];
+		const OmLogRow *row = &rows->rows[i];
 
 		if (row->at < consumer->start_at)
 			continue;
-		row->tick_id = tick_id;
 		for (int j = 0; j < Max(row->norders, 1); j++)
 			events = lappend(events, om_retry_of_event(row, j));
 	}
 	return events;
 }
 
-/* Reads up to max events and moves the cursor behind them, or to the end of the path. */
+/* Reads up to max events and moves the cursor behind them, or to the horizon. */
 static List *
-read_events(const OmRegistration *consumer, OmCursor *cursor, const Path *path, int64 max)
+read_events(const OmRegistration *consumer, OmCursor *cursor, const OmHorizon *horizon, int64 max)
 {
 	List *events = NIL;
 
-	while (list_length(events) < max && open_window(cursor, path))
+	while (list_length(events) < max && open_window(cursor, horizon))
 	{
 		OmLogRows *rows = om_log_rows_create();
 
@@ -208,7 +182,7 @@ read_events(const OmRegistration *consumer, OmCursor *cursor, const Path *path, 
 		om_log_read(rows, &(OmLogWindow){cursor->base, cursor->target, cursor->position},
 					consumer->types, (int) (max - list_length(events)));
 		cursor->position = rows->reached;
-		events = add_events(events, consumer, rows, cursor->tick_id);
+		events = add_events(events, consumer, rows);
 		if (rows->exhausted)
 			om_cursor_finish_window(cursor);
 	}
@@ -220,9 +194,9 @@ static List *
 read_offered(Outbox *outbox)
 {
 	const OmCursor *end = outbox->end;
-	Path path = {end->tick_id, end->target != NULL ? end->target : end->base};
+	const OmHorizon *horizon = end->target != NULL ? end->target : end->base;
 	int64 count = end->processed - outbox->start->processed;
-	List *events = read_events(outbox->consumer, outbox->start, &path, count);
+	List *events = read_events(outbox->consumer, outbox->start, horizon, count);
 
 	if (list_length(events) != count)
 		elog(ERROR, "batch " INT64_FORMAT " of consumer \"%s\" cannot be read again", end->seq,
@@ -257,15 +231,15 @@ read_new_batch(Outbox *outbox, int64 max_events)
 {
 	OmBatch *batch = palloc(sizeof(OmBatch));
 	OmCursor *cursor = outbox->start;
+	OmHorizon *now;
 	List *events;
-	Path path;
 
 	batch->batch_id = cursor->seq + 1;
 	batch->events = om_retry_list_due(outbox->consumer->name, max_events, GetActiveSnapshot());
 	batch->nretried = list_length(batch->events);
-	path.horizon = om_tick_private(om_installation_get()->xid_base, &path.tick_id);
+	now = om_horizon_take(GetLatestSnapshot(), om_installation_get()->xid_base);
 	PushActiveSnapshot(om_current_snapshot()); /* newer than the horizon */
-	events = read_events(outbox->consumer, cursor, &path, max_events - batch->nretried);
+	events = read_events(outbox->consumer, cursor, now, max_events - batch->nretried);
 	PopActiveSnapshot();
 	cursor->processed += list_length(events);
 	batch->events = list_concat(batch->events, events);
@@ -302,6 +276,7 @@ typedef struct Receiver
 	const char *name;
 	int64 max_events;
 	TimestampTz deadline;
+	int64 looks;
 	TimestampTz next_look; /* the earliest */
 	TimestampTz next_due;  /* of events to be tried again; 0: none */
 	OmDatabase *database;  /* NULL: nobody can wake us */
@@ -392,7 +367,8 @@ look(Receiver *receiver, bool is_last)
 		store_drifted(receiver);
 	if (batch == NULL && !receiver->wrote)
 		om_lock_release(lock);
-	receiver->next_look = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), LOOK_EVERY_MS);
+	receiver->next_look =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(receiver->looks++, LOOK_EVERY_MS));
 	MemoryContextSwitchTo(caller);
 	return batch;
 }
