@@ -19,8 +19,8 @@
  * the transaction, so another session waits until it is known what became of
  * the batch.  Who waits for events does not hold it: it sleeps until somebody
  * commits to the log.  A program may well keep its transaction open while it
- * calls others, so everything is read in a subtransaction that is rolled back:
- * the locks on the tables that take turns go with it, and upkeep can empty them.
+ * calls others, so the locks under which tables were read are let go at once:
+ * upkeep can empty those that take turns.
  */
 #include "postgres.h"
 
@@ -79,20 +79,19 @@ require_read_committed(void)
 
 /* ---------- reading ---------- */
 
-/* A look at tables that leaves no lock on them. */
+/* A look at tables that leaves no lock on them; an error on the way cleans up as ever. */
 typedef struct Glance
 {
-	MemoryContext context;
 	ResourceOwner owner;
+	ResourceOwner caller;
 } Glance;
 
 static Glance
 begin_glance(void)
 {
-	Glance glance = {CurrentMemoryContext, CurrentResourceOwner};
+	Glance glance = {ResourceOwnerCreate(CurrentResourceOwner, "outbox"), CurrentResourceOwner};
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(glance.context);
+	CurrentResourceOwner = glance.owner;
 	PushActiveSnapshot(om_current_snapshot());
 	return glance;
 }
@@ -101,9 +100,12 @@ static void
 end_glance(const Glance *glance)
 {
 	PopActiveSnapshot();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(glance->context);
-	CurrentResourceOwner = glance->owner;
+	CurrentResourceOwner = glance->caller;
+	ResourceOwnerRelease(glance->owner, RESOURCE_RELEASE_BEFORE_LOCKS, true, false);
+	/* As if it had not happened: at a commit the caller would inherit the locks. */
+	ResourceOwnerRelease(glance->owner, RESOURCE_RELEASE_LOCKS, false, false);
+	ResourceOwnerRelease(glance->owner, RESOURCE_RELEASE_AFTER_LOCKS, true, false);
+	ResourceOwnerDelete(glance->owner);
 }
 
 static bool
@@ -390,8 +392,8 @@ sleep_on_latch(long milliseconds)
 
 /*
  * Sleeps until somebody commits to the log, an event is due again, or time is
- * up.  The end of a look has taken us off the list of those who sleep, so what
- * was committed meanwhile shows in the counter.
+ * up.  A look may sleep on other conditions, so what was committed meanwhile is
+ * seen by the counter.
  */
 static void
 sleep_until_woken(Receiver *receiver, uint64 commits)
