@@ -65,6 +65,7 @@ typedef struct Outbox
 	OmRegistration *consumer;
 	OmCursor *start; /* behind the last acknowledged event */
 	OmCursor *end;   /* of the open batch; NULL: none is open */
+	OmCursor *ended; /* of one that has been rejected as a whole, and is not acknowledged */
 } Outbox;
 
 static void
@@ -236,7 +237,7 @@ read_new_batch(Outbox *outbox, int64 max_events)
 	OmHorizon *now;
 	List *events;
 
-	batch->batch_id = cursor->seq + 1;
+	batch->batch_id = cursor->seq + 1 + cursor->seq % 2;
 	batch->events = om_retry_list_due(outbox->consumer->name, max_events, GetActiveSnapshot());
 	batch->nretried = list_length(batch->events);
 	now = om_horizon_take(GetLatestSnapshot(), om_installation_get()->xid_base);
@@ -286,7 +287,6 @@ typedef struct Receiver
 	MemoryContext scratch; /* of one look */
 	OmCursor *cursor;      /* moved over what is not for the consumer; NULL: not known */
 	int64 stored_xmax;     /* of the position as it is stored */
-	bool wrote;            /* the lock must be kept */
 } Receiver;
 
 /* The position in memory is good as long as nobody has offered or acknowledged since. */
@@ -307,6 +307,47 @@ find_position(Receiver *receiver, OmRegistration *consumer)
 	return outbox;
 }
 
+static OmCursor *
+copy_cursor(const OmCursor *cursor)
+{
+	OmCursor *copy = palloc(sizeof(OmCursor));
+
+	*copy = *cursor;
+	copy->base = om_horizon_copy(cursor->base);
+	copy->target = cursor->target == NULL ? NULL : om_horizon_copy(cursor->target);
+	return copy;
+}
+
+/* A batch of which nothing is left ends when the next one begins. */
+static OmBatch *
+read_batch(Outbox *outbox, int64 max_events)
+{
+	OmBatch *batch;
+
+	if (outbox->end == NULL)
+		return read_new_batch(outbox, max_events);
+	batch = read_open_batch(outbox);
+	if (batch->events != NIL)
+		return batch;
+	outbox->ended = outbox->end;
+	outbox->end = NULL;
+	outbox->start = copy_cursor(outbox->ended);
+	return read_new_batch(outbox, max_events);
+}
+
+static void
+write_batch(const char *name, const Outbox *outbox, const OmBatch *batch)
+{
+	if (outbox->end != NULL)
+		return; /* it stands there already */
+	if (outbox->ended != NULL)
+	{
+		close_batch(name, outbox->ended);
+		outbox->start->seq = outbox->ended->seq;
+	}
+	offer_batch(name, outbox->start, batch);
+}
+
 /* Looks once, and writes what follows from it; NULL when there is nothing. */
 static OmBatch *
 find_batch(Receiver *receiver)
@@ -319,38 +360,28 @@ find_batch(Receiver *receiver)
 	if (!consumer->paused)
 	{
 		outbox = find_position(receiver, consumer);
-		batch = outbox.end != NULL ? read_open_batch(&outbox)
-								   : read_new_batch(&outbox, receiver->max_events);
+		batch = read_batch(&outbox, receiver->max_events);
 		receiver->next_due = om_retry_next_due(receiver->name);
 	}
 	end_glance(&glance);
 
-	if (batch == NULL || (batch->events == NIL && outbox.end == NULL))
+	if (batch == NULL || batch->events == NIL)
 		return NULL;
-	if (batch->events != NIL && outbox.end != NULL)
-		return batch;
-	receiver->wrote = true;
-	if (batch->events != NIL)
-	{
-		offer_batch(receiver->name, outbox.start, batch);
-		return batch;
-	}
-	close_batch(receiver->name, outbox.end); /* all of it has been rejected */
-	receiver->cursor = NULL;
-	return find_batch(receiver);
+	write_batch(receiver->name, &outbox, batch);
+	return batch;
 }
 
 /* The number in between is that of a batch, so it is left out. */
-static void
+static bool
 store_drifted(Receiver *receiver)
 {
 	OmCursor *cursor = receiver->cursor;
 
 	if (cursor == NULL || cursor->base->xmax - receiver->stored_xmax < STORE_AFTER_LXIDS)
-		return;
-	receiver->wrote = true;
+		return false;
 	cursor->seq++;
 	om_cursor_store(cursor, PG_INT64_MAX, 0);
+	return true;
 }
 
 /* Keeps the lock only when it has found or stored something. */
@@ -365,9 +396,7 @@ look(Receiver *receiver, bool is_last)
 	receiver->next_due = 0;
 	om_lock_acquire(lock);
 	batch = find_batch(receiver);
-	if (batch == NULL && is_last)
-		store_drifted(receiver);
-	if (batch == NULL && !receiver->wrote)
+	if (batch == NULL && !(is_last && store_drifted(receiver)))
 		om_lock_release(lock);
 	receiver->next_look =
 		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), Min(receiver->looks++, LOOK_EVERY_MS));
@@ -429,7 +458,7 @@ wait_for_batch(Receiver *receiver)
 		if (receiver->database != NULL)
 			commits = pg_atomic_read_u64(&receiver->database->commits);
 		batch = look(receiver, is_last);
-		if (batch != NULL || is_last || receiver->wrote)
+		if (batch != NULL || is_last)
 			return batch;
 		sleep_until_woken(receiver, commits);
 	}

@@ -94,15 +94,19 @@ SELECT * FROM receive('mailer');
 SELECT reject('mailer', 'poison');
 SELECT consumer, attempts, error_code, message, payload->>'event_type' AS event_type FROM order_mgmt.dead_letters;
 SELECT count(*) FROM order_mgmt.retries;
--- A batch of which nothing is left ends by itself
+-- A batch of which nothing is left ends by itself, or is acknowledged
+SELECT batch_id AS emptied FROM last \gset
 SELECT * FROM receive('mailer');
-SELECT acknowledge('mailer');
+BEGIN;
+SELECT order_mgmt.acknowledge_batch('mailer', :emptied);
+ROLLBACK;
 SELECT capture('after'), order_mgmt.run_pipeline() > 0 AS ran;
 SELECT * FROM receive('mailer');
 SELECT acknowledge('mailer');
 -- One that is handled at the second attempt leaves nothing behind
 SELECT capture('shy'), order_mgmt.run_pipeline() > 0 AS ran;
 SELECT * FROM receive('mailer');
+SELECT order_mgmt.set_retry_policy('mailer', 3, '300 ms', '300 ms');
 SELECT reject('mailer', 'shy');
 SELECT * FROM receive('mailer', wait => '20 s');
 SELECT acknowledge('mailer');
