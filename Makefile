@@ -17,12 +17,12 @@ BARE_HEADERS = \
 LAYERS = \
 	names faults \
 	settings shared money jsonout relations tables plans locks rotation installation uuid7 inflight wakeup \
-	months horizon eventlog ticks cursors reader retries backlog inbox claims keys orders ledger \
+	months horizon eventlog ticks cursors reader retries registry backlog inbox claims keys orders ledger \
 	request capture checkers settlement updater shipper lifecycle deadletters \
-	consumer pipeline proofs invariants repair upkeep comments schema \
+	consumer pipeline outbox proofs invariants repair upkeep comments schema \
 	worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
-	api_faults \
+	api_consumers api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)

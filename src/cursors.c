@@ -139,18 +139,53 @@ om_cursor_load(const char *consumer, bool restart, Snapshot snapshot)
 	return cursor;
 }
 
+/* A row of a consumer in one of the tables, or NULL. */
+static HeapTuple
+find_row(const char *consumer, int64 seq, int slot, Snapshot snapshot)
+{
+	OmTable *table = open_slot(slot);
+	Datum key[2] = {CStringGetTextDatum(consumer), Int64GetDatum(seq)};
+	HeapTuple row = om_table_find(table, key, snapshot);
+
+	om_table_close(table);
+	return row;
+}
+
 bool
 om_cursor_is_in(const char *consumer, int slot, Snapshot snapshot)
 {
 	OmCursor *cursor = om_cursor_load(consumer, false /* restart */, snapshot);
-	OmTable *table = open_slot(slot);
-	Datum newest[2] = {CStringGetTextDatum(consumer), Int64GetDatum(cursor->seq)};
-	Datum restart[2] = {newest[0], Int64GetDatum(cursor->restart_seq)};
-	bool found = om_table_find(table, newest, snapshot) != NULL ||
-				 om_table_find(table, restart, snapshot) != NULL;
 
+	return find_row(consumer, cursor->seq, slot, snapshot) != NULL ||
+		   find_row(consumer, cursor->restart_seq, slot, snapshot) != NULL;
+}
+
+static void
+copy_row(const char *consumer, int64 seq, int from, Snapshot snapshot)
+{
+	int slot = om_rotation_current(&om_rotation_cursors, NULL);
+	HeapTuple row = find_row(consumer, seq, from, snapshot);
+	OmTable *table;
+	Datum values[NCOLUMNS];
+	bool isnull[NCOLUMNS];
+
+	if (row == NULL || find_row(consumer, seq, slot, snapshot) != NULL)
+		return;
+	table = om_table_open(om_rotation_table(&om_rotation_cursors, slot), RowExclusiveLock);
+	for (int i = 0; i < NCOLUMNS; i++)
+		values[i] = om_row_get(table, row, i + 1, &isnull[i]);
+	om_table_insert(table, values, isnull, NCOLUMNS);
 	om_table_close(table);
-	return found;
+}
+
+void
+om_cursor_carry(const char *consumer, int from, Snapshot snapshot)
+{
+	OmCursor *cursor = om_cursor_load(consumer, false /* restart */, snapshot);
+
+	copy_row(consumer, cursor->seq, from, snapshot);
+	if (cursor->restart_seq != cursor->seq)
+		copy_row(consumer, cursor->restart_seq, from, snapshot);
 }
 
 bool

@@ -36,6 +36,9 @@ extern OmCursor *om_cursor_load(const char *consumer, bool restart, Snapshot sna
 /* True when the newest row of a consumer, or its restart row, is in this table. */
 extern bool om_cursor_is_in(const char *consumer, int slot, Snapshot snapshot);
 
+/* Copies these rows from a table that is locked to be emptied into the current one. */
+extern void om_cursor_carry(const char *consumer, int from, Snapshot snapshot);
+
 /* True while nobody else has moved the cursor. */
 extern bool om_cursor_is_current(const OmCursor *cursor);
 

@@ -148,6 +148,19 @@ om_installation_is_foreign(const OmInstallation *installation)
 		   installation->database != MyDatabaseId;
 }
 
+const OmInstallation *
+om_installation_require_home(void)
+{
+	const OmInstallation *installation = om_installation_get();
+
+	if (om_installation_is_foreign(installation) || installation->moved)
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+						errmsg("the data has been restored or copied from elsewhere and rests"),
+						om_errdetail("data", "moved"),
+						errhint("Run SELECT order_mgmt.post_restore() to go on here.")));
+	return installation;
+}
+
 void
 om_installation_changed(void)
 {

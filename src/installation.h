@@ -34,6 +34,9 @@ extern int om_installation_version(void);
 /* True when the data was made in another cluster or database than this. */
 extern bool om_installation_is_foreign(const OmInstallation *installation);
 
+/* What setup() stored; OM005 where the data rest until post_restore(). */
+extern const OmInstallation *om_installation_require_home(void);
+
 /*
  * The logical transaction id of the current transaction: assigns an xid, and
  * takes a foreign installation over into this cluster first.

@@ -103,6 +103,33 @@ static OmQuery count_query = {
 	.nargs = 1,
 	.types = {TEXTOID}};
 
+static OmQuery due_query = {
+	.sql = "SELECT event_id FROM order_mgmt.retries WHERE consumer = $1 AND batch_id IS NULL"
+		   " AND due <= pg_catalog.clock_timestamp() ORDER BY due LIMIT $2",
+	.nargs = 2,
+	.types = {TEXTOID, INT8OID}};
+
+static OmQuery in_batch_query = {
+	.sql = "SELECT event_id FROM order_mgmt.retries WHERE consumer = $1 AND batch_id = $2",
+	.nargs = 2,
+	.types = {TEXTOID, INT8OID}};
+
+static OmQuery batch_done_query = {
+	.sql = "DELETE FROM order_mgmt.retries WHERE consumer = $1 AND batch_id = $2",
+	.nargs = 2,
+	.types = {TEXTOID, INT8OID}};
+
+static OmQuery next_due_query = {
+	.sql = "SELECT min(due) FROM order_mgmt.retries WHERE consumer = $1 AND batch_id IS NULL",
+	.nargs = 1,
+	.types = {TEXTOID}};
+
+static OmQuery set_aside_query = {
+	.sql = "SELECT FROM order_mgmt.retries WHERE consumer = $1 AND event_id = $2"
+		   " UNION ALL SELECT FROM order_mgmt.dead_letters WHERE consumer = $1 AND event_id = $2",
+	.nargs = 2,
+	.types = {TEXTOID, INT8OID}};
+
 OmRetry *
 om_retry_of_event(const OmLogRow *row, int ordinal)
 {
@@ -335,6 +362,12 @@ om_retry_set_batch(const char *consumer, int64 event_id, int64 batch_id)
 	run_on_event(&batch_query, consumer, event_id, batch_id);
 }
 
+void
+om_retry_batch_done(const char *consumer, int64 batch_id)
+{
+	run_on_event(&batch_done_query, consumer, batch_id, 0);
+}
+
 static char *
 get_text(OmTable *table, HeapTuple row, int column)
 {
@@ -417,6 +450,85 @@ om_retry_list(const char *consumer, Snapshot snapshot)
 	om_table_close(table);
 	list_sort(list, compare_retries);
 	return list;
+}
+
+/* Rows by the ids that a query has found, copied out of it before they are read. */
+static List *
+list_found(const char *consumer, uint64 count, const int64 *ids, Snapshot snapshot)
+{
+	OmTable *table = om_table_open(om_relation_get("retries"), AccessShareLock);
+	List *list = NIL;
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		Datum key[2] = {CStringGetTextDatum(consumer), Int64GetDatum(ids[i])};
+		HeapTuple row = om_table_find(table, key, snapshot);
+
+		if (row != NULL)
+			list = lappend(list, read_retry(table, row));
+	}
+	om_table_close(table);
+	list_sort(list, compare_retries);
+	return list;
+}
+
+static List *
+list_selected(OmQuery *query, const char *consumer, int64 argument, Snapshot snapshot)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	OmQueryScope scope;
+	Datum args[2] = {CStringGetTextDatum(consumer), Int64GetDatum(argument)};
+	int64 *ids;
+	uint64 count;
+	bool isnull;
+
+	om_query_begin(&scope);
+	count = om_query_run(query, args, NULL);
+	ids = MemoryContextAlloc(caller, sizeof(int64) * Max(count, 1));
+	for (uint64 i = 0; i < count; i++)
+		ids[i] = DatumGetInt64(om_result_get(i, 1, &isnull));
+	om_query_end(&scope);
+	return list_found(consumer, count, ids, snapshot);
+}
+
+List *
+om_retry_list_due(const char *consumer, int64 max, Snapshot snapshot)
+{
+	return list_selected(&due_query, consumer, max, snapshot);
+}
+
+List *
+om_retry_list_batch(const char *consumer, int64 batch_id, Snapshot snapshot)
+{
+	return list_selected(&in_batch_query, consumer, batch_id, snapshot);
+}
+
+TimestampTz
+om_retry_next_due(const char *consumer)
+{
+	OmQueryScope scope;
+	Datum name = CStringGetTextDatum(consumer);
+	bool isnull;
+	Datum due;
+
+	om_query_begin(&scope);
+	om_query_run(&next_due_query, &name, NULL);
+	due = om_result_get(0, 1, &isnull);
+	om_query_end(&scope);
+	return isnull ? 0 : DatumGetTimestampTz(due);
+}
+
+bool
+om_retry_is_set_aside(const char *consumer, int64 event_id)
+{
+	OmQueryScope scope;
+	Datum args[2] = {CStringGetTextDatum(consumer), Int64GetDatum(event_id)};
+	bool found;
+
+	om_query_begin(&scope);
+	found = om_query_run(&set_aside_query, args, NULL) > 0;
+	om_query_end(&scope);
+	return found;
 }
 
 OmRetryCounts

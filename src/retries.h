@@ -66,8 +66,23 @@ extern void om_retry_again(const char *consumer, OmRetry *retry);
 /* The program that has these events now: batch_id 0 takes it away again. */
 extern void om_retry_set_batch(const char *consumer, int64 event_id, int64 batch_id);
 
+/* All events that a program had in a batch have been handled. */
+extern void om_retry_batch_done(const char *consumer, int64 batch_id);
+
 /* The stored events of a consumer, in the order in which it read them: a list of OmRetry. */
 extern List *om_retry_list(const char *consumer, Snapshot snapshot);
+
+/* Of those that are due and that no program has, the first ones: at most max. */
+extern List *om_retry_list_due(const char *consumer, int64 max, Snapshot snapshot);
+
+/* Those that a program has in a batch, in the order in which they were read. */
+extern List *om_retry_list_batch(const char *consumer, int64 batch_id, Snapshot snapshot);
+
+/* When the next one that no program has is due; 0: there is none. */
+extern TimestampTz om_retry_next_due(const char *consumer);
+
+/* True when the event waits to be tried again, or has been given up. */
+extern bool om_retry_is_set_aside(const char *consumer, int64 event_id);
 
 /* How many there are, of retries and dead letters, and how many attempts at these failed. */
 typedef struct OmRetryCounts

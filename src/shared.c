@@ -76,6 +76,7 @@ initialize_memory(void)
 		}
 		clear_database(entry);
 		ConditionVariableInit(&entry->progress);
+		ConditionVariableInit(&entry->appended);
 	}
 }
 

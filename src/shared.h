@@ -54,6 +54,7 @@ typedef struct OmDatabase
 	pg_atomic_uint64 ticked;    /* value of commits that the newest tick covers */
 	pg_atomic_uint32 restart;   /* workers end and come back with new settings */
 	ConditionVariable progress; /* broadcast when a worker has committed */
+	ConditionVariable appended; /* broadcast when anybody has committed to the log */
 } OmDatabase;
 
 typedef struct OmShared

@@ -45,18 +45,23 @@ note(List **actions, const char *action, char *object)
 	*actions = lappend(*actions, entry);
 }
 
-static OmQuery consumers_query = {.sql = "SELECT name::text FROM order_mgmt.consumers"};
+static OmQuery consumers_query = {
+	.sql = "SELECT name::text FROM order_mgmt.consumers WHERE (kind = 'external') = $1",
+	.nargs = 1,
+	.types = {BOOLOID}};
 
+/* Programs outside the server may stay away for ever; the others read by ticks. */
 static List *
-list_consumers(void)
+list_consumers(bool external)
 {
+	Datum arg = BoolGetDatum(external);
 	MemoryContext caller = CurrentMemoryContext;
 	List *names = NIL;
 	OmQueryScope scope;
 	uint64 count;
 
 	om_query_begin(&scope);
-	count = om_query_run(&consumers_query, NULL, NULL);
+	count = om_query_run(&consumers_query, &arg, NULL);
 	for (uint64 i = 0; i < count; i++)
 	{
 		char *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
@@ -76,7 +81,7 @@ ticks_are_needed(int slot)
 	int64 last = om_tick_last_in(slot);
 	ListCell *cell;
 
-	foreach(cell, list_consumers())
+	foreach(cell, list_consumers(false /* external */))
 	{
 		if (om_cursor_load(lfirst(cell), true /* restart */, GetActiveSnapshot())->tick_id < last)
 			return true;
@@ -90,12 +95,22 @@ cursors_are_needed(int slot)
 {
 	ListCell *cell;
 
-	foreach(cell, list_consumers())
+	foreach(cell, list_consumers(false /* external */))
 	{
 		if (om_cursor_is_in(lfirst(cell), slot, GetActiveSnapshot()))
 			return true;
 	}
 	return false;
+}
+
+/* Positions of programs that have not moved for long go along. */
+static void
+carry_positions(int from)
+{
+	ListCell *cell;
+
+	foreach(cell, list_consumers(true /* external */))
+		om_cursor_carry(lfirst(cell), from, GetActiveSnapshot());
 }
 
 static bool
@@ -121,6 +136,8 @@ rotate_when_grown(const OmRotation *rotation, bool (*is_needed)(int slot), List 
 	PushActiveSnapshot(om_current_snapshot());
 	if (!is_needed(next))
 	{
+		if (rotation == &om_rotation_cursors)
+			carry_positions(next);
 		om_rotation_advance(rotation);
 		note(actions, "rotate", pstrdup(rotation->name));
 	}

@@ -63,6 +63,7 @@ om_wakeup_now(void)
 		return;
 	pg_atomic_fetch_add_u64(&entry->commits, 1);
 	om_shared_wake_workers(entry);
+	ConditionVariableBroadcast(&entry->appended);
 }
 
 static void

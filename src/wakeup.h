@@ -16,7 +16,7 @@ extern bool om_wakeup_is_pending(void);
 /* The current transaction changes whether or how workers run in this database. */
 extern void om_wakeup_knock_at_commit(Oid database);
 
-/* Wakes the workers of this database now: a prepared transaction has committed. */
+/* Wakes workers and waiting programs of this database now: a prepared transaction has committed. */
 extern void om_wakeup_now(void);
 
 extern void om_wakeup_init(void);

@@ -40,6 +40,17 @@ $node->safe_psql('postgres', 'SELECT order_mgmt.run_pipeline()');
 finish($waiting);
 is($waiting->{out}, "shipped\n", 'and hears that it has shipped');
 
+# So is a program that waits for events.
+$node->safe_psql('postgres', q(SELECT order_mgmt.create_consumer('mailer', '{order_captured}')));
+$waiting = in_background($node, [ 'psql', '-XAtq', '-d', 'postgres' ],
+	"SET statement_timeout = '30 s';\nSELECT event_type, customer_id FROM order_mgmt.receive_events('mailer', wait => '1 h');\n");
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%receive_events%' AND pid <> pg_backend_pid()),
+		'1', 30), 'somebody waits for events');
+$node->safe_psql('postgres', "SELECT order_mgmt.capture_order('c', $line)");
+finish($waiting);
+is($waiting->{out}, "order_captured|c\n", 'and hears of an order');
+$node->safe_psql('postgres', 'SELECT order_mgmt.run_pipeline()');
+
 is($node->safe_psql('postgres', 'SELECT DISTINCT worker_pid IS NULL FROM order_mgmt.queues'), 't', 'queues know of no worker');
 my ($status, $out, $err) = $node->psql('postgres', "LOAD 'order_mgmt'; SET order_mgmt.no_such_setting = 1");
 like($err, qr/order_mgmt\.no_such_setting/, 'settings of our prefix that do not exist are refused');

@@ -10,6 +10,7 @@ use Test::More;
 
 my $node = start_server('origin');
 new_shop($node, 'shop');
+$node->safe_psql('shop', q(SELECT order_mgmt.create_consumer('mailer', '{order_shipped}')));
 my $script = $node->basedir . '/capture.pgbench';
 append_to_file($script, <<SQL);
 \\set q random(1, 2)
@@ -22,6 +23,8 @@ $node->safe_psql('shop', q(SELECT order_mgmt.pause_consumer('shipper')));
 ok(becomes($node, 'shop', q(SELECT count(*) > 50 FROM order_mgmt.orders WHERE status = 'confirmed'), 't', 30), 'some wait for the shipper');
 $node->safe_psql('shop', q(SELECT order_mgmt.resume_consumer('shipper'); SELECT order_mgmt.pause_consumer('stock_checker')));
 ok(becomes($node, 'shop', q(SELECT count(*) > 50 FROM order_mgmt.orders WHERE status = 'captured'), 't', 30), 'some are half checked');
+my $open = $node->safe_psql('shop', q(SELECT * FROM order_mgmt.receive_events('mailer', 20)));
+like($open, qr/order_shipped/, 'a program has a batch under way');
 my $dump = $node->basedir . '/shop.dump';
 $node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, $node->connstr('shop') ], 'pg_dump while orders are captured');
 IPC::Run::kill_kill($load->{harness});
@@ -48,6 +51,9 @@ for my $case ([ $node, 'copy' ], [ $other, 'shop' ])
 		'f', "$what: keys are known");
 	is($to->safe_psql($database, q(SELECT paused FROM order_mgmt.queues WHERE consumer = 'stock_checker')), 't', "$what: who paused still does");
 
+	my ($status, $out, $err) = $to->psql($database, "\\set VERBOSITY sqlstate\nSELECT * FROM order_mgmt.receive_events('mailer')");
+	is("$out$err", 'psql:<stdin>:2: ERROR:  OM005', "$what: programs get nothing yet");
+
 	is($to->safe_psql($database, 'SELECT order_mgmt.post_restore()'), 't', "$what: post_restore()");
 	is($to->safe_psql($database, 'SELECT order_mgmt.post_restore()'), 'f', "$what: again, it is awake already");
 	$to->safe_psql($database, q(SELECT order_mgmt.resume_consumer('stock_checker')));
@@ -56,6 +62,26 @@ for my $case ([ $node, 'copy' ], [ $other, 'shop' ])
 	is($to->safe_psql($database, q(SELECT count(*) FROM order_mgmt.orders WHERE status <> 'shipped')), '0', "$what: all have shipped");
 	is($to->safe_psql($database, q(SELECT count(*), count(DISTINCT order_id) FROM order_mgmt.events WHERE event_type = 'order_shipped')
 		  =~ s/, count\(D/ = count(D/r), 't', "$what: none twice");
+	is($to->safe_psql($database, q(SELECT * FROM order_mgmt.receive_events('mailer', 5))), $open, "$what: the program's batch is the one it was");
+	$to->safe_psql($database, <<'SQL');
+CREATE TABLE sent AS SELECT event_id FROM order_mgmt.receive_events('mailer') WITH NO DATA;
+DO $$
+DECLARE
+    batch bigint;
+BEGIN
+    LOOP
+        WITH new AS MATERIALIZED (SELECT * FROM order_mgmt.receive_events('mailer', 1000)),
+             kept AS (INSERT INTO sent SELECT event_id FROM new)
+        SELECT min(batch_id) INTO batch FROM new;
+        EXIT WHEN batch IS NULL;
+        PERFORM order_mgmt.acknowledge_batch('mailer', batch);
+        COMMIT;
+    END LOOP;
+END
+$$
+SQL
+	is($to->safe_psql($database, q(SELECT (SELECT array_agg(event_id ORDER BY event_id) FROM sent) =
+		(SELECT array_agg(event_id ORDER BY event_id) FROM order_mgmt.events WHERE event_type = 'order_shipped'))), 't', "$what: it gets every shipment once");
 	is($to->safe_psql($database, q(SELECT order_mgmt.setup())), 'f', "$what: it is set up");
 	is($to->safe_psql($database, "SELECT order_mgmt.wait_for_order('" . one_order($to, $database) . "')"), 'shipped', "$what: business goes on");
 }
