@@ -17,7 +17,7 @@ BARE_HEADERS = \
 LAYERS = \
 	names \
 	settings shared money jsonout relations tables plans locks rotation installation uuid7 wakeup \
-	months horizon eventlog ticks cursors reader retries keys orders ledger \
+	months horizon eventlog ticks cursors reader retries registry keys orders ledger \
 	request capture checkers settlement updater shipper lifecycle \
 	consumer pipeline invariants upkeep comments schema \
 	worker launcher utility_hook \

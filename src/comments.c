@@ -86,6 +86,8 @@ static const ColumnComment column_comments[] = {
 	{"consumers", "backoff_cap", "... up to this."},
 	{"consumers", "paused", "Whether it rests."},
 	{"consumers", "created_at", "Time at which it was made."},
+	{"consumers", "start_at",
+	 "Events written earlier are not for it; null: those before it was made."},
 	{"retries", "consumer", "Consumer."},
 	{"retries", "event_id", "Event, of which the row holds a copy."},
 	{"retries", "tick_id", "Tick by which the consumer read it."},

@@ -120,7 +120,8 @@ static const DataRelation relations[] = {
 	 "CREATE TABLE order_mgmt.consumers (name text COLLATE \"C\" NOT NULL, kind text NOT NULL,"
 	 " handler text, owner text COLLATE \"C\", event_types text[], max_attempts bigint NOT NULL,"
 	 " backoff_base interval NOT NULL, backoff_cap interval NOT NULL, paused boolean NOT NULL,"
-	 " created_at timestamptz NOT NULL, CONSTRAINT consumers_pkey PRIMARY KEY (name))",
+	 " created_at timestamptz NOT NULL, start_at timestamptz,"
+	 " CONSTRAINT consumers_pkey PRIMARY KEY (name))",
 	 "TABLE %s IS 'Who reads the log.'", READERS},
 	{"retries",
 	 "CREATE TABLE order_mgmt.retries (consumer text COLLATE \"C\" NOT NULL,"
@@ -132,6 +133,13 @@ static const DataRelation relations[] = {
 	 " message text NOT NULL, batch_id bigint,"
 	 " CONSTRAINT retries_pkey PRIMARY KEY (consumer, event_id))",
 	 "TABLE %s IS 'Events that a consumer failed to handle and will be given again.'", READERS},
+	{"retries_due_idx",
+	 "CREATE INDEX retries_due_idx ON order_mgmt.retries (consumer, due) WHERE batch_id IS NULL",
+	 NULL, NULL},
+	{"retries_batch_idx",
+	 "CREATE INDEX retries_batch_idx ON order_mgmt.retries (consumer, batch_id)"
+	 " WHERE batch_id IS NOT NULL",
+	 NULL, NULL},
 	{"dead_letter_ids", "CREATE SEQUENCE order_mgmt.dead_letter_ids",
 	 "SEQUENCE %s IS 'Ids of dead letters.'", NULL},
 	{"dead_letters",
