@@ -16,12 +16,12 @@ BARE_HEADERS = \
 
 LAYERS = \
 	names \
-	settings shared money jsonout relations tables plans locks rotation installation uuid7 wakeup \
+	settings shared handlerseats money jsonout relations tables plans locks rotation installation uuid7 wakeup \
 	months horizon eventlog ticks cursors reader retries registry keys orders ledger \
 	request capture checkers settlement updater shipper lifecycle \
-	consumer pipeline invariants upkeep comments schema \
-	worker launcher utility_hook \
-	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline \
+	consumer subscribers pipeline invariants upkeep comments schema \
+	handlers worker launcher utility_hook \
+	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_subscriptions \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)

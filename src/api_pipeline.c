@@ -94,6 +94,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	changed = om_query_run(&pause_query, args, NULL) > 0;
 	om_query_end(&scope);
 	om_wakeup_at_commit();
+	om_wakeup_handlers_at_commit();
 	return changed;
 }
 

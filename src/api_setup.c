@@ -14,6 +14,7 @@
 
 #include "api_arguments.h"
 #include "errors.h"
+#include "handlerseats.h"
 #include "installation.h"
 #include "jsonout.h"
 #include "plans.h"
@@ -63,6 +64,7 @@ OM_FUNCTION(om_teardown)
 						om_errdetail("path", "confirm"),
 						errhint("SELECT order_mgmt.teardown('drop all order data') drops all "
 								"orders, accounts and stock.")));
+	om_handlerseat_end_all(); /* they hold locks while a handler runs */
 	om_schema_drop();
 	om_wakeup_knock_at_commit(MyDatabaseId);
 	PG_RETURN_BOOL(true);

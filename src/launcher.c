@@ -32,6 +32,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "handlerseats.h"
 #include "launcher.h"
 #include "settings.h"
 #include "shared.h"
@@ -141,6 +142,7 @@ retire_database(OmDatabase *entry)
 			kill(seat->pid, SIGTERM);
 		occupied |= seat->state == OM_SEAT_TAKEN || seat->state == OM_SEAT_STARTING;
 	}
+	occupied |= om_handlerseat_end_all_locked(entry->database) > 0;
 	if (occupied)
 		om_shared->rescan = true; /* a worker that leaves wakes us */
 	else

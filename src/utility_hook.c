@@ -8,6 +8,9 @@
  * is started, and after the end of the transaction, whatever became of the
  * command, they come back.
  *
+ * So it is for DROP EXTENSION … CASCADE: the workers of subscriptions hold locks
+ * while a handler runs.
+ *
  * DROP EXTENSION without CASCADE would lock every data table, only to find
  * that constraints depend on it; it is refused before it locks anything.
  */
@@ -28,6 +31,7 @@
 
 #include "compat.h"
 #include "errors.h"
+#include "handlerseats.h"
 #include "installation.h"
 #include "shared.h"
 #include "utility_hook.h"
@@ -60,6 +64,23 @@ string_option(List *options, const char *name, const char *fallback)
 	return fallback;
 }
 
+static bool
+drops_extension(Node *command, DropBehavior behavior)
+{
+	DropStmt *drop = (DropStmt *) command;
+	ListCell *cell;
+
+	if (!IsA(command, DropStmt) || drop->removeType != OBJECT_EXTENSION ||
+		drop->behavior != behavior)
+		return false;
+	foreach(cell, drop->objects)
+	{
+		if (strcmp(strVal(lfirst(cell)), "order_mgmt") == 0)
+			return true;
+	}
+	return false;
+}
+
 /* The database that a command needs for itself; InvalidOid for other commands. */
 static Oid
 exclusive_database(Node *command)
@@ -75,6 +96,8 @@ exclusive_database(Node *command)
 	else if (IsA(command, AlterDatabaseStmt) &&
 			 string_option(((AlterDatabaseStmt *) command)->options, "tablespace", NULL) != NULL)
 		name = ((AlterDatabaseStmt *) command)->dbname;
+	else if (drops_extension(command, DROP_CASCADE))
+		return MyDatabaseId; /* a handler may hold locks as long as it likes */
 	return name == NULL ? InvalidOid : get_database_oid(name, true /* missing_ok */);
 }
 
@@ -99,6 +122,7 @@ signal_workers(OmDatabase *entry)
 			kill(seat->pid, SIGTERM);
 		running += seat->state == OM_SEAT_TAKEN || seat->state == OM_SEAT_STARTING;
 	}
+	running += om_handlerseat_end_all_locked(entry->database);
 	LWLockRelease(om_shared->lock);
 	return running;
 }
@@ -149,23 +173,6 @@ quiesce(OmDatabase *entry)
 	wait_for_workers(entry);
 }
 
-static bool
-drops_extension(Node *command, DropBehavior behavior)
-{
-	DropStmt *drop = (DropStmt *) command;
-	ListCell *cell;
-
-	if (!IsA(command, DropStmt) || drop->removeType != OBJECT_EXTENSION ||
-		drop->behavior != behavior)
-		return false;
-	foreach(cell, drop->objects)
-	{
-		if (strcmp(strVal(lfirst(cell)), "order_mgmt") == 0)
-			return true;
-	}
-	return false;
-}
-
 /* What is to be told once a command has been run, and by then its parse tree may be gone. */
 typedef struct Announcement
 {
@@ -198,7 +205,10 @@ static void
 announce(const Announcement *news)
 {
 	if (news->commit_prepared)
+	{
 		om_wakeup_now();
+		om_handlerseat_changed(MyDatabaseId);
+	}
 	if (news->extension)
 		om_wakeup_knock_at_commit(MyDatabaseId);
 	if (news->database != NULL)

@@ -13,10 +13,12 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 
+#include "handlerseats.h"
 #include "shared.h"
 #include "wakeup.h"
 
 static bool wake_workers = false;
+static bool change_handlers = false;
 
 /* Databases to knock at; who changes more in one transaction reloads the server. */
 #define MAX_KNOCKS 8
@@ -38,6 +40,12 @@ void
 om_wakeup_at_commit(void)
 {
 	wake_workers = true;
+}
+
+void
+om_wakeup_handlers_at_commit(void)
+{
+	change_handlers = true;
 }
 
 bool
@@ -72,6 +80,8 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 		case XACT_EVENT_COMMIT:
 			if (wake_workers)
 				om_wakeup_now();
+			if (change_handlers)
+				om_handlerseat_changed(MyDatabaseId);
 			for (int i = 0; i < nknocks; i++)
 				om_shared_knock(knocks[i]);
 			break;
@@ -81,7 +91,7 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 		default:
 			return;
 	}
-	wake_workers = false;
+	wake_workers = change_handlers = false;
 	nknocks = 0;
 }
 
