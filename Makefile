@@ -16,7 +16,7 @@ BARE_HEADERS = \
 
 LAYERS = \
 	names \
-	settings shared handlerseats money jsonout relations tables plans locks rotation installation uuid7 wakeup \
+	settings shared inflight handlerseats money jsonout relations tables plans locks rotation installation uuid7 wakeup \
 	months horizon eventlog ticks cursors reader retries registry keys orders ledger \
 	request capture checkers settlement updater shipper lifecycle \
 	consumer subscribers pipeline invariants upkeep comments schema \

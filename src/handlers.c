@@ -43,6 +43,7 @@
 #include "compat.h"
 #include "handlers.h"
 #include "handlerseats.h"
+#include "inflight.h"
 #include "installation.h"
 #include "registry.h"
 #include "settings.h"
@@ -467,6 +468,7 @@ om_handler_main(Datum arg)
 
 	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGQUIT, om_inflight_sigquit);
 	catch_end();
 	BackgroundWorkerUnblockSignals();
 	self.seat = om_handlerseat_take(DatumGetInt32(arg), start);

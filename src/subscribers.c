@@ -46,9 +46,11 @@
 #include "compat.h"
 #include "errors.h"
 #include "handlerseats.h"
+#include "inflight.h"
 #include "jsonout.h"
 #include "locks.h"
 #include "names.h"
+#include "orders.h"
 #include "plans.h"
 #include "registry.h"
 #include "relations.h"
@@ -71,6 +73,9 @@ struct OmSubscriber
 	bool in_worker;
 	MemoryContext context; /* of this struct */
 	OmReader *reader;
+	OmInflight *inflight;       /* of a worker */
+	OmSuspicion suspicion;      /* of what crashed the server before we came */
+	OmOrderTables *orders;      /* of the current batch */
 	OmRegistration *definition; /* of the current batch */
 	char *prepared;             /* handler for which the plan was made, or NULL */
 	SPIPlanPtr plan;
@@ -324,7 +329,10 @@ note_failure(OmSubscriber *subscriber, OmRetry *retry, const char *code, const c
 static bool
 is_condemned(OmSubscriber *subscriber, OmRetry *retry)
 {
-	if (om_handlerseat_deaths(retry->event_id) >= MAX_DEATHS)
+	int crashes =
+		subscriber->suspicion.event_id == retry->event_id ? subscriber->suspicion.crashes : 0;
+
+	if (Max(crashes, om_handlerseat_deaths(retry->event_id)) >= MAX_DEATHS)
 	{
 		om_retry_give_up(subscriber->name, retry, unpack_sql_state(ERRCODE_CRASH_SHUTDOWN),
 						 psprintf("the handler ended its process %d times in a row", MAX_DEATHS));
@@ -338,6 +346,15 @@ is_condemned(OmSubscriber *subscriber, OmRetry *retry)
 	return false;
 }
 
+/* Events about orders do not name the customer; the order does. */
+static char *
+customer_of(OmSubscriber *subscriber, const pg_uuid_t *order_id)
+{
+	OmOrder *order = om_order_find(subscriber->orders, order_id, GetActiveSnapshot());
+
+	return order == NULL ? NULL : order->customer_id;
+}
+
 /* stored: it comes from table retries. */
 static void
 handle(OmSubscriber *subscriber, OmRetry *retry, bool stored)
@@ -346,10 +363,13 @@ handle(OmSubscriber *subscriber, OmRetry *retry, bool stored)
 	MemoryContext context = AllocSetContextCreate(caller, "event", ALLOCSET_DEFAULT_SIZES);
 	ErrorData *error = NULL;
 
+	if (retry->has_order && retry->customer_id == NULL)
+		retry->customer_id = customer_of(subscriber, &retry->order_id);
 	MemoryContextSwitchTo(context);
 	subscriber->handled++;
 	subscriber->last_event = retry->event_id;
 	om_handlerseat_begin_event(retry->event_id);
+	om_inflight_begin(subscriber->inflight, subscriber->handled, retry->event_id);
 	if (!is_condemned(subscriber, retry))
 	{
 		error = run_handler(subscriber, JsonbPGetDatum(om_retry_payload(retry)));
@@ -519,20 +539,23 @@ begin_batch(OmSubscriber *subscriber)
 static OmSubscriberResult
 run_batch(OmSubscriber *subscriber, const OmReach *reach, int max_events)
 {
-	int room = Min(max_events, subscriber->alone > 0 ? 1 : BATCH_EVENTS);
 	bool turn = subscriber->retries_turn;
 	bool more;
+	int room;
 
 	begin_batch(subscriber);
+	room = Min(max_events, subscriber->alone > 0 ? 1 : BATCH_EVENTS);
 	if (!load(subscriber) || !may_run(subscriber))
 		return OM_SUBSCRIBER_ENDED;
 	(void) om_reader_load(subscriber->reader);
+	subscriber->orders = om_orders_open(AccessShareLock);
 	/* Slow ones may fill a batch, so they must not go first every time. */
 	if (turn)
 		run_retries(subscriber, Min(room, BATCH_RETRIES));
 	more = run_new(subscriber, reach, room);
 	if (!turn)
 		run_retries(subscriber, room);
+	om_orders_close(subscriber->orders);
 	subscriber->retries_turn = !turn;
 	return more || subscriber->handled > 0 ? OM_SUBSCRIBER_DONE : OM_SUBSCRIBER_IDLE;
 }
@@ -563,6 +586,9 @@ om_subscriber_create(const char *name, bool in_worker)
 	subscriber->in_worker = in_worker;
 	subscriber->context = CurrentMemoryContext;
 	subscriber->reader = om_reader_create(name);
+	subscriber->inflight = in_worker ? om_inflight_attach(name) : NULL;
+	subscriber->suspicion = om_inflight_review(subscriber->inflight);
+	subscriber->alone = subscriber->suspicion.nevents;
 	return subscriber;
 }
 
@@ -595,6 +621,7 @@ om_subscriber_end_commit(OmSubscriber *subscriber)
 		return;
 	stop_timers(subscriber);
 	om_handlerseat_end_event();
+	om_inflight_end(subscriber->inflight);
 	subscriber->committing = false;
 	subscriber->blamed_event = 0;
 	subscriber->alone = Max(subscriber->alone - subscriber->handled, 0);
@@ -616,6 +643,7 @@ om_subscriber_failed(OmSubscriber *subscriber, const ErrorData *error)
 			MemoryContextStrdup(subscriber->context, error->message != NULL ? error->message : "");
 	}
 	om_handlerseat_end_event();
+	om_inflight_abort(subscriber->inflight);
 	subscriber->committing = false;
 	subscriber->handled = 0;
 	subscriber->due_known = false;
