@@ -112,7 +112,8 @@ om_handlerseat_end(const char *consumer)
 		return;
 	LWLockAcquire(om_shared->lock, LW_SHARED);
 	seat = om_handlerseat_find_locked(consumer, false /* create */);
-	if (seat != NULL && seat->state == OM_SEAT_TAKEN)
+	/* A handler that ends its own subscription may finish. */
+	if (seat != NULL && seat->state == OM_SEAT_TAKEN && seat->pid != MyProcPid)
 		kill(seat->pid, SIGTERM);
 	LWLockRelease(om_shared->lock);
 }

@@ -92,6 +92,9 @@ struct OmSubscriber
 	char *blamed_message;
 };
 
+/* A handler that runs the pipeline must not be called from there. */
+static bool handler_runs = false;
+
 static OmQuery due_query = {
 	.sql = "SELECT min(due) FROM order_mgmt.retries WHERE consumer = $1 AND batch_id IS NULL",
 	.nargs = 1,
@@ -290,14 +293,17 @@ run_handler(OmSubscriber *subscriber, Datum event)
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
+		handler_runs = true;
 		start_timers(subscriber);
 		call_handler(subscriber, event);
 		stop_timers(subscriber);
+		handler_runs = false;
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
 		stop_timers(subscriber);
+		handler_runs = false;
 		MemoryContextSwitchTo(caller);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -650,6 +656,52 @@ om_subscriber_failed(OmSubscriber *subscriber, const ErrorData *error)
 	om_reader_reset(subscriber->reader);
 }
 
+static void
+count_window(OmSubscriberQueue *queue, const OmRegistration *definition, const OmLogWindow *window)
+{
+	OmLogRows *rows = om_log_rows_create();
+
+	om_log_read(rows, window, definition->types, 0);
+	for (int i = 0; i < rows->count; i++)
+	{
+		const OmLogRow *row = &rows->rows[i];
+
+		if (row->at < definition->start_at)
+			continue;
+		queue->pending += Max(row->norders, 1);
+		if (queue->oldest == 0 || row->at < queue->oldest)
+			queue->oldest = row->at;
+	}
+}
+
+OmSubscriberQueue
+om_subscriber_queue(const char *name, Snapshot snapshot)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "queue", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	const OmRegistration *definition = om_registry_require(name, OM_KIND_HANDLER);
+	OmSubscriberQueue queue = {0};
+	OmHorizon *now;
+	OmCursor *cursor;
+
+	PushActiveSnapshot(snapshot);
+	cursor = om_cursor_load(name, false /* restart */, snapshot);
+	now = om_reader_now(snapshot);
+	queue.processed = cursor->processed;
+	if (cursor->target != NULL)
+	{
+		count_window(&queue, definition,
+					 &(OmLogWindow){cursor->base, cursor->target, cursor->position});
+		om_cursor_finish_window(cursor);
+	}
+	count_window(&queue, definition, &(OmLogWindow){cursor->base, now, {0, 0}});
+	PopActiveSnapshot();
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	return queue;
+}
+
 /* --- in a client's session ---------------------------------------------------------------------- */
 
 /*
@@ -670,7 +722,7 @@ om_subscribers_run(const OmReach *reach, int64 max_events)
 	int64 events = 0;
 	ListCell *cell;
 
-	if (!is_plain_session())
+	if (handler_runs || !is_plain_session())
 		return 0;
 	foreach(cell, om_registry_list(OM_KIND_HANDLER))
 	{

@@ -51,6 +51,16 @@ extern void om_subscriber_end_commit(OmSubscriber *subscriber);
 /* The transaction of the batch has been rolled back because of this error. */
 extern void om_subscriber_failed(OmSubscriber *subscriber, const ErrorData *error);
 
+/* What a subscription has before it, as a snapshot shows it; retries not included. */
+typedef struct OmSubscriberQueue
+{
+	int64 pending;      /* events not handed over yet */
+	TimestampTz oldest; /* time of the first of them; 0: none */
+	int64 processed;    /* events handed over since the beginning */
+} OmSubscriberQueue;
+
+extern OmSubscriberQueue om_subscriber_queue(const char *name, Snapshot snapshot);
+
 /*
  * Runs the subscriptions of the current user that no live worker runs, in the
  * current transaction; returns the number of events handled (max 0: no limit).
