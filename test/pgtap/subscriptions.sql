@@ -139,6 +139,7 @@ SELECT is((SELECT count(*) FROM test.seen WHERE consumer = 'deep'), 1::bigint, '
 SELECT is((SELECT count(*) FROM order_mgmt.consumers WHERE name = 'deep'), 0::bigint, 'it may end its own subscription');
 
 -- A handler that is gone
+SELECT order_mgmt.capture_order('ann', lines('p')) \g /dev/null
 DROP FUNCTION test.first(jsonb);
 SELECT order_mgmt.run_pipeline() \g /dev/null
 SELECT is((SELECT pending FROM order_mgmt.queues WHERE consumer = 'first'), 1::bigint, 'without its function a subscription waits');
