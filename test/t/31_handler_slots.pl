@@ -7,8 +7,8 @@ use PostgreSQL::Test::Utils;
 use Shop;
 use Test::More;
 
-# Room for the launcher, the worker, and one subscription
-my $node = start_server('slots', 'max_worker_processes = 3', 'max_prepared_transactions = 2');
+# Room for two launchers (one is PostgreSQL's own), the worker, and one subscription
+my $node = start_server('slots', 'max_worker_processes = 4', 'max_prepared_transactions = 2');
 new_shop($node, 'shop');
 $node->safe_psql('shop', <<'SQL');
 CREATE TABLE seen (consumer text, event_id bigint);
