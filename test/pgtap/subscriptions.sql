@@ -121,13 +121,16 @@ SELECT is((SELECT count(*) FROM test.seen WHERE consumer = 'first'), 2::bigint, 
 -- Never as another than the session's own user
 SELECT order_mgmt.capture_order('ann', lines('p')) \g /dev/null
 GRANT INSERT ON test.seen TO test_login;
+SELECT pending FROM order_mgmt.queues WHERE consumer = 'others' \gset
 SET LOCAL ROLE test_login;
 SELECT order_mgmt.run_pipeline() \g /dev/null
 RESET ROLE;
-SELECT is((SELECT count(*) FROM test.seen WHERE consumer = 'first'), 2::bigint, 'after SET ROLE nobody is called');
+SELECT cmp_ok((SELECT pending FROM order_mgmt.queues WHERE consumer = 'others'), '>=', :pending::bigint, 'after SET ROLE nobody is called');
 
 -- A handler may run the pipeline, and end its own subscription; the event is still handled once.
+CREATE SEQUENCE test.calls;
 CREATE FUNCTION test.deep(event jsonb) RETURNS void LANGUAGE sql AS $$
+    SELECT nextval('test.calls');
     INSERT INTO test.seen VALUES ('deep', event);
     SELECT order_mgmt.run_pipeline();
     SELECT order_mgmt.unsubscribe('deep');
@@ -135,7 +138,7 @@ $$;
 SELECT order_mgmt.subscribe('deep', 'deep', '{order_noted}') \g /dev/null
 SELECT order_mgmt.add_order_note(:'id', 'x') \g /dev/null
 SELECT order_mgmt.run_pipeline() \g /dev/null
-SELECT is((SELECT count(*) FROM test.seen WHERE consumer = 'deep'), 1::bigint, 'a handler that runs the pipeline is not called from there');
+SELECT is((SELECT last_value || ' ' || count(*) FROM test.calls, test.seen WHERE consumer = 'deep' GROUP BY last_value), '1 1', 'a handler that runs the pipeline is not called from there');
 SELECT is((SELECT count(*) FROM order_mgmt.consumers WHERE name = 'deep'), 0::bigint, 'it may end its own subscription');
 
 -- A handler that is gone

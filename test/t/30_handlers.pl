@@ -81,7 +81,8 @@ sub ships
 
 # As whom: nobody else, not even in what is deferred to the commit, nor after all that a handler may set
 low(<<'SQL');
-CREATE TABLE users (place text, current_name text DEFAULT current_user, session_name text DEFAULT session_user, is_super text DEFAULT current_setting('is_superuser'));
+CREATE TABLE users (place text, current_name text DEFAULT current_user, session_name text DEFAULT session_user, is_super text DEFAULT current_setting('is_superuser'),
+    role text DEFAULT current_setting('role'), search_path text DEFAULT current_setting('search_path'));
 CREATE TABLE bait (event jsonb);
 CREATE FUNCTION climb() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -103,7 +104,8 @@ SELECT order_mgmt.subscribe('attack', 'attack', '{order_captured}');
 SQL
 capture(3);
 reaches(q(SELECT count(*) FROM users), '6', 'a handler and its deferred triggers run');
-is($node->safe_psql('shop', q(SELECT DISTINCT current_name, session_name, is_super FROM users)), 'low|low|off', 'as the subscribing role, all of them');
+is($node->safe_psql('shop', q(SELECT DISTINCT current_name, session_name, is_super, role FROM users)), 'low|low|off|none', 'as the subscribing role, all of them');
+is($node->safe_psql('shop', q(SELECT DISTINCT search_path FROM users)), '"$user", public', 'with its settings, whatever the last event set');
 is($node->safe_psql('shop', q(SELECT rolsuper FROM pg_roles WHERE rolname = 'low')), 'f', 'which has gained nothing');
 is($node->safe_psql('shop', q(SELECT usename FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler')), 'low', 'the worker is connected as it');
 isnt($node->psql('shop', q(SELECT order_mgmt.unsubscribe('attack')), connstr => $node->connstr('shop') . ' user=nobody'), 0, 'nobody else ends it');
