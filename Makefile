@@ -15,13 +15,14 @@ BARE_HEADERS = \
 	errors
 
 LAYERS = \
-	names \
-	settings shared inflight handlerseats money jsonout relations tables plans locks rotation installation uuid7 wakeup \
-	months horizon eventlog ticks cursors reader retries registry keys orders ledger \
-	request capture checkers settlement updater shipper lifecycle \
-	consumer subscribers pipeline invariants upkeep comments schema \
+	names faults \
+	settings shared money jsonout relations tables plans locks rotation installation uuid7 inflight handlerseats wakeup \
+	months horizon eventlog ticks cursors reader retries registry backlog inbox claims keys orders ledger \
+	request capture checkers settlement updater shipper lifecycle deadletters \
+	consumer subscribers pipeline proofs invariants repair upkeep comments schema \
 	handlers worker launcher utility_hook \
-	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_subscriptions \
+	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters api_subscriptions \
+	api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)
@@ -71,6 +72,8 @@ demo-stop: ## stop and remove the demo's server
 	test/demo/run stop
 test: ## set up, build, install and run every test; GROUPS="lint regress ..." picks some
 	test/tools/run-tests $(GROUPS)
+torture: ## let each kind of fault rage for a minute (TORTURE_SECONDS); NEMESIS=name picks one
+	test/tools/run-tests torture
 lint: ## check layers, names, error codes, grants and layout of the sources
 	test/tools/setup
 	test/tools/lint
@@ -86,4 +89,4 @@ stop-servers:
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
 
-.PHONY: all demo demo-stop test lint bench sanitize format stop-servers help
+.PHONY: all demo demo-stop test torture lint bench sanitize format stop-servers help

@@ -174,7 +174,7 @@ OM_FUNCTION(om_set_account)
 	CommandCounterIncrement();
 	if (!PG_ARGISNULL(1))
 	{
-		OmLedger *accounts = om_ledger_lock(OM_LEDGER_ACCOUNTS, &customer_id, 1);
+		OmLedger *accounts = om_ledger_lock(OM_LEDGER_ACCOUNTS, &customer_id, 1, OM_LEDGER_WAIT);
 		OmLedgerEntry *account = om_ledger_entry(accounts, customer_id);
 
 		if (!account->exists)
@@ -225,7 +225,7 @@ OM_FUNCTION(om_adjust_balance)
 
 	om_api_begin_write("adjust_balance()");
 	/* The lock on the account also keeps a second use of its keys waiting. */
-	accounts = om_ledger_lock(OM_LEDGER_ACCOUNTS, &customer_id, 1);
+	accounts = om_ledger_lock(OM_LEDGER_ACCOUNTS, &customer_id, 1, OM_LEDGER_WAIT);
 	account = om_ledger_entry(accounts, customer_id);
 	if (!account->exists)
 		raise_unknown(customer_id);
@@ -272,7 +272,7 @@ OM_FUNCTION(om_delete_account)
 	bool in_flight;
 
 	om_api_begin_write("delete_account()");
-	accounts = om_ledger_lock(OM_LEDGER_ACCOUNTS, &customer_id, 1);
+	accounts = om_ledger_lock(OM_LEDGER_ACCOUNTS, &customer_id, 1, OM_LEDGER_WAIT);
 	account = om_ledger_entry(accounts, customer_id);
 	if (!account->exists)
 		raise_unknown(customer_id);

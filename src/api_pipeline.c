@@ -27,6 +27,7 @@
 #include "pipeline.h"
 #include "plans.h"
 #include "registry.h"
+#include "repair.h"
 #include "retries.h"
 #include "shared.h"
 #include "subscribers.h"
@@ -114,20 +115,20 @@ OM_FUNCTION(om_resume_consumer)
 	PG_RETURN_BOOL(set_paused(fcinfo, false));
 }
 
-/* No event is set aside or given up yet: a batch that fails is tried again as a whole. */
 static void
 put_queue(ReturnSetInfo *result, OmStage stage)
 {
 	OmQueueState queue = om_pipeline_queue(stage, GetActiveSnapshot());
+	OmRetryCounts counts = om_retry_count(om_stage_names[stage]);
 	pid_t worker = om_shared_stage_worker(stage);
-	Datum none = Int64GetDatum(0);
+	int64 processed = queue.read - queue.waiting - counts.retrying - counts.dead;
 	Datum values[9] = {CStringGetTextDatum(om_stage_names[stage]),
 					   Int64GetDatum(queue.pending),
 					   (Datum) 0,
-					   none,
-					   none,
-					   Int64GetDatum(queue.processed),
-					   none,
+					   Int64GetDatum(counts.retrying),
+					   Int64GetDatum(counts.dead),
+					   Int64GetDatum(processed),
+					   Int64GetDatum(counts.failed),
 					   Int32GetDatum(worker),
 					   BoolGetDatum(om_consumer_is_paused(stage))};
 	bool isnull[9] = {false};
@@ -146,12 +147,13 @@ put_subscription(ReturnSetInfo *result, const OmRegistration *definition)
 	OmSubscriberQueue queue = om_subscriber_queue(definition->name, GetActiveSnapshot());
 	OmRetryCounts counts = om_retry_count(definition->name);
 	pid_t worker = om_handlerseat_pid(definition->name);
+	int64 processed = queue.read - counts.retrying - counts.dead;
 	Datum values[9] = {CStringGetTextDatum(definition->name),
 					   Int64GetDatum(queue.pending),
 					   (Datum) 0,
 					   Int64GetDatum(counts.retrying),
 					   Int64GetDatum(counts.dead),
-					   Int64GetDatum(queue.processed),
+					   Int64GetDatum(processed),
 					   Int64GetDatum(counts.failed),
 					   Int32GetDatum(worker),
 					   BoolGetDatum(definition->paused)};
@@ -191,13 +193,20 @@ put_event(ReturnSetInfo *result, const OmLogRow *row, int ordinal)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 
-/* What has been shipped or cancelled by hand waits for nobody. */
+/* Of what the pipeline lists, some may have been handled, or have been shipped by hand. */
 static bool
-waits_for_shipment(OmOrderTables *tables, const pg_uuid_t *id)
+is_pending(OmStage stage, OmOrderTables *tables, const pg_uuid_t *id)
 {
-	OmOrder *order = om_order_find(tables, id, GetActiveSnapshot());
+	OmOrder *order;
 
-	return order != NULL && order->status == OM_STATUS_CONFIRMED;
+	if (stage == OM_STAGE_BALANCE_CHECKER || stage == OM_STAGE_STOCK_CHECKER)
+		return true;
+	order = om_order_find(tables, id, GetActiveSnapshot());
+	if (order == NULL)
+		return false;
+	if (stage == OM_STAGE_SHIPPER)
+		return order->status == OM_STATUS_CONFIRMED;
+	return order->settled != OM_VERDICTS_BOTH && order->status != OM_STATUS_CONFIRMED;
 }
 
 /* queue_contents(consumer) → the rows of the views named after the queues */
@@ -208,20 +217,19 @@ OM_FUNCTION(om_queue_contents)
 		name == NULL ? -1 : om_names_find(om_stage_names, OM_STAGE_COUNT, name, strlen(name));
 	OmOrderTables *tables;
 	ListCell *cell;
-	int64 processed;
 
 	if (stage < 0)
 		om_arg_raise("consumer", "is not a built-in consumer");
 	(void) om_installation_get();
 	InitMaterializedSRF(fcinfo, 0);
 	tables = om_orders_open(AccessShareLock);
-	foreach(cell, om_pipeline_rows(stage, GetActiveSnapshot(), &processed))
+	foreach(cell, om_pipeline_rows(stage, GetActiveSnapshot()))
 	{
 		OmLogRow *row = lfirst(cell);
 
 		for (int i = 0; i < row->norders; i++)
 		{
-			if (stage != OM_STAGE_SHIPPER || waits_for_shipment(tables, &row->orders[i]))
+			if (is_pending(stage, tables, &row->orders[i]))
 				put_event((ReturnSetInfo *) fcinfo->resultinfo, row, i);
 		}
 	}
@@ -233,4 +241,18 @@ OM_FUNCTION(om_queue_contents)
 OM_FUNCTION(om_check_invariants)
 {
 	return om_invariants_check(fcinfo);
+}
+
+/* list_invariants() → (invariant, per, meaning, mended) */
+OM_FUNCTION(om_list_invariants)
+{
+	return om_invariants_list(fcinfo);
+}
+
+/* repair_invariants(dry_run) → (invariant, subject, expected, actual) */
+OM_FUNCTION(om_repair_invariants)
+{
+	om_arg_require(fcinfo, 0, "dry_run");
+	om_api_begin_write("repair_invariants()");
+	return om_repair_run(fcinfo, PG_GETARG_BOOL(0));
 }

@@ -188,7 +188,7 @@ OM_FUNCTION(om_set_stock)
 	run(&ensure_product_query, &key, NULL);
 	run(&ensure_stock_query, &key, NULL);
 	CommandCounterIncrement();
-	stock = om_ledger_lock(OM_LEDGER_STOCK, &product_id, 1);
+	stock = om_ledger_lock(OM_LEDGER_STOCK, &product_id, 1, OM_LEDGER_WAIT);
 	product = om_ledger_entry(stock, product_id);
 	change_stock(product, PG_GETARG_INT64(1) - product->total, "set_stock");
 	om_ledger_write(stock);
@@ -213,7 +213,7 @@ OM_FUNCTION(om_adjust_stock)
 	om_api_begin_write("adjust_stock()");
 	om_arg_require(fcinfo, 1, "delta");
 	delta = PG_GETARG_INT64(1);
-	stock = om_ledger_lock(OM_LEDGER_STOCK, &product_id, 1);
+	stock = om_ledger_lock(OM_LEDGER_STOCK, &product_id, 1, OM_LEDGER_WAIT);
 	product = om_ledger_entry(stock, product_id);
 	if (!product->exists)
 		ereport(ERROR,

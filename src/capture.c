@@ -16,6 +16,7 @@
 #include "capture.h"
 #include "errors.h"
 #include "eventlog.h"
+#include "faults.h"
 #include "installation.h"
 #include "keys.h"
 #include "money.h"
@@ -239,10 +240,13 @@ insert_created(OmCapture *captures, int count)
 		if (!captures[i].created)
 			continue;
 		insert_order(tables, &captures[i], log->lxid);
+		OM_FAULT_POINT("capture/order-inserted");
 		captured[ncaptured++] = captures[i].order_id;
 	}
 	om_orders_close(tables);
+	OM_FAULT_POINT("capture/orders-inserted");
 	om_log_orders(log, OM_EVENT_ORDER_CAPTURED, captured, ncaptured, NULL);
+	OM_FAULT_POINT("capture/logged");
 	om_log_end(log);
 }
 
@@ -278,16 +282,19 @@ om_capture_run(OmCapture *captures, int count, bool all_or_nothing)
 	{
 		om_keys_begin();
 		recall_repeated(pending, npending);
+		OM_FAULT_POINT("capture/keys-looked-up");
 	}
 	om_capture_price(captures, count);
 	if (all_or_nothing && has_problem(captures, count))
 		return;
 	make_ids(captures, count);
+	OM_FAULT_POINT("capture/priced");
 	for (int i = 0; i < npending; i++)
 	{
 		if (is_new(pending[i].capture))
 			claim_key(&pending[i]);
 	}
+	OM_FAULT_POINT("capture/keys-claimed");
 	if (has_created(captures, count))
 		insert_created(captures, count);
 }

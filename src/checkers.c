@@ -6,14 +6,22 @@
  * A check that passes holds what it checked.  The state of the order is not
  * looked at: an order that has been cancelled meanwhile is held and then
  * released by the order updater, which keeps every verdict in one place.
+ *
+ * What can neither be held nor refused yet waits as a claim (see claims.h), and
+ * so does what needs a row that a client has locked: a checker never waits for
+ * a client.  Claims live in memory.  After a restart the log is read again from
+ * the oldest order that was undecided, and the checker's own verdicts in the
+ * log tell what is held and what waited.
  */
 #include "postgres.h"
 
 #include "access/table.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
 #include "checkers.h"
+#include "faults.h"
 #include "jsonout.h"
 #include "ledger.h"
 #include "money.h"
@@ -45,23 +53,6 @@ add_shortage(Refusal *refusal, OmLedgerKind kind, OmReason reason, const char *k
 	om_json_close_object(&refusal->shortages);
 }
 
-/* Does this much fit?  If not, says why. */
-static void
-check_amount(Refusal *refusal, OmLedger *ledger, const char *key, int64 amount)
-{
-	OmLedgerEntry *entry = om_ledger_entry(ledger, key);
-	bool is_account = ledger->kind == OM_LEDGER_ACCOUNTS;
-
-	if (!entry->exists)
-		add_shortage(refusal, ledger->kind,
-					 is_account ? OM_REASON_UNKNOWN_ACCOUNT : OM_REASON_UNKNOWN_PRODUCT, key,
-					 amount, 0);
-	else if (amount > om_ledger_available(entry))
-		add_shortage(refusal, ledger->kind,
-					 is_account ? OM_REASON_INSUFFICIENT_BALANCE : OM_REASON_INSUFFICIENT_STOCK,
-					 key, amount, om_ledger_available(entry));
-}
-
 Jsonb *
 om_checkers_reasons_array(uint32 reasons)
 {
@@ -86,20 +77,31 @@ shortages_json(Refusal *refusal)
 	return om_json_result(&refusal->shortages);
 }
 
+/* The first round goes without saying. */
+static void
+add_round(OmJson *json, int round)
+{
+	if (round == 0)
+		return;
+	om_json_key(json, "round");
+	om_json_int(json, round);
+}
+
 Jsonb *
-om_checkers_reasons_detail(uint32 reasons)
+om_checkers_reasons_detail(uint32 reasons, int round)
 {
 	OmJson json = {0};
 
 	om_json_open_object(&json);
 	om_json_key(&json, "reasons");
 	om_json_jsonb(&json, om_checkers_reasons_array(reasons));
+	add_round(&json, round);
 	om_json_close_object(&json);
 	return om_json_result(&json);
 }
 
 static Jsonb *
-refusal_detail(Refusal *refusal)
+refusal_detail(Refusal *refusal, int round)
 {
 	OmJson json = {0};
 
@@ -108,6 +110,7 @@ refusal_detail(Refusal *refusal)
 	om_json_jsonb(&json, om_checkers_reasons_array(refusal->reasons));
 	om_json_key(&json, "shortages");
 	om_json_jsonb(&json, shortages_json(refusal));
+	add_round(&json, round);
 	om_json_close_object(&json);
 	return om_json_result(&json);
 }
@@ -136,160 +139,465 @@ om_checkers_reasons(Jsonb *detail)
 	return reasons;
 }
 
-/* The orders of all rows, in their order. */
-static OmOrder **
-read_orders(OmOrderTables *tables, const OmLogRows *rows)
-{
-	OmOrder **orders = palloc(sizeof(OmOrder *) * Max(rows->norders, 1));
-	int count = 0;
+/* ---------- what has been said before a restart ---------- */
 
+typedef struct CheckerTraits
+{
+	OmEventType held;
+	OmEventType refused;
+	OmEventType changed; /* more may fit after it */
+} CheckerTraits;
+
+static const CheckerTraits traits[] = {
+	[OM_LEDGER_ACCOUNTS] = {OM_EVENT_BALANCE_HELD, OM_EVENT_BALANCE_REFUSED,
+							OM_EVENT_BALANCE_CHANGED},
+	[OM_LEDGER_STOCK] = {OM_EVENT_STOCK_HELD, OM_EVENT_STOCK_REFUSED, OM_EVENT_STOCK_CHANGED},
+};
+
+/* An order is decided when its holds are final, or have been given back. */
+#define DECISIONS                                                                     \
+	(OM_EVENT_BIT(OM_EVENT_ORDER_CONFIRMED) | OM_EVENT_BIT(OM_EVENT_ORDER_REJECTED) | \
+	 OM_EVENT_BIT(OM_EVENT_ORDER_RELEASED))
+
+uint32
+om_checker_types(OmLedgerKind kind)
+{
+	return DECISIONS | OM_EVENT_BIT(traits[kind].changed);
+}
+
+static void
+note_given(HTAB *given, OmLedgerKind kind, const OmLogRow *row, const pg_uuid_t *order_id)
+{
+	int round = om_log_round(row->detail);
+	bool found;
+	OmGiven *entry = hash_search(given, order_id, HASH_ENTER, &found);
+
+	if (!found || entry->round < round)
+	{
+		entry->round = round;
+		entry->held = entry->decided = entry->matched = false;
+	}
+	if (row->type == traits[kind].held)
+		entry->held = true;
+	else if (row->type != traits[kind].refused)
+		entry->decided = true;
+}
+
+HTAB *
+om_checker_given(OmLedgerKind kind, const OmHorizon *since, const OmHorizon *now)
+{
+	static const OmLogPosition beginning = {0, 0};
+	HASHCTL control = {
+		.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(OmGiven), .hcxt = CurrentMemoryContext};
+	HTAB *given =
+		hash_create("verdicts given", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "verdicts", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	OmLogRows *rows = om_log_rows_create();
+
+	om_log_read(rows, &(OmLogWindow){since, now, beginning},
+				DECISIONS | OM_EVENT_BIT(traits[kind].held) | OM_EVENT_BIT(traits[kind].refused),
+				0);
 	for (int r = 0; r < rows->count; r++)
 	{
 		for (int i = 0; i < rows->rows[r].norders; i++)
-		{
-			OmOrder *order = om_order_find(tables, &rows->rows[r].orders[i], GetActiveSnapshot());
-
-			if (order == NULL)
-				elog(ERROR, "event " INT64_FORMAT " is about an order that does not exist",
-					 rows->rows[r].event_id);
-			orders[count++] = order;
-		}
+			note_given(given, kind, &rows->rows[r], &rows->rows[r].orders[i]);
 	}
-	return orders;
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	return given;
 }
 
-/* Writes the verdicts: those that hold packed, each refusal with its reasons. */
-typedef struct Verdicts
-{
-	OmLogWriter *log;
-	OmEventType held_type;
-	OmEventType refused_type;
-	int nheld;
-	pg_uuid_t *held;
-} Verdicts;
+/* ---------- taking in ---------- */
 
-static Verdicts
-begin_verdicts(OmEventType held_type, OmEventType refused_type, int norders)
-{
-	Verdicts verdicts = {
-		.log = om_log_begin(), .held_type = held_type, .refused_type = refused_type};
+/* At most so many orders are looked at before they are decided. */
+#define MAX_UNDECIDED 200000
 
-	verdicts.held = palloc(sizeof(pg_uuid_t) * Max(norders, 1));
-	return verdicts;
+/* How many are looked at to see whether they have been decided meanwhile. */
+#define PRUNE_AT_ONCE 1000
+
+struct OmChecker
+{
+	OmLedgerKind kind;
+	OmInbox *inbox;
+	OmClaims *claims;
+	HTAB *given; /* until everything from before the restart has been read again */
+};
+
+OmChecker *
+om_checker_create(OmLedgerKind kind, OmInbox *inbox, const OmReader *reader)
+{
+	OmChecker *checker = palloc0(sizeof(OmChecker));
+	const OmCursor *cursor = reader->cursor;
+
+	checker->kind = kind;
+	checker->inbox = inbox;
+	checker->claims = om_claims_create(inbox);
+	if (cursor->from_seq < cursor->seq)
+		checker->given = om_checker_given(kind, cursor->base, om_reader_now(GetActiveSnapshot()));
+	return checker;
 }
 
-static void
-add_verdict(Verdicts *verdicts, const OmOrder *order, Refusal *refusal)
+/* What an order asks of the ledger; nothing when it does not exist. */
+typedef struct Asked
 {
-	if (refusal->reasons == 0)
+	int count;
+	char **keys;
+	int64 *amounts;
+} Asked;
+
+static Asked
+ask_for(OmLedgerKind kind, OmOrderTables *tables, const pg_uuid_t *order_id)
+{
+	OmOrder *order = om_order_find(tables, order_id, GetActiveSnapshot());
+	Asked asked = {.count = 1};
+
+	if (order == NULL)
+		return (Asked){0};
+	if (kind == OM_LEDGER_STOCK)
 	{
-		verdicts->held[verdicts->nheld++] = order->id;
-		return;
+		om_order_load_needs(tables, order, GetActiveSnapshot());
+		asked.count = order->nneeds;
 	}
-	om_log_orders(verdicts->log, verdicts->refused_type, &order->id, 1, refusal_detail(refusal));
+	asked.keys = palloc(sizeof(char *) * Max(asked.count, 1));
+	asked.amounts = palloc(sizeof(int64) * Max(asked.count, 1));
+	asked.keys[0] = order->customer_id;
+	asked.amounts[0] = order->total;
+	for (int i = 0; i < order->nneeds; i++)
+	{
+		asked.keys[i] = order->needs[i].product_id;
+		asked.amounts[i] = order->needs[i].quantity;
+	}
+	return asked;
 }
 
 static void
-end_verdicts(Verdicts *verdicts)
-{
-	om_log_orders(verdicts->log, verdicts->held_type, verdicts->held, verdicts->nheld, NULL);
-	om_log_end(verdicts->log);
-}
-
-void
-om_balance_checker_run(const OmLogRows *rows)
+claim_again(OmChecker *checker, const OmRetry *event, int round, int64 seq)
 {
 	OmOrderTables *tables = om_orders_open(AccessShareLock);
-	OmOrder **orders = read_orders(tables, rows);
-	char **customers = palloc(sizeof(char *) * Max(rows->norders, 1));
-	OmLedger *accounts;
-	Verdicts verdicts;
+	Asked asked = ask_for(checker->kind, tables, &event->order_id);
 
-	for (int i = 0; i < rows->norders; i++)
-		customers[i] = orders[i]->customer_id;
-	accounts = om_ledger_lock(OM_LEDGER_ACCOUNTS, customers, rows->norders);
-	verdicts = begin_verdicts(OM_EVENT_BALANCE_HELD, OM_EVENT_BALANCE_REFUSED, rows->norders);
-	for (int i = 0; i < rows->norders; i++)
-	{
-		Refusal refusal = {0};
-
-		check_amount(&refusal, accounts, orders[i]->customer_id, orders[i]->total);
-		if (refusal.reasons == 0)
-			om_ledger_hold(om_ledger_entry(accounts, orders[i]->customer_id), orders[i]->total);
-		add_verdict(&verdicts, orders[i], &refusal);
-	}
-	om_ledger_write(accounts);
-	end_verdicts(&verdicts);
+	if (asked.count > 0)
+		(void) om_claims_add_held(checker->claims, event, round, seq, asked.count, asked.keys,
+								  asked.amounts);
 	om_orders_close(tables);
 }
 
-/* The products of all orders; *count is how many. */
-static char **
-list_products(OmOrder **orders, int norders, int *count)
+static void
+note_captured(OmChecker *checker, const OmLogRow *row, int ordinal, int64 seq)
+{
+	const pg_uuid_t *order_id = &row->orders[ordinal];
+	int round = om_log_round(row->detail);
+	OmGiven *given =
+		checker->given == NULL ? NULL : hash_search(checker->given, order_id, HASH_FIND, NULL);
+
+	if (given != NULL && given->round >= round)
+	{
+		given->matched |= given->round == round;
+		if (given->round == round && given->held && !given->decided)
+			claim_again(checker, om_retry_of_event(row, ordinal), round, seq);
+		return;
+	}
+	if (om_inbox_find_retry(checker->inbox, order_id, round) == NULL)
+		(void) om_inbox_add(checker->inbox, row, ordinal, seq);
+}
+
+static void
+note_decided(OmChecker *checker, const pg_uuid_t *order_id)
+{
+	OmClaim *claim = om_claims_find(checker->claims, order_id);
+
+	if (claim != NULL && claim->item == NULL)
+		om_claims_remove(checker->claims, claim);
+}
+
+void
+om_checker_note(OmChecker *checker, const OmLogRow *row, int64 seq)
+{
+	if (row->type == traits[checker->kind].changed)
+		om_claims_wake_key(checker->claims, checker->kind == OM_LEDGER_ACCOUNTS ? row->customer_id
+																				: row->product_id);
+	for (int i = 0; i < row->norders; i++)
+	{
+		if (row->type == OM_EVENT_ORDER_CAPTURED)
+			note_captured(checker, row, i, seq);
+		else
+			note_decided(checker, &row->orders[i]);
+	}
+}
+
+/* Orders that came out of retries are held, but their captures lie further back. */
+void
+om_checker_caught_up(OmChecker *checker, int64 seq)
+{
+	HASH_SEQ_STATUS status;
+	OmGiven *given;
+
+	if (checker->given == NULL)
+		return;
+	hash_seq_init(&status, checker->given);
+	while ((given = hash_seq_search(&status)) != NULL)
+	{
+		OmRetry event = {.order_id = given->order_id};
+
+		if (given->held && !given->decided && !given->matched)
+			claim_again(checker, &event, given->round, seq);
+	}
+	hash_destroy(checker->given);
+	checker->given = NULL;
+}
+
+/* Decisions come behind the captures in the log; who is too far ahead must look at the orders. */
+static void
+prune(OmChecker *checker)
+{
+	OmOrderTables *tables = om_orders_open(AccessShareLock);
+	int left = PRUNE_AT_ONCE;
+	dlist_mutable_iter iter;
+
+	dlist_foreach_modify(iter, &checker->claims->by_age)
+	{
+		OmClaim *claim = dlist_container(OmClaim, node, iter.cur);
+		OmOrder *order;
+
+		if (left-- == 0)
+			break;
+		if (claim->item != NULL)
+			continue;
+		order = om_order_find(tables, &claim->order_id, GetActiveSnapshot());
+		if (order == NULL || order->status == OM_STATUS_CAPTURED ||
+			(order->settled != OM_VERDICTS_BOTH && order->status >= OM_STATUS_REJECTED))
+			continue;
+		om_claims_remove(checker->claims, claim);
+		left++;
+	}
+	om_orders_close(tables);
+}
+
+bool
+om_checker_is_full(OmChecker *checker)
+{
+	if (checker->claims->count < MAX_UNDECIDED)
+		return false;
+	prune(checker);
+	return checker->claims->count >= MAX_UNDECIDED;
+}
+
+void
+om_checker_pass_over(OmChecker *checker, OmItem *item)
+{
+	if (item->claim != NULL)
+		om_claims_pass_over(checker->claims, item->claim);
+}
+
+/* ---------- deciding ---------- */
+
+static OmFit
+fit_of(const OmDemand *demand, const OmLedgerEntry *entry)
+{
+	int64 available = om_ledger_available(entry);
+
+	if (entry->busy)
+		return OM_FIT_LOCKED;
+	if (!entry->exists)
+		return OM_FIT_NEVER;
+	if (demand->amount == 0 || demand->amount <= available - om_demand_waiting_before(demand))
+		return OM_FIT_YES;
+	if (demand->amount <= available + om_demand_held_before(demand))
+		return OM_FIT_OPEN;
+	return OM_FIT_NEVER;
+}
+
+/* Looks at each demand; who waits behind one that has got further is woken. */
+static void
+look_at(OmChecker *checker, OmClaim *claim, OmLedger *ledger, bool *waits, bool *refused)
+{
+	*waits = *refused = false;
+	for (int i = 0; i < claim->ndemands; i++)
+	{
+		OmDemand *demand = &claim->demands[i];
+		OmFit before = demand->fit;
+
+		demand->fit = fit_of(demand, om_ledger_entry(ledger, om_demand_key(demand)));
+		*waits |= demand->fit == OM_FIT_OPEN || demand->fit == OM_FIT_LOCKED;
+		*refused |= demand->fit == OM_FIT_NEVER;
+		if (before != demand->fit && (before == OM_FIT_OPEN || before == OM_FIT_LOCKED))
+			om_claims_wake_key(checker->claims, om_demand_key(demand));
+	}
+}
+
+static void
+refuse(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmLogWriter *log)
+{
+	Refusal refusal = {0};
+	bool is_account = checker->kind == OM_LEDGER_ACCOUNTS;
+
+	for (int i = 0; i < claim->ndemands; i++)
+	{
+		OmDemand *demand = &claim->demands[i];
+		OmLedgerEntry *entry = om_ledger_entry(ledger, om_demand_key(demand));
+
+		if (demand->fit != OM_FIT_NEVER)
+			continue;
+		if (entry->exists)
+			add_shortage(&refusal, checker->kind,
+						 is_account ? OM_REASON_INSUFFICIENT_BALANCE : OM_REASON_INSUFFICIENT_STOCK,
+						 entry->key, demand->amount,
+						 om_ledger_available(entry) + om_demand_held_before(demand));
+		else
+			add_shortage(&refusal, checker->kind,
+						 is_account ? OM_REASON_UNKNOWN_ACCOUNT : OM_REASON_UNKNOWN_PRODUCT,
+						 entry->key, demand->amount, 0);
+	}
+	om_log_orders(log, traits[checker->kind].refused, &claim->order_id, 1,
+				  refusal_detail(&refusal, claim->round));
+	om_claims_remove(checker->claims, claim);
+}
+
+/* The verdicts that hold, packed. */
+typedef struct Held
+{
+	int count;
+	pg_uuid_t *orders;
+} Held;
+
+static void
+hold(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmLogWriter *log, Held *held, int64 seq)
+{
+	for (int i = 0; i < claim->ndemands; i++)
+		om_ledger_hold(om_ledger_entry(ledger, om_demand_key(&claim->demands[i])),
+					   claim->demands[i].amount);
+	if (claim->round == 0)
+		held->orders[held->count++] = claim->order_id;
+	else
+		om_log_orders(log, traits[checker->kind].held, &claim->order_id, 1,
+					  om_log_round_detail(claim->round));
+	om_claims_hold(checker->claims, claim, seq);
+}
+
+/* Sees to it that every item has its claim. */
+static void
+claim_all(OmChecker *checker, OmItem **items, int count)
+{
+	OmOrderTables *tables = om_orders_open(AccessShareLock);
+
+	for (int i = 0; i < count; i++)
+	{
+		Asked asked;
+
+		if (items[i]->claim != NULL)
+			continue;
+		asked = ask_for(checker->kind, tables, &items[i]->event.order_id);
+		if (asked.count == 0)
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("event " INT64_FORMAT " is about an order that does not exist",
+								   items[i]->event.event_id)));
+		(void) om_claims_add(checker->claims, items[i], asked.count, asked.keys, asked.amounts);
+	}
+	om_orders_close(tables);
+}
+
+static OmLedger *
+lock_ledger(OmChecker *checker, OmItem **items, int count)
 {
 	int total = 0;
-	char **products;
+	int nkeys = 0;
+	char **keys;
 
-	for (int i = 0; i < norders; i++)
-		total += orders[i]->nneeds;
-	products = palloc(sizeof(char *) * Max(total, 1));
-	*count = 0;
-	for (int i = 0; i < norders; i++)
+	for (int i = 0; i < count; i++)
+		total += items[i]->claim->ndemands;
+	keys = palloc(sizeof(char *) * Max(total, 1));
+	for (int i = 0; i < count; i++)
 	{
-		for (int n = 0; n < orders[i]->nneeds; n++)
-			products[(*count)++] = orders[i]->needs[n].product_id;
+		for (int d = 0; d < items[i]->claim->ndemands; d++)
+			keys[nkeys++] = pstrdup(om_demand_key(&items[i]->claim->demands[d]));
 	}
-	return products;
-}
-
-static void
-check_stock(OmOrder *order, OmLedger *stock, Refusal *refusal)
-{
-	for (int i = 0; i < order->nneeds; i++)
-		check_amount(refusal, stock, order->needs[i].product_id, order->needs[i].quantity);
-	if (refusal->reasons != 0)
-		return;
-	for (int i = 0; i < order->nneeds; i++)
-		om_ledger_hold(om_ledger_entry(stock, order->needs[i].product_id),
-					   order->needs[i].quantity);
+	return om_ledger_lock(checker->kind, keys, nkeys, OM_LEDGER_SKIP);
 }
 
 void
-om_stock_checker_run(const OmLogRows *rows)
+om_checker_run(OmChecker *checker, OmItem **items, int count, int64 seq)
 {
-	OmOrderTables *tables = om_orders_open(AccessShareLock);
-	OmOrder **orders = read_orders(tables, rows);
-	char **products;
-	int nproducts;
-	OmLedger *stock;
-	Verdicts verdicts;
+	Held held = {0, palloc(sizeof(pg_uuid_t) * Max(count, 1))};
+	OmLedger *ledger;
+	OmLogWriter *log = NULL;
 
-	for (int i = 0; i < rows->norders; i++)
-		om_order_load_needs(tables, orders[i], GetActiveSnapshot());
-	products = list_products(orders, rows->norders, &nproducts);
-	stock = om_ledger_lock(OM_LEDGER_STOCK, products, nproducts);
-	verdicts = begin_verdicts(OM_EVENT_STOCK_HELD, OM_EVENT_STOCK_REFUSED, rows->norders);
-	for (int i = 0; i < rows->norders; i++)
+	claim_all(checker, items, count);
+	ledger = lock_ledger(checker, items, count);
+	OM_FAULT_POINT("checkers/ledger-locked");
+	for (int i = 0; i < count; i++)
 	{
-		Refusal refusal = {0};
+		OmClaim *claim = items[i]->claim;
+		bool waits;
+		bool refused;
 
-		check_stock(orders[i], stock, &refusal);
-		add_verdict(&verdicts, orders[i], &refusal);
+		look_at(checker, claim, ledger, &waits, &refused);
+		if (waits)
+		{
+			om_claims_wait(checker->claims, claim);
+			continue;
+		}
+		if (log == NULL)
+			log = om_log_begin();
+		if (refused)
+			refuse(checker, claim, ledger, log);
+		else
+			hold(checker, claim, ledger, log, &held, seq);
 	}
-	om_ledger_write(stock);
-	end_verdicts(&verdicts);
-	om_orders_close(tables);
+	OM_FAULT_POINT("checkers/decided");
+	om_ledger_write(ledger);
+	OM_FAULT_POINT("checkers/ledger-written");
+	if (log == NULL)
+		return;
+	om_log_orders(log, traits[checker->kind].held, held.orders, held.count, NULL);
+	om_log_end(log);
+}
+
+void
+om_checker_give_up(OmChecker *checker, OmItem *item)
+{
+	OmLogWriter *log = om_log_begin();
+
+	om_log_orders(log, traits[checker->kind].refused, &item->event.order_id, 1,
+				  om_checkers_reasons_detail(0, item->round));
+	om_log_end(log);
+	if (item->claim != NULL)
+		om_claims_remove(checker->claims, item->claim);
+	else
+		om_inbox_remove(checker->inbox, item, false /* keep_backlog */);
+}
+
+/* ---------- preview ---------- */
+
+/* Does this much fit at the moment?  If not, says why. */
+static void
+check_amount(Refusal *refusal, OmLedger *ledger, const char *key, int64 amount)
+{
+	OmLedgerEntry *entry = om_ledger_entry(ledger, key);
+	bool is_account = ledger->kind == OM_LEDGER_ACCOUNTS;
+
+	if (!entry->exists)
+		add_shortage(refusal, ledger->kind,
+					 is_account ? OM_REASON_UNKNOWN_ACCOUNT : OM_REASON_UNKNOWN_PRODUCT, key,
+					 amount, 0);
+	else if (amount > om_ledger_available(entry))
+		add_shortage(refusal, ledger->kind,
+					 is_account ? OM_REASON_INSUFFICIENT_BALANCE : OM_REASON_INSUFFICIENT_STOCK,
+					 key, amount, om_ledger_available(entry));
 }
 
 void
 om_checkers_preview(OmOrder *order, bool *passes, Jsonb **reasons, Jsonb **shortages)
 {
-	int nproducts;
-	char **products = list_products(&order, 1, &nproducts);
+	char **products = palloc(sizeof(char *) * Max(order->nneeds, 1));
 	OmLedger *accounts = om_ledger_read(OM_LEDGER_ACCOUNTS, &order->customer_id, 1);
-	OmLedger *stock = om_ledger_read(OM_LEDGER_STOCK, products, nproducts);
+	OmLedger *stock;
 	Refusal refusal = {0};
 
+	for (int i = 0; i < order->nneeds; i++)
+		products[i] = order->needs[i].product_id;
+	stock = om_ledger_read(OM_LEDGER_STOCK, products, order->nneeds);
 	check_amount(&refusal, accounts, order->customer_id, order->total);
 	for (int i = 0; i < order->nneeds; i++)
 		check_amount(&refusal, stock, order->needs[i].product_id, order->needs[i].quantity);

@@ -3,63 +3,91 @@
  *		One batch of one stage.
  *
  * Effects, resulting events and the new cursor commit together, so a batch
- * happens once or not at all.  Who works as a consumer holds its lock to the
- * end of the transaction; the position is kept in memory from batch to batch
- * and read again when another has moved the cursor meanwhile.
+ * happens once or not at all.  What has been read but cannot be handled yet
+ * stays in the inbox, in memory; the cursor remembers from where a restart must
+ * read again to find it.
  *
- * A window without events for the stage moves the cursor in memory only: an
- * idle shop stores nothing, and what another stage writes does not make this
- * one write as well.
+ * An error is traced to the event that causes it: the batch is tried again in
+ * halves down to a single event, which goes to table retries in the same
+ * transaction that moves on, and in the end becomes a dead letter.  Then its
+ * order is failed, and what it held is released.
  */
 #include "postgres.h"
 
 #include "access/table.h"
 #include "access/xact.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "checkers.h"
 #include "consumer.h"
 #include "cursors.h"
 #include "eventlog.h"
+#include "faults.h"
+#include "inbox.h"
+#include "lifecycle.h"
 #include "locks.h"
 #include "relations.h"
+#include "retries.h"
 #include "settings.h"
 #include "shipper.h"
 #include "tables.h"
-#include "ticks.h"
 #include "updater.h"
 
 /* Columns of table consumers */
 #define CONSUMER_PAUSED 9
 
+/* Nothing more is read while so many events wait. */
+#define MAX_WAITING 200000
+
+/* How soon to try again to give up on an order that a client has locked. */
+#define GIVE_UP_RETRY_MS 1000
+
+/* The event that made a batch of one fail. */
+typedef struct Culprit
+{
+	int64 event_id; /* 0: none */
+	bool give_up;   /* at once */
+	char error_code[6];
+	char message[1024];
+} Culprit;
+
 struct OmConsumer
 {
 	OmStage stage;
 	OmReader *reader;
-	OmUpdater *updater; /* of the order updater */
-	TimestampTz next_due;
+	OmInbox *inbox;
+	OmChecker *checker;  /* of a checker */
+	OmUpdater *updater;  /* of the order updater */
+	int64 counted;       /* events that have been reported as handled */
+	bool must_flush;     /* the last step wrote an answer */
+	int limit;           /* size of a batch while a culprit is looked for; 0: as asked */
+	int nsuspects;       /* so many events are taken one by one */
+	int ntaken;          /* size of the last batch */
+	int64 last_event_id; /* if that was one event */
+	Culprit culprit;
+	OmInFlight in_flight;
 };
 
 typedef struct StageTraits
 {
-	uint32 types;
+	uint32 types; /* that it is there for, and counts */
 	bool durable;
-	bool keeps_state; /* begins at its restart row */
 } StageTraits;
 
 static const StageTraits stage_traits[OM_STAGE_COUNT] = {
-	[OM_STAGE_BALANCE_CHECKER] = {OM_EVENT_BIT(OM_EVENT_ORDER_CAPTURED), false, false},
-	[OM_STAGE_STOCK_CHECKER] = {OM_EVENT_BIT(OM_EVENT_ORDER_CAPTURED), false, false},
+	[OM_STAGE_BALANCE_CHECKER] = {OM_EVENT_BIT(OM_EVENT_ORDER_CAPTURED), false},
+	[OM_STAGE_STOCK_CHECKER] = {OM_EVENT_BIT(OM_EVENT_ORDER_CAPTURED), false},
 	[OM_STAGE_ORDER_UPDATER] = {OM_EVENT_BIT(OM_EVENT_BALANCE_HELD) |
 									OM_EVENT_BIT(OM_EVENT_BALANCE_REFUSED) |
 									OM_EVENT_BIT(OM_EVENT_STOCK_HELD) |
 									OM_EVENT_BIT(OM_EVENT_STOCK_REFUSED) |
-									OM_EVENT_BIT(OM_EVENT_ORDER_CANCELLED),
-								true, true},
-	[OM_STAGE_SHIPPER] = {OM_EVENT_BIT(OM_EVENT_ORDER_CONFIRMED), true, false},
+									OM_EVENT_BIT(OM_EVENT_ORDER_CANCELLED) |
+									OM_EVENT_BIT(OM_EVENT_ORDER_FAILED),
+								true},
+	[OM_STAGE_SHIPPER] = {OM_EVENT_BIT(OM_EVENT_ORDER_CONFIRMED), true},
 };
 
 uint32
@@ -69,9 +97,9 @@ om_consumer_types(OmStage stage)
 }
 
 bool
-om_consumer_is_durable(OmStage stage)
+om_consumer_must_flush(const OmConsumer *consumer)
 {
-	return stage_traits[stage].durable;
+	return stage_traits[consumer->stage].durable || consumer->must_flush;
 }
 
 OmConsumer *
@@ -85,17 +113,24 @@ om_consumer_create(OmStage stage)
 }
 
 void
-om_consumer_reset(OmConsumer *consumer)
+om_consumer_watch(OmConsumer *consumer, OmInFlight in_flight)
+{
+	consumer->in_flight = in_flight;
+}
+
+static void
+forget(OmConsumer *consumer)
 {
 	om_reader_reset(consumer->reader);
+	consumer->inbox = NULL;
+	consumer->checker = NULL;
 	consumer->updater = NULL;
-	consumer->next_due = 0;
 }
 
 TimestampTz
 om_consumer_next_due(const OmConsumer *consumer)
 {
-	return consumer->next_due;
+	return consumer->inbox == NULL ? 0 : om_inbox_next_due(consumer->inbox);
 }
 
 bool
@@ -113,106 +148,359 @@ om_consumer_is_paused(OmStage stage)
 	return paused;
 }
 
-static void
-load(OmConsumer *consumer)
-{
-	MemoryContext caller;
+/* ---------- reading ---------- */
 
-	if (!om_reader_load(consumer->reader))
-		return;
-	caller = MemoryContextSwitchTo(consumer->reader->context);
-	consumer->updater = consumer->stage == OM_STAGE_ORDER_UPDATER ? om_updater_create() : NULL;
+static bool
+is_checker(const OmConsumer *consumer)
+{
+	return consumer->stage == OM_STAGE_BALANCE_CHECKER || consumer->stage == OM_STAGE_STOCK_CHECKER;
+}
+
+static OmLedgerKind
+ledger_kind(const OmConsumer *consumer)
+{
+	return consumer->stage == OM_STAGE_BALANCE_CHECKER ? OM_LEDGER_ACCOUNTS : OM_LEDGER_STOCK;
+}
+
+static uint32
+types_read(const OmConsumer *consumer)
+{
+	uint32 types = stage_traits[consumer->stage].types;
+
+	return is_checker(consumer) ? types | om_checker_types(ledger_kind(consumer)) : types;
+}
+
+static void
+note_row(OmConsumer *consumer, const OmLogRow *row)
+{
+	int64 seq = om_reader_seq(consumer->reader);
+
+	if (stage_traits[consumer->stage].types & OM_EVENT_BIT(row->type))
+		consumer->reader->cursor->processed += row->norders;
+	if (consumer->checker != NULL)
+		om_checker_note(consumer->checker, row, seq);
+	else if (consumer->updater != NULL)
+		om_updater_note(consumer->updater, row, seq);
+	else
+	{
+		for (int i = 0; i < row->norders; i++)
+		{
+			if (om_inbox_find_retry(consumer->inbox, &row->orders[i], om_log_round(row->detail)) ==
+				NULL)
+				(void) om_inbox_add(consumer->inbox, row, i, seq);
+		}
+	}
+}
+
+/* False when there was nothing to look at. */
+static bool
+read_some(OmConsumer *consumer, const OmReach *reach, int max_events)
+{
+	OmLogRows *rows = om_log_rows_create();
+
+	if (!om_reader_read(consumer->reader, reach, types_read(consumer), max_events, rows))
+		return false;
+	for (int i = 0; i < rows->count; i++)
+		note_row(consumer, &rows->rows[i]);
+	return true;
+}
+
+/* People who ship by hand are shown a few orders at a time; who is far ahead waits. */
+static bool
+may_read(OmConsumer *consumer, int max_events)
+{
+	if (consumer->stage == OM_STAGE_SHIPPER && !om_setting_auto_ship)
+		return consumer->inbox->count == 0;
+	if (consumer->inbox->nready >= max_events || consumer->inbox->count >= MAX_WAITING)
+		return false;
+	return consumer->checker == NULL || !om_checker_is_full(consumer->checker);
+}
+
+static void
+create_state(OmConsumer *consumer)
+{
+	MemoryContext caller = MemoryContextSwitchTo(consumer->reader->context);
+	OmCursor *cursor = consumer->reader->cursor;
+	ListCell *cell;
+
+	consumer->inbox = om_inbox_create();
+	consumer->checker = is_checker(consumer) ? om_checker_create(ledger_kind(consumer),
+																 consumer->inbox, consumer->reader)
+											 : NULL;
+	consumer->updater =
+		consumer->stage == OM_STAGE_ORDER_UPDATER ? om_updater_create(consumer->inbox) : NULL;
+	foreach(cell, om_retry_list(consumer->reader->consumer, GetActiveSnapshot()))
+		(void) om_inbox_add_retry(consumer->inbox, lfirst(cell));
+	consumer->counted = cursor->newest_processed - cursor->waiting;
 	MemoryContextSwitchTo(caller);
 }
 
-/* Returns how many of the rows are done. */
-static int
-run_stage(OmConsumer *consumer, const OmLogRows *rows)
+/*
+ * Finds the position, and what was in the inbox, again when they are not known.
+ * Nothing may be handled before that is complete: a later order would overtake
+ * an earlier one.  False: the tick that shows the rest has not been made yet.
+ */
+static bool
+load(OmConsumer *consumer, const OmReach *reach, int max_events)
 {
-	consumer->next_due = 0;
-	switch (consumer->stage)
+	if (om_reader_load(consumer->reader) || consumer->inbox == NULL)
+		create_state(consumer);
+	while (om_reader_is_behind(consumer->reader))
 	{
-		case OM_STAGE_BALANCE_CHECKER:
-			om_balance_checker_run(rows);
-			break;
-		case OM_STAGE_STOCK_CHECKER:
-			om_stock_checker_run(rows);
-			break;
-		case OM_STAGE_ORDER_UPDATER:
-			om_updater_run(consumer->updater, rows, consumer->reader->cursor->from_seq);
-			break;
-		case OM_STAGE_SHIPPER:
-			return om_shipper_run(rows, &consumer->next_due);
+		if (!read_some(consumer, reach, max_events))
+			return false;
 	}
-	return rows->count;
+	if (consumer->checker != NULL)
+		om_checker_caught_up(consumer->checker, om_reader_seq(consumer->reader));
+	return true;
 }
 
-static int64
-restart_seq(const OmConsumer *consumer)
+/* ---------- failures ---------- */
+
+/* Nobody in particular is to blame: out of resources, told to stop, broken disk. */
+static bool
+is_general(int sqlstate)
 {
-	return consumer->updater == NULL ? PG_INT64_MAX : om_updater_restart_seq(consumer->updater);
+	int category = ERRCODE_TO_CATEGORY(sqlstate);
+
+	return category == ERRCODE_INSUFFICIENT_RESOURCES ||
+		   category == ERRCODE_OPERATOR_INTERVENTION || category == ERRCODE_SYSTEM_ERROR;
 }
 
-static int64
-count_orders(const OmLogRows *rows, int nrows)
+OmStepFailure
+om_consumer_failed(OmConsumer *consumer, const ErrorData *error)
 {
-	int64 count = 0;
+	forget(consumer);
+	if (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE)
+		return OM_FAILURE_CONFLICT;
+	consumer->culprit.event_id = 0;
+	if (is_general(error->sqlerrcode) || consumer->ntaken == 0)
+		return OM_FAILURE_GENERAL; /* perhaps not even setting the culprit aside has worked */
+	consumer->limit = Max(consumer->ntaken / 2, 1);
+	if (consumer->ntaken == 1)
+	{
+		Culprit *culprit = &consumer->culprit;
 
-	for (int i = 0; i < nrows; i++)
-		count += rows->rows[i].norders;
+		culprit->event_id = consumer->last_event_id;
+		culprit->give_up = false;
+		strlcpy(culprit->error_code, unpack_sql_state(error->sqlerrcode),
+				sizeof(culprit->error_code));
+		strlcpy(culprit->message, error->message, sizeof(culprit->message));
+	}
+	return OM_FAILURE_ISOLATED;
+}
+
+void
+om_consumer_crashed(OmConsumer *consumer, int nsuspects, int64 event_id, bool give_up)
+{
+	Culprit *culprit = &consumer->culprit;
+
+	consumer->nsuspects = nsuspects;
+	if (event_id == 0)
+		return;
+	culprit->event_id = event_id;
+	culprit->give_up = give_up;
+	strlcpy(culprit->error_code, unpack_sql_state(ERRCODE_CRASH_SHUTDOWN),
+			sizeof(culprit->error_code));
+	strlcpy(culprit->message, "the server process died while it handled this event",
+			sizeof(culprit->message));
+}
+
+/* Its check, decision or shipment will not come: the order has failed.  False: not now. */
+static bool
+fail_order(OmConsumer *consumer, OmItem *item)
+{
+	const Culprit *culprit = &consumer->culprit;
+
+	if (!om_lifecycle_fail(&item->event.order_id, item->round, consumer->reader->consumer,
+						   culprit->error_code, culprit->message))
+		return false;
+	if (consumer->checker != NULL)
+		om_checker_give_up(consumer->checker, item);
+	else if (consumer->updater != NULL)
+		om_updater_give_up(consumer->updater, item);
+	else
+		om_inbox_remove(consumer->inbox, item, false /* keep_backlog */);
+	consumer->must_flush = true;
+	return true;
+}
+
+static void
+set_aside(OmConsumer *consumer, OmItem *item)
+{
+	Culprit *culprit = &consumer->culprit;
+	OmRetry event = item->event;
+	const char *name = consumer->reader->consumer;
+
+	if (culprit->give_up || om_retry_is_last(name, &event))
+	{
+		if (fail_order(consumer, item))
+			om_retry_give_up(name, &event, culprit->error_code, culprit->message);
+		else
+			om_inbox_sleep(consumer->inbox, item,
+						   TimestampTzPlusMilliseconds(GetCurrentTimestamp(), GIVE_UP_RETRY_MS));
+		return;
+	}
+	(void) om_retry_fail(name, &event, culprit->error_code, culprit->message);
+	om_inbox_set_retrying(consumer->inbox, item, &event);
+	if (consumer->checker != NULL)
+		om_checker_pass_over(consumer->checker, item);
+}
+
+/* True when there was a culprit and it is out of the way.  It may have to be read again first. */
+static bool
+set_culprit_aside(OmConsumer *consumer, const OmReach *reach, int max_events)
+{
+	int64 event_id = consumer->culprit.event_id;
+	OmItem *item;
+
+	if (event_id == 0)
+		return false;
+	while ((item = om_inbox_find(consumer->inbox, event_id)) == NULL &&
+		   may_read(consumer, max_events) && read_some(consumer, reach, max_events))
+		;
+	if (item != NULL)
+		set_aside(consumer, item);
+	consumer->culprit.event_id = 0;
+	return item != NULL;
+}
+
+/* ---------- handling ---------- */
+
+static void
+run_stage(OmConsumer *consumer, OmItem **items, int count)
+{
+	int64 seq = om_reader_seq(consumer->reader);
+
+	if (consumer->checker != NULL)
+		om_checker_run(consumer->checker, items, count, seq);
+	else if (consumer->updater != NULL)
+		om_updater_run(consumer->updater, items, count, seq);
+	else
+		om_shipper_run(consumer->inbox, items, count);
+}
+
+/* What has failed before is tried by itself, so that it takes nobody with it. */
+static int
+take(OmConsumer *consumer, OmItem **items, int max_events)
+{
+	int count = om_inbox_take(consumer->inbox, items, max_events);
+
+	for (int i = 0; i < count; i++)
+	{
+		if (items[i]->seq == PG_INT64_MAX)
+			return Max(i, 1);
+	}
 	return count;
 }
 
-/* A shipper that waits for people stops within a window, behind the last row that is done. */
-static OmStepResult
-wait_for_people(OmConsumer *consumer, const OmReach *reach, int max_orders, OmLogRows *rows,
-				int *done)
+static void
+handle(OmConsumer *consumer, int max_events)
 {
-	if (!om_reader_read(consumer->reader, reach, stage_traits[OM_STAGE_SHIPPER].types, max_orders,
-						rows))
-		return OM_STEP_IDLE;
-	*done = rows->count == 0 ? 0 : run_stage(consumer, rows);
-	if (*done == rows->count)
-		return OM_STEP_DONE;
-	elog(ERROR, "not yet");
-	return OM_STEP_WAITING;
+	OmItem **items = palloc(sizeof(OmItem *) * max_events);
+	int count = take(consumer, items, max_events);
+	int64 retried;
+
+	if (count == 0)
+		return;
+	retried = items[0]->seq == PG_INT64_MAX ? items[0]->event.event_id : 0;
+	consumer->ntaken = count;
+	consumer->last_event_id = count == 1 ? items[0]->event.event_id : 0;
+	if (consumer->in_flight != NULL)
+		consumer->in_flight(count, consumer->last_event_id);
+	OM_FAULT_POINT("consumer/batch-taken");
+	run_stage(consumer, items, count);
+	OM_FAULT_POINT("consumer/batch-handled");
+	/* The stored copy of what has been handled at last */
+	if (retried != 0 && om_inbox_find(consumer->inbox, retried) == NULL)
+		om_retry_done(consumer->reader->consumer, retried);
+}
+
+/* Once a culprit is out of the way, batches grow again. */
+static int
+batch_size(OmConsumer *consumer, int max_events)
+{
+	if (consumer->nsuspects > 0)
+		return 1;
+	return consumer->limit == 0 ? max_events : Min(consumer->limit, max_events);
+}
+
+static void
+relax_limit(OmConsumer *consumer, int max_events)
+{
+	consumer->nsuspects = Max(consumer->nsuspects - consumer->ntaken, 0);
+	if (consumer->limit == 0)
+		return;
+	consumer->limit *= 2;
+	if (consumer->limit >= max_events)
+		consumer->limit = 0;
+}
+
+static int64
+count_waiting(const OmConsumer *consumer)
+{
+	return consumer->inbox->count - consumer->inbox->nretrying;
+}
+
+static int64
+count_done(const OmConsumer *consumer)
+{
+	return consumer->reader->cursor->processed - count_waiting(consumer);
+}
+
+/* How many more than have been reported. */
+static int64
+count_handled(OmConsumer *consumer)
+{
+	int64 more = Max(count_done(consumer) - consumer->counted, 0);
+
+	consumer->counted += more;
+	return more;
 }
 
 static OmStepResult
-handle_batch(OmConsumer *consumer, const OmReach *reach, int max_orders, OmLogRows *rows, int *done)
+step(OmConsumer *consumer, const OmReach *reach, int max_events, int64 *events)
 {
-	if (consumer->stage == OM_STAGE_SHIPPER && !om_setting_auto_ship)
-		return wait_for_people(consumer, reach, max_orders, rows, done);
-	if (!om_reader_read(consumer->reader, reach, stage_traits[consumer->stage].types, max_orders,
-						rows))
+	int64 done_before;
+	int retrying_before;
+	bool has_read = false;
+	bool has_done;
+
+	if (!load(consumer, reach, max_events))
 		return OM_STEP_IDLE;
-	*done = rows->count == 0 ? 0 : run_stage(consumer, rows);
-	return OM_STEP_DONE;
+	done_before = count_done(consumer);
+	retrying_before = consumer->inbox->nretrying;
+	has_done = set_culprit_aside(consumer, reach, max_events);
+	if (!has_done)
+	{
+		int size = batch_size(consumer, max_events);
+
+		has_read = may_read(consumer, size) && read_some(consumer, reach, max_events);
+		handle(consumer, size);
+		has_done =
+			count_done(consumer) != done_before || consumer->inbox->nretrying != retrying_before;
+	}
+	if (has_done || om_reader_has_drifted(consumer->reader))
+		om_reader_store(consumer->reader, om_backlog_first(consumer->inbox->backlog),
+						count_waiting(consumer));
+	*events += count_handled(consumer);
+	return has_read || has_done ? OM_STEP_DONE : OM_STEP_IDLE;
 }
 
 OmStepResult
-om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_orders, int64 *events)
+om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_events, int64 *events)
 {
-	OmLogRows *rows = om_log_rows_create();
 	OmStepResult result;
-	OmCursor *cursor;
-	int done = 0;
-	int64 handled;
 
+	consumer->must_flush = false;
+	consumer->ntaken = 0;
 	if (!om_lock_try((OmLock) consumer->stage))
 		return OM_STEP_BUSY;
 	/* Taken under the lock, it shows all that the last owner has committed. */
 	PushActiveSnapshot(om_current_snapshot());
-	load(consumer);
-	cursor = consumer->reader->cursor;
-	result = handle_batch(consumer, reach, max_orders, rows, &done);
-	handled = count_orders(rows, done);
-	/* What is read a second time after a restart has been counted before. */
-	*events +=
-		Max(0, cursor->processed + handled - Max(cursor->processed, cursor->newest_processed));
-	cursor->processed += handled;
-	if (done > 0 || om_reader_has_drifted(consumer->reader))
-		om_reader_store(consumer->reader, restart_seq(consumer), 0);
+	result = step(consumer, reach, max_events, events);
 	PopActiveSnapshot();
+	relax_limit(consumer, max_events);
 	return result;
 }

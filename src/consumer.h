@@ -1,6 +1,6 @@
 /*
  * consumer.h
- *		A built-in consumer: takes batches from the log and hands them to its stage.
+ *		A built-in consumer: takes events from the log and hands them to its stage.
  */
 #ifndef OM_CONSUMER_H
 #define OM_CONSUMER_H
@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "utils/elog.h"
 
 #include "names.h"
 #include "reader.h"
@@ -16,32 +17,49 @@ typedef struct OmConsumer OmConsumer;
 
 typedef enum OmStepResult
 {
-	OM_STEP_IDLE,    /* nothing to read */
-	OM_STEP_DONE,    /* a batch has been handled; there may be more */
-	OM_STEP_WAITING, /* what is next waits for people or for time */
-	OM_STEP_BUSY     /* somebody else works as this consumer */
+	OM_STEP_IDLE, /* nothing to do now; see om_consumer_next_due() */
+	OM_STEP_DONE, /* something has been done; there may be more */
+	OM_STEP_BUSY  /* somebody else works as this consumer */
 } OmStepResult;
 
 /* Lives in the current memory context; begins where the consumer's cursor stands. */
 extern OmConsumer *om_consumer_create(OmStage stage);
 
-/* Forget what is in memory, after an abort. */
-extern void om_consumer_reset(OmConsumer *consumer);
-
 /*
- * Handles one batch of about max_orders orders in the current transaction.
+ * Handles one batch of up to max_events events in the current transaction.
  * *events grows by the number of events handled.
  */
-extern OmStepResult om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_orders,
+extern OmStepResult om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_events,
 									 int64 *events);
 
-/* When OM_STEP_WAITING ends by itself; 0: it does not. */
+/* What an error in a step means; the (sub)transaction has been aborted. */
+typedef enum OmStepFailure
+{
+	OM_FAILURE_CONFLICT, /* a deadlock or the like: try again soon */
+	OM_FAILURE_ISOLATED, /* try again at once: the culprit is being looked for, or set aside */
+	OM_FAILURE_GENERAL   /* no single event is to blame: rest for a while */
+} OmStepFailure;
+
+extern OmStepFailure om_consumer_failed(OmConsumer *consumer, const ErrorData *error);
+
+/*
+ * The server crashed while this consumer was at work: the next nsuspects events
+ * are taken one by one.  event_id: the one that is to blame, or 0; it is a failed
+ * attempt, and with give_up the last one.
+ */
+extern void om_consumer_crashed(OmConsumer *consumer, int nsuspects, int64 event_id, bool give_up);
+
+/* What a step is about to handle, for the record of what is in flight. */
+typedef void (*OmInFlight)(int nevents, int64 event_id);
+extern void om_consumer_watch(OmConsumer *consumer, OmInFlight in_flight);
+
+/* When there is something to do without being woken; 0: not. */
 extern TimestampTz om_consumer_next_due(const OmConsumer *consumer);
 
-/* True when results of the stage are answers to clients, so its commits must be durable. */
-extern bool om_consumer_is_durable(OmStage stage);
+/* True when the step has written an answer to a client, so that its commit must be durable. */
+extern bool om_consumer_must_flush(const OmConsumer *consumer);
 
-/* Event types that a stage reads. */
+/* Event types that a stage is there for. */
 extern uint32 om_consumer_types(OmStage stage);
 
 extern bool om_consumer_is_paused(OmStage stage);

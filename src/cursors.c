@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "cursors.h"
+#include "faults.h"
 #include "plans.h"
 #include "rotation.h"
 #include "tables.h"
@@ -125,6 +126,7 @@ om_cursor_load(const char *consumer, bool restart, Snapshot snapshot)
 	cursor->seq = newest_seq(consumer, snapshot);
 	if (!read_row(cursor, cursor->seq, snapshot))
 		elog(ERROR, "consumer \"%s\" has no position in the log", consumer);
+	OM_FAULT_POINT("cursors/read");
 	cursor->stored_tick = cursor->tick_id;
 	cursor->newest_processed = cursor->processed;
 	newest_waiting = cursor->waiting;
@@ -169,6 +171,7 @@ om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting)
 	int slot = om_rotation_current(&om_rotation_cursors, NULL);
 	OmTable *table = om_table_open(om_rotation_table(&om_rotation_cursors, slot), RowExclusiveLock);
 
+	OM_FAULT_POINT("cursors/before-store");
 	cursor->seq++;
 	cursor->from_seq = cursor->seq;
 	cursor->stored_tick = cursor->tick_id;
@@ -189,6 +192,7 @@ om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting)
 	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	om_table_insert(table, values, isnull, NCOLUMNS);
 	om_table_close(table);
+	OM_FAULT_POINT("cursors/stored");
 }
 
 /*

@@ -18,6 +18,7 @@
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/tuptable.h"
+#include "faults.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/builtins.h"
@@ -64,8 +65,10 @@ om_log_begin(void)
 
 	writer->lxid = om_installation_lxid();
 	writer->at = GetCurrentTimestamp();
+	OM_FAULT_POINT("eventlog/numbered");
 	writer->table = om_table_open(om_months_leaf("event_log", writer->at), RowExclusiveLock);
 	om_wakeup_at_commit();
+	OM_FAULT_POINT("eventlog/opened");
 	return writer;
 }
 
@@ -89,7 +92,9 @@ append_row(OmLogWriter *writer, OmEventType type, Datum *values, bool *isnull, J
 	isnull[COLUMN_AT - 1] = isnull[COLUMN_LXID - 1] = isnull[COLUMN_EVENT_ID - 1] =
 		isnull[COLUMN_EVENT_TYPE - 1] = false;
 	isnull[COLUMN_DETAIL - 1] = detail == NULL;
+	OM_FAULT_POINT("eventlog/before-append");
 	om_table_insert(writer->table, values, isnull, NCOLUMNS);
+	OM_FAULT_POINT("eventlog/appended");
 	return last_event_id;
 }
 
@@ -483,6 +488,7 @@ om_log_read(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_ev
 			rows->exhausted = read_range(&scan, &ranges[i], max_events);
 	}
 	close_leaves(&scan);
+	OM_FAULT_POINT("eventlog/read");
 }
 
 /* The partitions of the months between two times. */

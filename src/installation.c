@@ -17,6 +17,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "commands/dbcommands.h"
+#include "faults.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/procarray.h"
@@ -188,6 +189,7 @@ take_over(Oid relid)
 	if (!om_installation_is_foreign(om_installation_get()))
 		return; /* somebody else just did it */
 
+	OM_FAULT_POINT("installation/locked");
 	om_query_begin(&scope);
 	om_query_run(&max_lxid_query, NULL, NULL);
 	max_lxid = DatumGetInt64(om_result_get(0, 1, &isnull));
@@ -198,6 +200,7 @@ take_over(Oid relid)
 	args[1] = ObjectIdGetDatum(MyDatabaseId);
 	args[2] = Int64GetDatum(max_lxid + 1 - (int64) oldest);
 	om_query_run(&take_over_query, args, NULL);
+	OM_FAULT_POINT("installation/taken-over");
 	om_query_end(&scope);
 	om_installation_changed();
 	CommandCounterIncrement();
@@ -234,5 +237,6 @@ om_installation_resume(void)
 	resumed = om_query_run(&resume_query, NULL, NULL) > 0;
 	om_query_end(&scope);
 	om_installation_changed();
+	OM_FAULT_POINT("installation/resumed");
 	return resumed;
 }

@@ -21,96 +21,53 @@
 #include "pipeline.h"
 #include "plans.h"
 
-/* Orders with a verdict that holds and has not been settled. */
-#define HELD(event, bit)                                                               \
-	"SELECT o.* FROM order_mgmt.event_log AS l"                                        \
-	" CROSS JOIN LATERAL order_mgmt.unpack_orders(l.order_ids) AS u"                   \
-	" JOIN order_mgmt.orders AS o"                                                     \
-	"  ON o.order_id = u.order_id AND o.created_at = order_mgmt.uuid_time(u.order_id)" \
-	" WHERE l.event_type = '" event "' AND (o.settled & " bit ") = 0"
+/* The differences found so far, kept where the caller's memory is. */
+typedef struct Finder
+{
+	MemoryContext context;
+	List *differences;
+} Finder;
 
-#define EVENTS_OF_ORDERS                                                            \
-	"SELECT u.order_id, l.event_type, count(*) AS n FROM order_mgmt.event_log AS l" \
-	" CROSS JOIN LATERAL order_mgmt.unpack_orders(l.order_ids) AS u"                \
-	" WHERE l.event_type <> 'order_noted' GROUP BY 1, 2"
-
-/* A row of the result for each subject whose two figures differ. */
-#define DIFFERENCE(name, subject, expected, actual, source)                                   \
-	{                                                                                         \
-		.sql = "SELECT '" name "'::text, (" subject ")::text, (" expected ")::text, (" actual \
-			   ")::text FROM " source " WHERE (" expected ") IS DISTINCT FROM (" actual ")"   \
+static const OmInvariant *
+find_invariant(const char *name)
+{
+	for (int i = 0; i < om_invariant_count; i++)
+	{
+		if (strcmp(om_invariants[i].name, name) == 0)
+			return &om_invariants[i];
 	}
+	elog(ERROR, "invariant \"%s\" is not in the table", name);
+}
 
-static OmQuery checks[] = {
-	DIFFERENCE(
-		"account_reserved", "a.customer_id", "coalesce(h.held, 0)", "a.reserved",
-		"order_mgmt.accounts AS a LEFT JOIN (SELECT customer_id, sum(total) AS held FROM (" HELD(
-			"balance_held", "1") ") AS x GROUP BY 1) AS h USING (customer_id)"),
-	DIFFERENCE(
-		"stock_reserved", "s.product_id", "coalesce(h.held, 0)", "s.reserved",
-		"order_mgmt.stock AS s LEFT JOIN (SELECT n.product_id, sum(n.quantity) AS held"
-		" FROM (" HELD("stock_held",
-					   "2") ") AS x JOIN order_mgmt.order_lines AS n ON n.order_id = x.order_id"
-							" AND n.created_at = x.created_at GROUP BY 1) AS h USING (product_id)"),
-	DIFFERENCE("account_balance", "a.customer_id",
-			   "coalesce(c.changed, 0) - coalesce(p.shipped, 0)", "a.balance",
-			   "order_mgmt.accounts AS a"
-			   " LEFT JOIN (SELECT customer_id, sum((detail->>'amount')::numeric) AS changed"
-			   "  FROM order_mgmt.event_log WHERE event_type = 'balance_changed' GROUP BY 1) AS c"
-			   "  USING (customer_id)"
-			   " LEFT JOIN (SELECT customer_id, sum(total) AS shipped FROM order_mgmt.orders"
-			   "  WHERE status = 'shipped' GROUP BY 1) AS p USING (customer_id)"),
-	DIFFERENCE("stock_on_hand", "s.product_id", "coalesce(c.changed, 0) - coalesce(p.shipped, 0)",
-			   "s.on_hand",
-			   "order_mgmt.stock AS s"
-			   " LEFT JOIN (SELECT product_id, sum((detail->>'quantity')::bigint) AS changed"
-			   "  FROM order_mgmt.event_log WHERE event_type = 'stock_changed' GROUP BY 1) AS c"
-			   "  USING (product_id)"
-			   " LEFT JOIN (SELECT n.product_id, sum(n.quantity) AS shipped"
-			   "  FROM order_mgmt.orders AS o JOIN order_mgmt.order_lines AS n"
-			   "   ON n.order_id = o.order_id AND n.created_at = o.created_at"
-			   "  WHERE o.status = 'shipped' GROUP BY 1) AS p USING (product_id)"),
-	DIFFERENCE("order_total", "o.order_id", "coalesce(n.total, -1)", "o.total",
-			   "order_mgmt.orders AS o LEFT JOIN (SELECT order_id, created_at,"
-			   "  sum(quantity * unit_price) AS total FROM order_mgmt.order_lines GROUP BY 1, 2)"
-			   " AS n ON n.order_id = o.order_id AND n.created_at = o.created_at"),
-	DIFFERENCE("order_line_without_order", "n.order_id", "true", "o.order_id IS NOT NULL",
-			   "order_mgmt.order_lines AS n LEFT JOIN order_mgmt.orders AS o"
-			   " ON o.order_id = n.order_id AND o.created_at = n.created_at"),
-	DIFFERENCE("event_without_order", "e.order_id", "true", "o.order_id IS NOT NULL",
-			   "(" EVENTS_OF_ORDERS ") AS e LEFT JOIN order_mgmt.orders AS o"
-			   " ON o.order_id = e.order_id AND o.created_at = order_mgmt.uuid_time(e.order_id)"),
-	/* No event about an order happens twice: nothing is captured, held or shipped twice. */
-	DIFFERENCE("event_once", "e.order_id || ' ' || e.event_type", "1", "e.n",
-			   "(" EVENTS_OF_ORDERS ") AS e"),
-	/* The state of an order is the one that its events lead to. */
-	DIFFERENCE("order_status", "o.order_id",
-			   "CASE WHEN e.types IS NULL THEN 'no events'"
-			   " WHEN 'order_shipped' = ANY (e.types) THEN 'shipped'"
-			   " WHEN 'order_cancelled' = ANY (e.types) THEN 'cancelled'"
-			   " WHEN 'order_rejected' = ANY (e.types) THEN 'rejected'"
-			   " WHEN 'order_failed' = ANY (e.types) THEN 'failed'"
-			   " WHEN 'order_confirmed' = ANY (e.types) THEN 'confirmed' ELSE 'captured' END",
-			   "o.status",
-			   "order_mgmt.orders AS o LEFT JOIN (SELECT order_id, array_agg(event_type) AS types"
-			   " FROM (" EVENTS_OF_ORDERS ") AS x GROUP BY 1) AS e USING (order_id)"),
-	/* ... and the way there was legal. */
-	DIFFERENCE("order_history", "e.order_id", "true",
-			   "'order_captured' = ANY (e.types)"
-			   " AND (NOT 'order_confirmed' = ANY (e.types)"
-			   "  OR e.types @> '{balance_held,stock_held}')"
-			   " AND (NOT 'order_shipped' = ANY (e.types) OR 'order_confirmed' = ANY (e.types))"
-			   " AND (NOT 'order_rejected' = ANY (e.types)"
-			   "  OR e.types && '{balance_refused,stock_refused}')"
-			   " AND (e.types && '{order_shipped}')::int + (e.types && '{order_cancelled}')::int"
-			   "  + (e.types && '{order_rejected}')::int <= 1"
-			   " AND NOT e.types @> '{balance_held,balance_refused}'"
-			   " AND NOT e.types @> '{stock_held,stock_refused}'",
-			   "(SELECT order_id, array_agg(event_type) AS types FROM (" EVENTS_OF_ORDERS
-			   ") AS x GROUP BY 1) AS e"),
-	DIFFERENCE("final_order_settled", "o.order_id", "3", "o.settled",
-			   "(SELECT * FROM order_mgmt.orders WHERE status IN ('shipped', 'rejected')) AS o"),
-};
+static void
+add_difference(Finder *finder, const char *name, const char *subject, const char *expected,
+			   const char *actual)
+{
+	MemoryContext caller = MemoryContextSwitchTo(finder->context);
+	OmDifference *difference = palloc(sizeof(OmDifference));
+
+	difference->invariant = find_invariant(name);
+	difference->subject = subject == NULL ? NULL : pstrdup(subject);
+	difference->expected = expected == NULL ? NULL : pstrdup(expected);
+	difference->actual = actual == NULL ? NULL : pstrdup(actual);
+	finder->differences = lappend(finder->differences, difference);
+	MemoryContextSwitchTo(caller);
+}
+
+/* Rows of the last result: invariant, subject, expected, actual. */
+static void
+add_rows(Finder *finder, uint64 nrows)
+{
+	for (uint64 row = 0; row < nrows; row++)
+	{
+		char *values[4];
+
+		for (int i = 0; i < 4; i++)
+			values[i] = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, i + 1);
+		add_difference(finder, values[0], values[1], values[2], values[3]);
+	}
+	SPI_freetuptable(SPI_tuptable);
+}
 
 /* Events written for a consumer, by its own list of types. */
 static OmQuery written_query = {
@@ -122,53 +79,64 @@ static OmQuery written_query = {
 
 /* Nothing is lost on the way: what was written has been handled or still waits. */
 static void
-check_consumer(ReturnSetInfo *result, OmStage stage)
+check_consumer(Finder *finder, OmStage stage)
 {
 	OmQueueState queue = om_pipeline_queue(stage, GetActiveSnapshot());
 	Datum name = CStringGetTextDatum(om_stage_names[stage]);
 	OmQueryScope scope;
-	bool isnull[4] = {false};
-	Datum values[4];
+	bool isnull;
 	int64 written;
 
-	om_query_begin(&scope);
+	om_proofs_begin(&scope);
 	om_query_read(&written_query, &name, NULL);
-	written = DatumGetInt64(om_result_get(0, 1, &isnull[0]));
+	written = DatumGetInt64(om_result_get(0, 1, &isnull));
 	om_query_end(&scope);
-	if (written == queue.processed + queue.pending)
-		return;
-	values[0] = CStringGetTextDatum("consumer_events");
-	values[1] = name;
-	values[2] = CStringGetTextDatum(psprintf(INT64_FORMAT, written));
-	values[3] = CStringGetTextDatum(psprintf(INT64_FORMAT, queue.processed + queue.pending));
-	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+	if (written != queue.read - queue.waiting + queue.pending)
+		add_difference(finder, "consumer_events", om_stage_names[stage],
+					   psprintf(INT64_FORMAT, written),
+					   psprintf(INT64_FORMAT, queue.read - queue.waiting + queue.pending));
 }
 
 /*
- * An order whose verdicts, or whose cancellation, have all been read by the
- * order updater has moved on.  $1: orders of which it has something to read.
+ * Whom an order that is not done has before it.  Arguments: for each stage, the
+ * orders of which it has something to read.  Of a cancelled or failed order
+ * each verdict is settled as soon as it has been read.
  */
 static OmQuery stuck_query = {
-	.sql = "WITH suspects AS MATERIALIZED (SELECT o.order_id, o.status FROM order_mgmt.orders AS o"
-		   "  LEFT JOIN unnest($1) AS p ON p = o.order_id"
-		   "  WHERE (o.status = 'captured' OR (o.status = 'cancelled' AND o.settled <> 3))"
-		   "  AND p IS NULL)"
-		   " SELECT 'order_moves_on'::text, s.order_id::text, 'settled'::text, s.status"
-		   " FROM suspects AS s JOIN (SELECT u.order_id, array_agg(l.event_type) AS types"
-		   "  FROM order_mgmt.event_log AS l"
-		   "  CROSS JOIN LATERAL order_mgmt.unpack_orders(l.order_ids) AS u"
-		   "  WHERE u.order_id IN (SELECT order_id FROM suspects) GROUP BY 1) AS e"
-		   "  USING (order_id)"
-		   " WHERE e.types && '{balance_held,balance_refused}'"
-		   " AND e.types && '{stock_held,stock_refused}'",
-	.nargs = 1,
-	.types = {UUIDARRAYOID}};
+	.sql =
+		"WITH open AS MATERIALIZED (SELECT order_id, status, settled, round"
+		"  FROM order_mgmt.orders WHERE status IN ('captured', 'confirmed')"
+		"  OR (status IN ('cancelled', 'failed') AND settled <> 3)),"
+		" verdicts AS (SELECT u.order_id, bit_or(CASE WHEN l.event_type IN ('balance_held',"
+		"   'balance_refused') THEN 1 ELSE 2 END) AS seen FROM order_mgmt.event_log AS l"
+		"  CROSS JOIN LATERAL order_mgmt.unpack_orders(l.order_ids) AS u"
+		"  JOIN open AS o ON o.order_id = u.order_id"
+		"  WHERE l.event_type IN ('balance_held', 'balance_refused', 'stock_held', 'stock_refused')"
+		"  AND o.round = CASE WHEN jsonb_typeof(l.detail->'round') = 'number'"
+		"   THEN (l.detail->>'round')::numeric ELSE 0 END GROUP BY 1),"
+		" needed AS (SELECT o.order_id, o.status, w.stage FROM open AS o"
+		"  LEFT JOIN verdicts AS v USING (order_id) CROSS JOIN LATERAL (VALUES"
+		"   ('balance_checker', o.status <> 'confirmed' AND coalesce(v.seen, 0) & 1 = 0),"
+		"   ('stock_checker', o.status <> 'confirmed' AND coalesce(v.seen, 0) & 2 = 0),"
+		"   ('order_updater', CASE o.status WHEN 'confirmed' THEN false"
+		"    WHEN 'captured' THEN v.seen = 3 ELSE v.seen & ~o.settled <> 0 END),"
+		"   ('shipper', o.status = 'confirmed')) AS w(stage, is_next) WHERE w.is_next),"
+		" waiting AS (SELECT 'balance_checker' AS stage, unnest($1) AS order_id"
+		"  UNION ALL SELECT 'stock_checker', unnest($2)"
+		"  UNION ALL SELECT 'order_updater', unnest($3) UNION ALL SELECT 'shipper', unnest($4)"
+		"  UNION ALL SELECT consumer, order_id FROM order_mgmt.retries"
+		"  UNION ALL SELECT consumer, order_id FROM order_mgmt.dead_letters)"
+		" SELECT 'order_moves_on'::text, n.order_id::text, 'pending at ' || n.stage, n.status"
+		" FROM needed AS n WHERE NOT EXISTS (SELECT FROM waiting AS w"
+		"  WHERE w.stage = n.stage AND w.order_id = n.order_id)",
+	.nargs = 4,
+	.types = {UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID, UUIDARRAYOID}};
 
+/* The orders of which a stage has something to read. */
 static ArrayType *
-orders_before_updater(void)
+orders_before(OmStage stage)
 {
-	int64 processed;
-	List *rows = om_pipeline_rows(OM_STAGE_ORDER_UPDATER, GetActiveSnapshot(), &processed);
+	List *rows = om_pipeline_rows(stage, GetActiveSnapshot());
 	int count = 0;
 	Datum *ids;
 	ListCell *cell;
@@ -187,39 +155,85 @@ orders_before_updater(void)
 	return construct_array(ids, count, UUIDOID, UUID_LEN, false, TYPALIGN_CHAR);
 }
 
+/* An order that is not done waits for somebody. */
 static void
-put_rows(ReturnSetInfo *result, uint64 nrows)
+check_stuck(Finder *finder)
 {
-	for (uint64 row = 0; row < nrows; row++)
-		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[row]);
-	SPI_freetuptable(SPI_tuptable);
-}
-
-static void
-check_stuck(ReturnSetInfo *result)
-{
-	Datum arg = PointerGetDatum(orders_before_updater());
+	Datum args[OM_STAGE_COUNT];
 	OmQueryScope scope;
 
-	om_query_begin(&scope);
-	put_rows(result, om_query_read(&stuck_query, &arg, NULL));
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+		args[stage] = PointerGetDatum(orders_before(stage));
+	om_proofs_begin(&scope);
+	add_rows(finder, om_query_read(&stuck_query, args, NULL));
 	om_query_end(&scope);
+}
+
+List *
+om_invariants_find(void)
+{
+	Finder finder = {CurrentMemoryContext, NIL};
+	OmQueryScope scope;
+
+	om_proofs_begin(&scope);
+	for (int proof = 0; proof < OM_PROOF_COUNT; proof++)
+		add_rows(&finder, om_query_read(om_proof_query(proof), NULL, NULL));
+	om_query_end(&scope);
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+		check_consumer(&finder, stage);
+	check_stuck(&finder);
+	return finder.differences;
+}
+
+void
+om_invariants_put(ReturnSetInfo *result, const char *name, const char *subject,
+				  const char *expected, const char *actual)
+{
+	const char *words[4] = {name, subject, expected, actual};
+	Datum values[4] = {0};
+	bool isnull[4];
+
+	for (int i = 0; i < 4; i++)
+	{
+		isnull[i] = words[i] == NULL;
+		if (!isnull[i])
+			values[i] = CStringGetTextDatum(words[i]);
+	}
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 
 Datum
 om_invariants_check(FunctionCallInfo fcinfo)
 {
-	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	OmQueryScope scope;
+	ListCell *cell;
 
 	(void) om_installation_get();
 	InitMaterializedSRF(fcinfo, 0);
-	om_query_begin(&scope);
-	for (int i = 0; i < (int) lengthof(checks); i++)
-		put_rows(result, om_query_read(&checks[i], NULL, NULL));
-	om_query_end(&scope);
-	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
-		check_consumer(result, stage);
-	check_stuck(result);
+	foreach(cell, om_invariants_find())
+	{
+		const OmDifference *difference = lfirst(cell);
+
+		om_invariants_put((ReturnSetInfo *) fcinfo->resultinfo, difference->invariant->name,
+						  difference->subject, difference->expected, difference->actual);
+	}
+	return (Datum) 0;
+}
+
+Datum
+om_invariants_list(FunctionCallInfo fcinfo)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool isnull[4] = {false};
+
+	InitMaterializedSRF(fcinfo, 0);
+	for (int i = 0; i < om_invariant_count; i++)
+	{
+		const OmInvariant *invariant = &om_invariants[i];
+		Datum values[4] = {
+			CStringGetTextDatum(invariant->name), CStringGetTextDatum(invariant->per),
+			CStringGetTextDatum(invariant->meaning), BoolGetDatum(invariant->mended)};
+
+		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+	}
 	return (Datum) 0;
 }

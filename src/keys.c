@@ -21,6 +21,7 @@
 #include "utils/snapmgr.h"
 
 #include "errors.h"
+#include "faults.h"
 #include "jsonout.h"
 #include "keys.h"
 #include "names.h"
@@ -95,6 +96,7 @@ om_keys_begin(void)
 	{
 		current_slot = om_rotation_current(&om_rotation_keys, NULL);
 		LockRelationOid(om_rotation_table(&om_rotation_keys, current_slot), RowExclusiveLock);
+		OM_FAULT_POINT("keys/table-locked");
 		if (om_rotation_current(&om_rotation_keys, NULL) == current_slot)
 			return;
 	}
@@ -171,7 +173,9 @@ om_key_insert(const OmKey *key, const pg_uuid_t *order_id, Numeric result)
 	uint64 inserted;
 
 	om_query_begin(&scope);
+	OM_FAULT_POINT("keys/before-insert");
 	inserted = om_query_run(&insert_queries[current_slot], args, isnull);
 	om_query_end(&scope);
+	OM_FAULT_POINT("keys/inserted");
 	return inserted > 0;
 }

@@ -18,6 +18,7 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "catalog/pg_database.h"
+#include "faults.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
@@ -159,7 +160,9 @@ update_databases(void)
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	om_shared->rescan = false;
 	LWLockRelease(om_shared->lock);
+	OM_FAULT_POINT("launcher/before-list");
 	databases = list_databases();
+	OM_FAULT_POINT("launcher/listed");
 
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < OM_MAX_DATABASES; i++)
@@ -277,9 +280,11 @@ fill_seat(int entry_index, int seat_index, TimestampTz now, int *nstarting, Time
 	seat->stages = seat_stages(entry->nseats, seat_index);
 	seat->restart = pg_atomic_read_u32(&entry->restart);
 	seat->state = OM_SEAT_STARTING;
+	OM_FAULT_POINT("launcher/seat-dealt");
 	if (start_worker(entry_index, seat_index))
 	{
 		(*nstarting)++;
+		OM_FAULT_POINT("launcher/worker-started");
 		report_slots(false);
 		return;
 	}
@@ -380,6 +385,7 @@ om_launcher_main(Datum arg pg_attribute_unused())
 	BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 	sit_down();
 	before_shmem_exit(stand_up, (Datum) 0);
+	OM_FAULT_POINT("launcher/ready");
 
 	for (;;)
 	{
@@ -398,6 +404,7 @@ om_launcher_main(Datum arg pg_attribute_unused())
 		next = fill_seats();
 		if (next != 0)
 			timeout = Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), next), 1);
+		OM_FAULT_POINT("launcher/before-sleep");
 		pgstat_report_activity(STATE_IDLE, NULL);
 		(void) WaitLatch(MyLatch,
 						 WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout >= 0 ? WL_TIMEOUT : 0),

@@ -14,6 +14,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "faults.h"
 #include "ledger.h"
 #include "money.h"
 #include "relations.h"
@@ -89,16 +90,22 @@ open_ledger(OmLedgerKind kind, char **keys, int nkeys, LOCKMODE lockmode)
 }
 
 OmLedger *
-om_ledger_lock(OmLedgerKind kind, char **keys, int nkeys)
+om_ledger_lock(OmLedgerKind kind, char **keys, int nkeys, OmLedgerWait wait)
 {
 	OmLedger *ledger = open_ledger(kind, keys, nkeys, RowExclusiveLock);
 
 	for (int i = 0; i < ledger->count; i++)
 	{
-		Datum key = CStringGetTextDatum(ledger->entries[i].key);
+		OmLedgerEntry *entry = &ledger->entries[i];
+		Datum key = CStringGetTextDatum(entry->key);
 
-		fill_entry(ledger, &ledger->entries[i], om_table_lock(ledger->table, &key));
+		fill_entry(ledger, entry,
+				   wait == OM_LEDGER_WAIT
+					   ? om_table_lock(ledger->table, &key)
+					   : om_table_lock_if_free(ledger->table, &key, &entry->busy));
+		OM_FAULT_POINT("ledger/row-locked");
 	}
+	OM_FAULT_POINT("ledger/locked");
 	return ledger;
 }
 
@@ -192,6 +199,7 @@ om_ledger_write(OmLedger *ledger)
 	replace[layout->total - 1] = replace[layout->reserved - 1] = replace[layout->updated_at - 1] =
 		true;
 	values[layout->updated_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	OM_FAULT_POINT("ledger/before-write");
 	for (int i = 0; i < ledger->count; i++)
 	{
 		OmLedgerEntry *entry = &ledger->entries[i];
@@ -202,6 +210,8 @@ om_ledger_write(OmLedger *ledger)
 		values[layout->reserved - 1] = amount_datum(ledger, entry->reserved);
 		om_table_update(ledger->table, entry->row, values, isnull, replace, LEDGER_MAX_COLUMNS);
 		entry->changed = false;
+		OM_FAULT_POINT("ledger/row-written");
 	}
+	OM_FAULT_POINT("ledger/written");
 	om_table_close(ledger->table);
 }

@@ -26,6 +26,7 @@ typedef struct OmLedgerEntry
 {
 	char *key; /* customer_id or product_id */
 	bool exists;
+	bool busy; /* somebody else has locked the row; the rest is not known */
 	bool changed;
 	int64 total;
 	int64 reserved;
@@ -40,8 +41,17 @@ typedef struct OmLedger
 	OmLedgerEntry *entries; /* sorted by key */
 } OmLedger;
 
-/* Locks the rows of these keys (duplicates and missing ones allowed). */
-extern OmLedger *om_ledger_lock(OmLedgerKind kind, char **keys, int nkeys);
+/*
+ * Locks the rows of these keys (duplicates and missing ones allowed).  A client
+ * waits for rows that are locked; the pipeline leaves them out as busy.
+ */
+typedef enum OmLedgerWait
+{
+	OM_LEDGER_WAIT,
+	OM_LEDGER_SKIP
+} OmLedgerWait;
+
+extern OmLedger *om_ledger_lock(OmLedgerKind kind, char **keys, int nkeys, OmLedgerWait wait);
 
 /* Reads them without a lock, to answer "would it pass?". */
 extern OmLedger *om_ledger_read(OmLedgerKind kind, char **keys, int nkeys);

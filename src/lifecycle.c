@@ -9,6 +9,7 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "faults.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
@@ -47,8 +48,17 @@ lock_order(OmOrderTables *tables, const pg_uuid_t *id)
 	return order;
 }
 
+static void
+add_round(OmJson *json, int round)
+{
+	if (round == 0)
+		return;
+	om_json_key(json, "round");
+	om_json_int(json, round);
+}
+
 static Jsonb *
-cancellation_detail(OmStatus from, const char *reason, const char *replaced_by)
+cancellation_detail(OmStatus from, int round, const char *reason, const char *replaced_by)
 {
 	OmJson json = {0};
 
@@ -62,6 +72,7 @@ cancellation_detail(OmStatus from, const char *reason, const char *replaced_by)
 		om_json_key(&json, "replaced_by");
 		om_json_string(&json, replaced_by);
 	}
+	add_round(&json, round);
 	om_json_close_object(&json);
 	return om_json_result(&json);
 }
@@ -75,12 +86,15 @@ om_lifecycle_cancel(const pg_uuid_t *id, const char *reason, const char *replace
 	if (order->status == OM_STATUS_CAPTURED || order->status == OM_STATUS_CONFIRMED)
 	{
 		OmLogWriter *log = om_log_begin();
-		Jsonb *detail = cancellation_detail(order->status, reason, replaced_by);
+		Jsonb *detail = cancellation_detail(order->status, order->round, reason, replaced_by);
 
+		OM_FAULT_POINT("lifecycle/cancel-locked");
 		order->status = OM_STATUS_CANCELLED;
 		om_order_add_to_trail(order, log->lxid);
 		om_order_write(order);
+		OM_FAULT_POINT("lifecycle/cancel-written");
 		om_log_orders(log, OM_EVENT_ORDER_CANCELLED, &order->id, 1, detail);
+		OM_FAULT_POINT("lifecycle/cancel-logged");
 		om_log_end(log);
 	}
 	else if (order->status != OM_STATUS_CANCELLED || replaced_by != NULL)
@@ -88,6 +102,79 @@ om_lifecycle_cancel(const pg_uuid_t *id, const char *reason, const char *replace
 								 "Only an order that is captured or confirmed can be cancelled.");
 	om_orders_close(tables);
 	return OM_STATUS_CANCELLED;
+}
+
+static Jsonb *
+failure_detail(const OmOrder *order, const char *consumer, const char *error_code,
+			   const char *message)
+{
+	OmJson json = {0};
+
+	om_json_open_object(&json);
+	om_json_key(&json, "from");
+	om_json_string(&json, om_status_names[order->status]);
+	om_json_key(&json, "consumer");
+	om_json_string(&json, consumer);
+	om_json_key(&json, "error_code");
+	om_json_string(&json, error_code);
+	om_json_key(&json, "message");
+	om_json_string(&json, message);
+	add_round(&json, order->round);
+	om_json_close_object(&json);
+	return om_json_result(&json);
+}
+
+static void
+move_on(OmOrder *order, OmStatus status, OmEventType type, Jsonb *detail)
+{
+	OmLogWriter *log = om_log_begin();
+
+	order->status = status;
+	om_order_add_to_trail(order, log->lxid);
+	om_order_write(order);
+	om_log_orders(log, type, &order->id, 1, detail);
+	om_log_end(log);
+}
+
+bool
+om_lifecycle_fail(const pg_uuid_t *id, int round, const char *consumer, const char *error_code,
+				  const char *message)
+{
+	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
+	OmOrder *order = om_order_find(tables, id, GetActiveSnapshot());
+	bool free = order == NULL || om_order_relock_if_free(order);
+
+	if (free && order != NULL && order->round == round &&
+		(order->status == OM_STATUS_CAPTURED || order->status == OM_STATUS_CONFIRMED))
+		move_on(order, OM_STATUS_FAILED, OM_EVENT_ORDER_FAILED,
+				failure_detail(order, consumer, error_code, message));
+	om_orders_close(tables);
+	return free;
+}
+
+OmTakeUp
+om_lifecycle_take_up(const pg_uuid_t *id)
+{
+	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
+	OmOrder *order = om_order_lock(tables, id);
+	OmTakeUp result = OM_TAKEN_UP;
+
+	if (order == NULL)
+		result = OM_NO_ORDER;
+	else if (order->status != OM_STATUS_FAILED)
+		result = OM_NOT_FAILED;
+	else if (order->settled != OM_VERDICTS_BOTH)
+		result = OM_NOT_SETTLED;
+	else
+	{
+		order->round++;
+		order->settled = 0;
+		order->reasons = 0;
+		move_on(order, OM_STATUS_CAPTURED, OM_EVENT_ORDER_CAPTURED,
+				om_log_round_detail(order->round));
+	}
+	om_orders_close(tables);
+	return result;
 }
 
 OmStatus
@@ -98,8 +185,9 @@ om_lifecycle_ship(const pg_uuid_t *id, Jsonb *detail)
 
 	/* Ledger rows come first in the lock order, so the order is not locked yet. */
 	PushActiveSnapshot(om_current_snapshot());
-	shipped = om_shipper_ship(id, 1, detail);
+	shipped = om_shipper_ship_one(id, detail);
 	PopActiveSnapshot();
+	OM_FAULT_POINT("lifecycle/shipped");
 	if (shipped > 0)
 		return OM_STATUS_SHIPPED;
 	tables = om_orders_open(RowExclusiveLock);
@@ -132,9 +220,12 @@ om_lifecycle_note(const pg_uuid_t *id, const char *note, Jsonb *detail)
 	OmLogWriter *log = om_log_begin();
 	int64 event_id;
 
+	OM_FAULT_POINT("lifecycle/note-locked");
 	om_order_add_to_trail(order, log->lxid);
 	om_order_write(order);
+	OM_FAULT_POINT("lifecycle/note-written");
 	event_id = om_log_orders(log, OM_EVENT_ORDER_NOTED, id, 1, note_detail(note, detail));
+	OM_FAULT_POINT("lifecycle/note-logged");
 	om_log_end(log);
 	om_orders_close(tables);
 	return event_id;

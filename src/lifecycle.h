@@ -17,6 +17,24 @@
 extern OmStatus om_lifecycle_cancel(const pg_uuid_t *id, const char *reason,
 									const char *replaced_by);
 
+/*
+ * Somebody has given up on an order: it is failed, unless it has moved on.
+ * False when somebody else has locked it.
+ */
+extern bool om_lifecycle_fail(const pg_uuid_t *id, int round, const char *consumer,
+							  const char *error_code, const char *message);
+
+/* Takes up a failed order again: both checks decide on it anew. */
+typedef enum OmTakeUp
+{
+	OM_TAKEN_UP,
+	OM_NOT_FAILED,  /* it has ended otherwise, or is under way */
+	OM_NOT_SETTLED, /* its other check is still under way */
+	OM_NO_ORDER
+} OmTakeUp;
+
+extern OmTakeUp om_lifecycle_take_up(const pg_uuid_t *id);
+
 /* Ships a confirmed order. */
 extern OmStatus om_lifecycle_ship(const pg_uuid_t *id, Jsonb *detail);
 

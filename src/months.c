@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "errors.h"
+#include "faults.h"
 #include "jsonout.h"
 #include "months.h"
 #include "names.h"
@@ -107,18 +108,21 @@ make_month(const MonthlyTable *table, Oid parent, TimestampTz at)
 	if (OidIsValid(om_month_leaf(parent, at)))
 		return NULL;
 
+	OM_FAULT_POINT("months/locked");
 	split_month(begin, &year, &month);
 	split_month(end, &next_year, &next_month);
 	name = psprintf("%s_%04d_%02d", table->name, year, month);
 	om_query_begin(&scope);
 	om_query_utility(psprintf("CREATE TABLE %s.%s (LIKE %s.%s INCLUDING ALL) WITH (%s)", OM_SCHEMA,
 							  name, OM_SCHEMA, table->name, table->storage));
+	OM_FAULT_POINT("months/made");
 	om_query_utility(psprintf("ALTER TABLE %s.%s ATTACH PARTITION %s.%s FOR VALUES FROM"
 							  " ('%04d-%02d-01 00:00:00+00') TO ('%04d-%02d-01 00:00:00+00')",
 							  OM_SCHEMA, table->name, OM_SCHEMA, name, year, month, next_year,
 							  next_month));
 	om_query_end(&scope);
 	CommandCounterIncrement();
+	OM_FAULT_POINT("months/attached");
 	return name;
 }
 

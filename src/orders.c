@@ -293,6 +293,21 @@ om_order_relock(OmOrder *order)
 	read_state(order, row);
 }
 
+bool
+om_order_relock_if_free(OmOrder *order)
+{
+	Datum key[2] = {TimestampTzGetDatum(order->created_at), UUIDPGetDatum(&order->id)};
+	bool busy;
+	HeapTuple row = om_table_lock_if_free(order->leaf->orders, key, &busy);
+
+	if (busy)
+		return false;
+	if (row == NULL)
+		elog(ERROR, "an order has vanished");
+	read_state(order, row);
+	return true;
+}
+
 static int
 compare_needs(const void *a, const void *b)
 {

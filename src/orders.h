@@ -89,6 +89,9 @@ extern OmOrder *om_order_lock(OmOrderTables *tables, const pg_uuid_t *id);
 /* Locks an order that has been found and brings its state up to date. */
 extern void om_order_relock(OmOrder *order);
 
+/* The same without waiting for clients: false when somebody else has locked it. */
+extern bool om_order_relock_if_free(OmOrder *order);
+
 /* Sorts by product and makes one of several needs of the same; returns how many remain. */
 extern int om_needs_sum(OmNeed *needs, int count);
 

@@ -12,8 +12,10 @@
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+#include "checkers.h"
 #include "consumer.h"
 #include "cursors.h"
 #include "errors.h"
@@ -22,6 +24,8 @@
 #include "jsonout.h"
 #include "locks.h"
 #include "pipeline.h"
+#include "reader.h"
+#include "retries.h"
 #include "settings.h"
 #include "shared.h"
 #include "subscribers.h"
@@ -94,20 +98,50 @@ is_enough(const Run *run)
 	return run->max_events > 0 && run->events >= run->max_events;
 }
 
+/* A step in a subtransaction of its own; true when there may be more to do. */
+static bool
+attempt_step(Run *run, OmConsumer *consumer, const OmReach *reach, int max_events)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool more = false;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(run->step_context);
+	PG_TRY();
+	{
+		more = om_consumer_step(consumer, reach, max_events, &run->events) == OM_STEP_DONE;
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(run->step_context);
+		error = CopyErrorData();
+		if (om_consumer_failed(consumer, error) != OM_FAILURE_ISOLATED)
+			PG_RE_THROW();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		more = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return more;
+}
+
 static void
 run_stage_to_end(Run *run, OmConsumer *consumer, const OmReach *reach)
 {
-	OmStepResult result = OM_STEP_DONE;
+	bool more = true;
 
-	while (result == OM_STEP_DONE && !is_enough(run))
+	while (more && !is_enough(run))
 	{
-		MemoryContext caller = MemoryContextSwitchTo(run->step_context);
 		int64 room = run->max_events > 0 ? run->max_events - run->events : PG_INT32_MAX;
 
 		CHECK_FOR_INTERRUPTS();
-		result =
-			om_consumer_step(consumer, reach, (int) Min(room, om_setting_batch_size), &run->events);
-		MemoryContextSwitchTo(caller);
+		more = attempt_step(run, consumer, reach, (int) Min(room, om_setting_batch_size));
 		MemoryContextReset(run->step_context);
 	}
 }
@@ -147,6 +181,8 @@ om_pipeline_run(int64 max_events)
 	return run.events;
 }
 
+static const OmLogPosition beginning = {0, 0};
+
 static List *
 add_window(List *list, const OmHorizon *from, const OmHorizon *to, OmLogPosition after,
 		   OmStage stage)
@@ -159,30 +195,113 @@ add_window(List *list, const OmHorizon *from, const OmHorizon *to, OmLogPosition
 	return list;
 }
 
-List *
-om_pipeline_rows(OmStage stage, Snapshot snapshot, int64 *processed)
+/* What lies past a cursor.  Needs an active snapshot. */
+static List *
+rows_past(OmStage stage, const OmCursor *cursor)
 {
-	static const OmLogPosition beginning = {0, 0};
+	OmHorizon *now = om_reader_now(GetActiveSnapshot());
+	const OmHorizon *handled = cursor->base;
 	List *rows = NIL;
-	OmCursor *cursor;
-	const OmHorizon *handled;
-	OmHorizon *now;
 
-	PushActiveSnapshot(snapshot);
-	cursor = om_cursor_load(om_stage_names[stage], false /* restart */, snapshot);
-	now = om_horizon_take(snapshot, om_installation_get()->xid_base);
-	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
-		om_horizon_add_own(now, om_installation_lxid(), PG_INT64_MAX);
-	*processed = cursor->processed;
-	handled = cursor->base;
 	if (cursor->target != NULL)
 	{
 		rows = add_window(rows, cursor->base, cursor->target, cursor->position, stage);
 		handled = cursor->target;
 	}
-	rows = add_window(rows, handled, now, beginning, stage);
+	return add_window(rows, handled, now, beginning, stage);
+}
+
+/* One event of a row, by itself. */
+static OmLogRow *
+single_event(const OmLogRow *row, int ordinal)
+{
+	OmLogRow *single = palloc(sizeof(OmLogRow));
+
+	*single = *row;
+	single->event_id += ordinal;
+	single->norders = 1;
+	single->orders = row->orders + ordinal;
+	return single;
+}
+
+static bool
+is_retrying(List *retries, const OmLogRow *event)
+{
+	ListCell *cell;
+
+	foreach(cell, retries)
+	{
+		if (((OmRetry *) lfirst(cell))->event_id == event->event_id)
+			return true;
+	}
+	return false;
+}
+
+/* The captures on which a checker has given no verdict. */
+static List *
+unchecked(OmStage stage, const OmCursor *restart)
+{
+	OmLedgerKind kind = stage == OM_STAGE_BALANCE_CHECKER ? OM_LEDGER_ACCOUNTS : OM_LEDGER_STOCK;
+	OmHorizon *now = om_reader_now(GetActiveSnapshot());
+	HTAB *given = om_checker_given(kind, restart->base, now);
+	List *retries = om_retry_list(om_stage_names[stage], GetActiveSnapshot());
+	List *events = NIL;
+	ListCell *cell;
+
+	foreach(cell, add_window(NIL, restart->base, now, beginning, stage))
+	{
+		const OmLogRow *row = lfirst(cell);
+
+		for (int i = 0; i < row->norders; i++)
+		{
+			OmGiven *verdict = hash_search(given, &row->orders[i], HASH_FIND, NULL);
+			OmLogRow *event = single_event(row, i);
+
+			if ((verdict == NULL || verdict->round < om_log_round(row->detail)) &&
+				!is_retrying(retries, event))
+				events = lappend(events, event);
+		}
+	}
+	return events;
+}
+
+List *
+om_pipeline_rows(OmStage stage, Snapshot snapshot)
+{
+	OmCursor *cursor;
+	List *rows;
+
+	PushActiveSnapshot(snapshot);
+	cursor = om_cursor_load(om_stage_names[stage], true /* restart */, snapshot);
+	if (cursor->waiting == 0)
+		rows = rows_past(stage, om_cursor_load(om_stage_names[stage], false, snapshot));
+	else if (stage == OM_STAGE_ORDER_UPDATER || stage == OM_STAGE_SHIPPER)
+		rows = add_window(NIL, cursor->base, om_reader_now(snapshot), beginning, stage);
+	else
+		rows = unchecked(stage, cursor);
 	PopActiveSnapshot();
 	return rows;
+}
+
+static void
+count_past(OmStage stage, Snapshot snapshot, OmQueueState *state)
+{
+	OmCursor *cursor;
+	ListCell *cell;
+
+	PushActiveSnapshot(snapshot);
+	cursor = om_cursor_load(om_stage_names[stage], false /* restart */, snapshot);
+	state->waiting = cursor->waiting;
+	state->read = cursor->processed;
+	state->pending = cursor->waiting;
+	foreach(cell, rows_past(stage, cursor))
+	{
+		const OmLogRow *row = lfirst(cell);
+
+		state->pending += row->norders;
+		state->oldest = state->oldest == 0 ? row->at : Min(state->oldest, row->at);
+	}
+	PopActiveSnapshot();
 }
 
 OmQueueState
@@ -192,19 +311,32 @@ om_pipeline_queue(OmStage stage, Snapshot snapshot)
 		AllocSetContextCreate(CurrentMemoryContext, "queue", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	OmQueueState state = {0};
-	ListCell *cell;
 
-	foreach(cell, om_pipeline_rows(stage, snapshot, &state.processed))
+	count_past(stage, snapshot, &state);
+	if (state.waiting > 0)
 	{
-		const OmLogRow *row = lfirst(cell);
+		ListCell *cell;
 
-		state.pending += row->norders;
-		if (state.oldest == 0 || row->at < state.oldest)
-			state.oldest = row->at;
+		foreach(cell, om_pipeline_rows(stage, snapshot))
+		{
+			TimestampTz at = ((OmLogRow *) lfirst(cell))->at;
+
+			state.oldest = state.oldest == 0 ? at : Min(state.oldest, at);
+		}
 	}
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
 	return state;
+}
+
+/* Events that wait for their next attempt are still to be done. */
+static bool
+stage_is_idle(OmStage stage, Snapshot snapshot)
+{
+	if (om_consumer_is_paused(stage) || (stage == OM_STAGE_SHIPPER && !om_setting_auto_ship))
+		return true;
+	return om_pipeline_queue(stage, snapshot).pending == 0 &&
+		   om_retry_list(om_stage_names[stage], snapshot) == NIL;
 }
 
 bool
@@ -214,11 +346,7 @@ om_pipeline_is_idle(void)
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 
 	for (int stage = 0; stage < OM_STAGE_COUNT && idle; stage++)
-	{
-		if (om_consumer_is_paused(stage) || (stage == OM_STAGE_SHIPPER && !om_setting_auto_ship))
-			continue;
-		idle = om_pipeline_queue(stage, snapshot).pending == 0;
-	}
+		idle = stage_is_idle(stage, snapshot);
 	UnregisterSnapshot(snapshot);
 	return idle;
 }

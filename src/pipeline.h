@@ -22,14 +22,18 @@ extern bool om_pipeline_is_idle(void);
 /* What a consumer has before it, as a snapshot shows it. */
 typedef struct OmQueueState
 {
-	int64 pending;      /* events not handled yet */
-	TimestampTz oldest; /* time of the first of them; 0: none */
-	int64 processed;    /* events handled since the beginning */
+	int64 pending;      /* events not handled yet, those in retry apart */
+	int64 waiting;      /* of them, read already */
+	TimestampTz oldest; /* time of the first pending event; 0: none */
+	int64 read;         /* events read since the beginning */
 } OmQueueState;
 
 extern OmQueueState om_pipeline_queue(OmStage stage, Snapshot snapshot);
 
-/* The events not handled yet, as a list of OmLogRow. */
-extern List *om_pipeline_rows(OmStage stage, Snapshot snapshot, int64 *processed);
+/*
+ * The pending events, as a list of OmLogRow; for the order updater and the
+ * shipper perhaps also some that have been handled: the state of the order tells.
+ */
+extern List *om_pipeline_rows(OmStage stage, Snapshot snapshot);
 
 #endif /* OM_PIPELINE_H */

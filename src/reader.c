@@ -138,6 +138,12 @@ om_reader_is_behind(const OmReader *reader)
 	return reader->cursor->processed < reader->cursor->newest_processed;
 }
 
+int64
+om_reader_seq(const OmReader *reader)
+{
+	return om_reader_is_behind(reader) ? reader->cursor->from_seq : reader->cursor->seq;
+}
+
 void
 om_reader_store(OmReader *reader, int64 restart_seq, int64 waiting)
 {

@@ -49,6 +49,9 @@ extern bool om_reader_read(OmReader *reader, const OmReach *reach, uint32 types,
 /* True while it reads what had been read before the position was lost. */
 extern bool om_reader_is_behind(const OmReader *reader);
 
+/* The stored row from which a restart would read again what is read now. */
+extern int64 om_reader_seq(const OmReader *reader);
+
 /*
  * Stores the position, in the transaction of the effects.  restart_seq: the
  * oldest cursor row that is still needed (PG_INT64_MAX: none); waiting: events

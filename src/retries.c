@@ -280,6 +280,12 @@ om_retry_give_up(const char *consumer, OmRetry *retry, const char *error_code, c
 }
 
 bool
+om_retry_is_last(const char *consumer, const OmRetry *retry)
+{
+	return retry->attempts + 1 >= find_policy(consumer).max_attempts;
+}
+
+bool
 om_retry_fail(const char *consumer, OmRetry *retry, const char *error_code, const char *message)
 {
 	Policy policy = find_policy(consumer);

@@ -50,6 +50,9 @@ extern OmRetry *om_retry_of_event(const OmLogRow *row, int ordinal);
 extern bool om_retry_fail(const char *consumer, OmRetry *retry, const char *error_code,
 						  const char *message);
 
+/* True when one more failure of the event makes it a dead letter. */
+extern bool om_retry_is_last(const char *consumer, const OmRetry *retry);
+
 /* The same, but gives up at once. */
 extern void om_retry_give_up(const char *consumer, OmRetry *retry, const char *error_code,
 							 const char *message);

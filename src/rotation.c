@@ -13,6 +13,7 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
+#include "faults.h"
 #include "plans.h"
 #include "relations.h"
 #include "rotation.h"
@@ -61,8 +62,11 @@ om_rotation_advance(const OmRotation *rotation)
 	Datum args[2] = {CStringGetTextDatum(rotation->name), Int32GetDatum(next)};
 
 	om_query_begin(&scope);
+	OM_FAULT_POINT("rotation/before-truncate");
 	om_query_utility(psprintf("TRUNCATE order_mgmt.%s_%d", rotation->name, next));
+	OM_FAULT_POINT("rotation/truncated");
 	om_query_run(&advance_query, args, NULL);
 	om_query_end(&scope);
 	CommandCounterIncrement();
+	OM_FAULT_POINT("rotation/advanced");
 }

@@ -358,7 +358,7 @@ insert_consumers(int64 tick_id, OmHorizon *horizon)
 {
 	static const char *const event_types[OM_STAGE_COUNT] = {
 		"{order_captured}", "{order_captured}",
-		"{balance_held,balance_refused,stock_held,stock_refused,order_cancelled}",
+		"{balance_held,balance_refused,stock_held,stock_refused,order_cancelled,order_failed}",
 		"{order_confirmed}"};
 
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)

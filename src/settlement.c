@@ -13,7 +13,7 @@
 #include "settlement.h"
 
 static OmLedger *
-lock_accounts(OmOrder **orders, const int *verdicts, int count)
+lock_accounts(OmOrder **orders, const int *verdicts, int count, OmLedgerWait wait)
 {
 	char **keys = palloc(sizeof(char *) * Max(count, 1));
 	int nkeys = 0;
@@ -23,11 +23,12 @@ lock_accounts(OmOrder **orders, const int *verdicts, int count)
 		if (verdicts[i] & OM_VERDICT_BALANCE)
 			keys[nkeys++] = orders[i]->customer_id;
 	}
-	return nkeys == 0 ? NULL : om_ledger_lock(OM_LEDGER_ACCOUNTS, keys, nkeys);
+	return nkeys == 0 ? NULL : om_ledger_lock(OM_LEDGER_ACCOUNTS, keys, nkeys, wait);
 }
 
 static OmLedger *
-lock_stock(OmOrderTables *tables, OmOrder **orders, const int *verdicts, int count)
+lock_stock(OmOrderTables *tables, OmOrder **orders, const int *verdicts, int count,
+		   OmLedgerWait wait)
 {
 	int total = 0;
 	int nkeys = 0;
@@ -52,18 +53,35 @@ lock_stock(OmOrderTables *tables, OmOrder **orders, const int *verdicts, int cou
 				keys[nkeys++] = orders[i]->needs[n].product_id;
 		}
 	}
-	return om_ledger_lock(OM_LEDGER_STOCK, keys, nkeys);
+	return om_ledger_lock(OM_LEDGER_STOCK, keys, nkeys, wait);
 }
 
 OmSettlement *
-om_settlement_begin(OmOrderTables *tables, OmOrder **orders, const int *verdicts, int count)
+om_settlement_begin(OmOrderTables *tables, OmOrder **orders, const int *verdicts, int count,
+					OmLedgerWait wait)
 {
 	OmSettlement *settlement = palloc(sizeof(OmSettlement));
 
 	settlement->tables = tables;
-	settlement->accounts = lock_accounts(orders, verdicts, count);
-	settlement->stock = lock_stock(tables, orders, verdicts, count);
+	settlement->accounts = lock_accounts(orders, verdicts, count, wait);
+	settlement->stock = lock_stock(tables, orders, verdicts, count, wait);
 	return settlement;
+}
+
+bool
+om_settlement_is_free(OmSettlement *settlement, const OmOrder *order, int verdicts)
+{
+	if ((verdicts & OM_VERDICT_BALANCE) &&
+		om_ledger_entry(settlement->accounts, order->customer_id)->busy)
+		return false;
+	if ((verdicts & OM_VERDICT_STOCK) == 0)
+		return true;
+	for (int i = 0; i < order->nneeds; i++)
+	{
+		if (om_ledger_entry(settlement->stock, order->needs[i].product_id)->busy)
+			return false;
+	}
+	return true;
 }
 
 void

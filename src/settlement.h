@@ -29,7 +29,10 @@ typedef struct OmSettlement
  * orders; verdicts[i] (OM_VERDICT_ bits) says which of the two an order needs.
  */
 extern OmSettlement *om_settlement_begin(OmOrderTables *tables, OmOrder **orders,
-										 const int *verdicts, int count);
+										 const int *verdicts, int count, OmLedgerWait wait);
+
+/* False when a row that this needs is locked by somebody else (with OM_LEDGER_SKIP). */
+extern bool om_settlement_is_free(OmSettlement *settlement, const OmOrder *order, int verdicts);
 
 /* Ends the holds of these verdicts of an order and marks them as settled. */
 extern void om_settlement_apply(OmSettlement *settlement, OmOrder *order, OmSettleAction action,

@@ -223,3 +223,21 @@ om_shared_stage_worker(OmStage stage)
 	LWLockRelease(om_shared->lock);
 	return pid;
 }
+
+bool
+om_shared_is_worker(TransactionId xid)
+{
+	OmDatabase *entry = om_shared_database(MyDatabaseId, false /* create */);
+
+	if (entry == NULL || !TransactionIdIsValid(xid))
+		return false;
+	for (int i = 0; i < OM_MAX_SEATS; i++)
+	{
+		uint32 number = pg_atomic_read_u32(&entry->seats[i].procno);
+
+		/* A worker that has just left, or whose number is another's now, only costs a wait. */
+		if (number != OM_NO_PROC && GetPGProcByNumber(number)->xid == xid)
+			return true;
+	}
+	return false;
+}

@@ -106,6 +106,9 @@ extern void om_shared_wake_launcher(void);
 /* Makes the launcher look at a database again: it was set up, changed or restored. */
 extern void om_shared_knock(Oid database);
 
+/* True when a transaction is that of one of this database's workers. */
+extern bool om_shared_is_worker(TransactionId xid);
+
 /* PID of the live worker of a stage, or 0. */
 extern pid_t om_shared_stage_worker(OmStage stage);
 

@@ -13,72 +13,136 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "faults.h"
 #include "jsonout.h"
 #include "orders.h"
 #include "settings.h"
 #include "settlement.h"
 #include "shipper.h"
 
-static int
-compare_orders(const void *a, const void *b)
+/* Ships what is still confirmed; false when a row is locked by somebody else. */
+static bool
+ship(OmSettlement *settlement, OmOrder *order, OmLogWriter *log, bool *shipped)
 {
-	return om_order_compare_ids(&(*(OmOrder *const *) a)->id, &(*(OmOrder *const *) b)->id);
+	*shipped = false;
+	if (!om_settlement_is_free(settlement, order, OM_VERDICTS_BOTH) ||
+		!om_order_relock_if_free(order))
+		return false;
+	if (order->status != OM_STATUS_CONFIRMED)
+		return true; /* cancelled meanwhile */
+	om_settlement_apply(settlement, order, OM_SETTLE_POST, OM_VERDICTS_BOTH);
+	order->status = OM_STATUS_SHIPPED;
+	om_order_add_to_trail(order, log->lxid);
+	om_order_write(order);
+	*shipped = true;
+	return true;
 }
 
-/* The orders that look confirmed, sorted by id. */
-static OmOrder **
-find_confirmed(OmOrderTables *tables, const pg_uuid_t *ids, int nids, int *count)
-{
-	OmOrder **orders = palloc(sizeof(OmOrder *) * Max(nids, 1));
-
-	*count = 0;
-	for (int i = 0; i < nids; i++)
-	{
-		OmOrder *order = om_order_find(tables, &ids[i], GetActiveSnapshot());
-
-		if (order != NULL && order->status == OM_STATUS_CONFIRMED)
-			orders[(*count)++] = order;
-	}
-	qsort(orders, *count, sizeof(OmOrder *), compare_orders);
-	return orders;
-}
-
-int
-om_shipper_ship(const pg_uuid_t *ids, int nids, Jsonb *detail)
+bool
+om_shipper_ship_one(const pg_uuid_t *id, Jsonb *detail)
 {
 	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
-	int count;
-	OmOrder **orders = find_confirmed(tables, ids, nids, &count);
-	int *both = palloc(sizeof(int) * Max(count, 1));
-	pg_uuid_t *shipped = palloc(sizeof(pg_uuid_t) * Max(count, 1));
-	int nshipped = 0;
+	OmOrder *order = om_order_find(tables, id, GetActiveSnapshot());
+	int both = OM_VERDICTS_BOTH;
+	bool shipped = false;
 
-	for (int i = 0; i < count; i++)
-		both[i] = OM_VERDICTS_BOTH;
-	if (count > 0)
+	if (order != NULL && order->status == OM_STATUS_CONFIRMED)
 	{
-		OmSettlement *settlement = om_settlement_begin(tables, orders, both, count);
+		OmSettlement *settlement = om_settlement_begin(tables, &order, &both, 1, OM_LEDGER_WAIT);
 		OmLogWriter *log = om_log_begin();
 
-		for (int i = 0; i < count; i++)
-		{
-			OmOrder *order = orders[i];
-
-			om_order_relock(order);
-			if (order->status != OM_STATUS_CONFIRMED)
-				continue; /* cancelled meanwhile */
-			om_settlement_apply(settlement, order, OM_SETTLE_POST, OM_VERDICTS_BOTH);
-			order->status = OM_STATUS_SHIPPED;
-			om_order_add_to_trail(order, log->lxid);
-			om_order_write(order);
-			shipped[nshipped++] = order->id;
-		}
+		om_order_relock(order);
+		(void) ship(settlement, order, log, &shipped);
 		om_settlement_end(settlement);
-		om_log_orders(log, OM_EVENT_ORDER_SHIPPED, shipped, nshipped, detail);
+		om_log_orders(log, OM_EVENT_ORDER_SHIPPED, id, shipped ? 1 : 0, detail);
 		om_log_end(log);
 	}
 	om_orders_close(tables);
-	return nshipped;
+	return shipped;
+}
+
+/* An item and its order. */
+typedef struct Parcel
+{
+	OmItem *item;
+	OmOrder *order;
+} Parcel;
+
+static int
+compare_parcels(const void *a, const void *b)
+{
+	return om_order_compare_ids(&((const Parcel *) a)->order->id, &((const Parcel *) b)->order->id);
+}
+
+/* The orders that look confirmed, sorted by id; all other items are done. */
+static Parcel *
+find_confirmed(OmInbox *inbox, OmOrderTables *tables, OmItem **items, int nitems, int *count)
+{
+	Parcel *parcels = palloc(sizeof(Parcel) * nitems);
+
+	*count = 0;
+	for (int i = 0; i < nitems; i++)
+	{
+		OmOrder *order = om_order_find(tables, &items[i]->event.order_id, GetActiveSnapshot());
+
+		if (order != NULL && order->status == OM_STATUS_CONFIRMED)
+			parcels[(*count)++] = (Parcel){items[i], order};
+		else
+			om_inbox_remove(inbox, items[i], false /* keep_backlog */);
+	}
+	qsort(parcels, *count, sizeof(Parcel), compare_parcels);
+	return parcels;
+}
+
+static OmSettlement *
+begin_settlement(OmOrderTables *tables, const Parcel *parcels, int count)
+{
+	OmOrder **orders = palloc(sizeof(OmOrder *) * count);
+	int *both = palloc(sizeof(int) * count);
+
+	for (int i = 0; i < count; i++)
+	{
+		orders[i] = parcels[i].order;
+		both[i] = OM_VERDICTS_BOTH;
+	}
+	return om_settlement_begin(tables, orders, both, count, OM_LEDGER_SKIP);
+}
+
+static void
+ship_all(OmInbox *inbox, OmItem **items, int nitems)
+{
+	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
+	int count;
+	Parcel *parcels = find_confirmed(inbox, tables, items, nitems, &count);
+
+	if (count > 0)
+	{
+		OmSettlement *settlement = begin_settlement(tables, parcels, count);
+		OmLogWriter *log = om_log_begin();
+		pg_uuid_t *shipped = palloc(sizeof(pg_uuid_t) * count);
+		int nshipped = 0;
+
+		OM_FAULT_POINT("shipper/ledgers-locked");
+		for (int i = 0; i < count; i++)
+		{
+			bool is_shipped;
+
+			if (!ship(settlement, parcels[i].order, log, &is_shipped))
+			{
+				om_inbox_sleep_on_lock(inbox, parcels[i].item);
+				continue;
+			}
+			if (is_shipped)
+				shipped[nshipped++] = parcels[i].order->id;
+			om_inbox_remove(inbox, parcels[i].item, false /* keep_backlog */);
+		}
+		OM_FAULT_POINT("shipper/orders-written");
+		om_settlement_end(settlement);
+		OM_FAULT_POINT("shipper/posted");
+		om_log_orders(log, OM_EVENT_ORDER_SHIPPED, shipped, nshipped, NULL);
+		om_log_end(log);
+	}
+	om_orders_close(tables);
 }
 
 static void
@@ -91,6 +155,11 @@ expire(OmLogWriter *log, OmOrder *order)
 	om_json_string(&json, om_status_names[OM_STATUS_CONFIRMED]);
 	om_json_key(&json, "reason");
 	om_json_string(&json, om_reason_names[OM_REASON_EXPIRED]);
+	if (order->round > 0)
+	{
+		om_json_key(&json, "round");
+		om_json_int(&json, order->round);
+	}
 	om_json_close_object(&json);
 	order->status = OM_STATUS_CANCELLED;
 	order->reasons |= 1u << OM_REASON_EXPIRED;
@@ -99,73 +168,65 @@ expire(OmLogWriter *log, OmOrder *order)
 	om_log_orders(log, OM_EVENT_ORDER_CANCELLED, &order->id, 1, om_json_result(&json));
 }
 
-/* Cancels what has expired of a row; true when none of its orders waits any more. */
-static bool
-resolve_row(OmOrderTables *tables, const OmLogRow *row, bool expired)
+/* What has become of an order that people are to ship. */
+typedef enum Wait
 {
-	bool resolved = true;
-	OmLogWriter *log = NULL;
+	WAIT_OVER,
+	WAIT_ON,
+	WAIT_FOR_LOCK
+} Wait;
 
-	for (int i = 0; i < row->norders; i++)
+static Wait
+look_at(OmOrderTables *tables, const pg_uuid_t *id, bool expired)
+{
+	OmOrder *order = om_order_find(tables, id, GetActiveSnapshot());
+	OmLogWriter *log;
+
+	if (order == NULL || order->status != OM_STATUS_CONFIRMED)
+		return WAIT_OVER;
+	if (!expired)
+		return WAIT_ON;
+	if (!om_order_relock_if_free(order))
+		return WAIT_FOR_LOCK;
+	if (order->status == OM_STATUS_CONFIRMED)
 	{
-		OmOrder *order = om_order_find(tables, &row->orders[i], GetActiveSnapshot());
-
-		if (order == NULL || order->status != OM_STATUS_CONFIRMED)
-			continue;
-		resolved = resolved && expired;
-		if (!expired)
-			continue;
-		om_order_relock(order);
-		if (order->status != OM_STATUS_CONFIRMED)
-			continue;
-		if (log == NULL)
-			log = om_log_begin();
+		log = om_log_begin();
 		expire(log, order);
-	}
-	if (log != NULL)
 		om_log_end(log);
-	return resolved;
+	}
+	return WAIT_OVER;
 }
 
-static int
-wait_for_people(const OmLogRows *rows, TimestampTz *next_due)
+/* Stops at the first order that nobody has shipped or cancelled yet. */
+static void
+wait_for_people(OmInbox *inbox, OmItem **items, int count)
 {
 	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
 	TimestampTz now = GetCurrentTimestamp();
-	int done;
+	Wait wait = WAIT_OVER;
 
-	for (done = 0; done < rows->count; done++)
+	for (int i = 0; i < count && wait != WAIT_ON; i++)
 	{
-		const OmLogRow *row = &rows->rows[done];
-		TimestampTz due = row->at + om_setting_hold_timeout * USECS_PER_SEC;
-		bool expired = om_setting_hold_timeout > 0 && due <= now;
+		OmItem *item = items[i];
+		TimestampTz due = item->event.at + om_setting_hold_timeout * USECS_PER_SEC;
+		bool expires = om_setting_hold_timeout > 0;
 
-		if (!resolve_row(tables, row, expired))
-		{
-			if (om_setting_hold_timeout > 0)
-				*next_due = due;
-			break;
-		}
+		wait = look_at(tables, &item->event.order_id, expires && due <= now);
+		if (wait == WAIT_OVER)
+			om_inbox_remove(inbox, item, false /* keep_backlog */);
+		else if (wait == WAIT_FOR_LOCK)
+			om_inbox_sleep_on_lock(inbox, item);
+		else
+			item->due = expires ? due : 0; /* and it is looked at whenever something happens */
 	}
 	om_orders_close(tables);
-	return done;
 }
 
-int
-om_shipper_run(const OmLogRows *rows, TimestampTz *next_due)
+void
+om_shipper_run(OmInbox *inbox, OmItem **items, int count)
 {
-	pg_uuid_t *orders;
-	int norders = 0;
-
-	*next_due = 0;
-	if (!om_setting_auto_ship)
-		return wait_for_people(rows, next_due);
-	orders = palloc(sizeof(pg_uuid_t) * Max(rows->norders, 1));
-	for (int r = 0; r < rows->count; r++)
-	{
-		memcpy(orders + norders, rows->rows[r].orders, sizeof(pg_uuid_t) * rows->rows[r].norders);
-		norders += rows->rows[r].norders;
-	}
-	om_shipper_ship(orders, norders, NULL);
-	return rows->count;
+	if (om_setting_auto_ship)
+		ship_all(inbox, items, count);
+	else
+		wait_for_people(inbox, items, count);
 }

@@ -1,26 +1,21 @@
 /*
  * shipper.h
- *		Ships confirmed orders: both holds become debits.
+ *		The shipper: posts what confirmed orders hold.
  */
 #ifndef OM_SHIPPER_H
 #define OM_SHIPPER_H
 
 #include "postgres.h"
 
-#include "datatype/timestamp.h"
 #include "utils/jsonb.h"
 #include "utils/uuid.h"
 
-#include "eventlog.h"
+#include "inbox.h"
 
-/* Ships those of the orders that are confirmed; detail goes with the event. */
-extern int om_shipper_ship(const pg_uuid_t *orders, int norders, Jsonb *detail);
+/* Ships an order if it is confirmed; detail (may be NULL) goes with the event. */
+extern bool om_shipper_ship_one(const pg_uuid_t *id, Jsonb *detail);
 
-/*
- * Handles rows of order_confirmed events and returns how many of them are
- * done.  Where auto_ship is off the first that still waits ends the batch, and
- * *next_due says when its hold expires (0: never).
- */
-extern int om_shipper_run(const OmLogRows *rows, TimestampTz *next_due);
+/* Ships these orders; where order_mgmt.auto_ship is off, looks whether people have. */
+extern void om_shipper_run(OmInbox *inbox, OmItem **items, int count);
 
 #endif /* OM_SHIPPER_H */

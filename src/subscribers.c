@@ -688,7 +688,7 @@ om_subscriber_queue(const char *name, Snapshot snapshot)
 	PushActiveSnapshot(snapshot);
 	cursor = om_cursor_load(name, false /* restart */, snapshot);
 	now = om_reader_now(snapshot);
-	queue.processed = cursor->processed;
+	queue.read = cursor->processed;
 	if (cursor->target != NULL)
 	{
 		count_window(&queue, definition,

@@ -56,7 +56,7 @@ typedef struct OmSubscriberQueue
 {
 	int64 pending;      /* events not handed over yet */
 	TimestampTz oldest; /* time of the first of them; 0: none */
-	int64 processed;    /* events handed over since the beginning */
+	int64 read; /* events handed over since the beginning, retries and dead letters included */
 } OmSubscriberQueue;
 
 extern OmSubscriberQueue om_subscriber_queue(const char *name, Snapshot snapshot);

@@ -17,12 +17,14 @@
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
 #include "errors.h"
 #include "jsonout.h"
+#include "shared.h"
 #include "tables.h"
 
 static void
@@ -193,8 +195,18 @@ find_position(OmTable *table, const Datum *key, ItemPointer position)
 	return found;
 }
 
-HeapTuple
-om_table_lock(OmTable *table, const Datum *key)
+/* True when the lock may be free now: a worker held it, and workers do not hold locks for long. */
+static bool
+wait_for_worker(OmTable *table, TransactionId holder, ItemPointer position)
+{
+	if (!om_shared_is_worker(holder))
+		return false;
+	XactLockTableWait(holder, table->rel, position, XLTW_Lock);
+	return true;
+}
+
+static HeapTuple
+lock_row(OmTable *table, const Datum *key, LockWaitPolicy policy, bool *busy)
 {
 	ItemPointerData position;
 
@@ -209,10 +221,17 @@ om_table_lock(OmTable *table, const Datum *key)
 		CHECK_FOR_INTERRUPTS();
 		/* Keys never change, so the last version of the row has the same. */
 		result = table_tuple_lock(table->rel, &position, GetActiveSnapshot(), table->found,
-								  GetCurrentCommandId(false), LockTupleNoKeyExclusive,
-								  LockWaitBlock, TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+								  GetCurrentCommandId(false), LockTupleNoKeyExclusive, policy,
+								  TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
 		if (result == TM_Deleted)
 			continue; /* there may be a new row with the key */
+		if (result == TM_WouldBlock)
+		{
+			if (wait_for_worker(table, failure.xmax, &position))
+				continue;
+			*busy = true;
+			return NULL;
+		}
 		if (result != TM_Ok)
 			elog(ERROR, "unexpected result %d of a row lock in \"%s\"", result,
 				 RelationGetRelationName(table->rel));
@@ -222,6 +241,19 @@ om_table_lock(OmTable *table, const Datum *key)
 		return row;
 	}
 	return NULL;
+}
+
+HeapTuple
+om_table_lock(OmTable *table, const Datum *key)
+{
+	return lock_row(table, key, LockWaitBlock, NULL);
+}
+
+HeapTuple
+om_table_lock_if_free(OmTable *table, const Datum *key, bool *busy)
+{
+	*busy = false;
+	return lock_row(table, key, LockWaitSkip, busy);
 }
 
 /*

@@ -39,6 +39,9 @@ extern void om_table_close(OmTable *table);
 extern HeapTuple om_table_find(OmTable *table, const Datum *key, Snapshot snapshot);
 extern HeapTuple om_table_lock(OmTable *table, const Datum *key);
 
+/* The same, but it waits for workers only; NULL and *busy when anybody else holds the row. */
+extern HeapTuple om_table_lock_if_free(OmTable *table, const Datum *key, bool *busy);
+
 /* What a new statement of the transaction would see, own changes included. */
 extern Snapshot om_current_snapshot(void);
 

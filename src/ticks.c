@@ -16,6 +16,7 @@
 #include "utils/timestamp.h"
 
 #include "eventlog.h"
+#include "faults.h"
 #include "locks.h"
 #include "rotation.h"
 #include "tables.h"
@@ -84,16 +85,19 @@ om_tick_make(int64 xid_base)
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		elog(ERROR, "a tick must be made by a transaction that has not written yet");
 	om_lock_acquire(OM_LOCK_TICK);
+	OM_FAULT_POINT("ticks/locked");
 	tick_id = om_tick_last() + 1;
 	values[COLUMN_TICK_ID - 1] = Int64GetDatum(tick_id);
 	values[COLUMN_HORIZON - 1] =
 		PointerGetDatum(om_horizon_to_array(om_horizon_take(GetLatestSnapshot(), xid_base)));
 	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	OM_FAULT_POINT("ticks/taken");
 	table = om_table_open(
 		om_rotation_table(&om_rotation_ticks, om_rotation_current(&om_rotation_ticks, NULL)),
 		RowExclusiveLock);
 	om_table_insert(table, values, isnull, NCOLUMNS);
 	om_table_close(table);
+	OM_FAULT_POINT("ticks/stored");
 	return tick_id;
 }
 
@@ -103,6 +107,7 @@ om_tick_private(int64 xid_base, int64 *tick_id)
 	OmHorizon *horizon;
 
 	om_lock_acquire(OM_LOCK_TICK);
+	OM_FAULT_POINT("ticks/private-locked");
 	*tick_id = om_tick_last();
 	horizon = om_horizon_take(GetLatestSnapshot(), xid_base);
 	om_lock_release(OM_LOCK_TICK);

@@ -5,6 +5,7 @@
  *		both held          captured -> confirmed
  *		any refused        captured -> rejected, what was held is released
  *		order_cancelled    whatever was or will be held is released
+ *		order_failed       the same
  *
  * It is the only one that releases holds.  A first verdict waits in memory for
  * its partner; the cursor remembers from where a restart must read again to
@@ -12,10 +13,13 @@
  * done follows from the order's row, where "settled" says which verdicts have
  * been dealt with, and that is written together with the release.
  *
+ * A row that a client has locked is not waited for: the order stays in the inbox
+ * and is taken up again.
+ *
  * Ledger rows are locked before orders.  Which will be needed is foretold from
  * an unlocked look at the order; its state can only have moved such that less
- * is needed, or such that its order_cancelled event is still to come and will
- * do the rest.
+ * is needed, or such that the event of its end is still to come and will do the
+ * rest.
  */
 #include "postgres.h"
 
@@ -27,30 +31,32 @@
 
 #include "checkers.h"
 #include "eventlog.h"
+#include "faults.h"
 #include "jsonout.h"
 #include "orders.h"
 #include "settlement.h"
 #include "updater.h"
 
-/* Waiting entries older than this many batches are compared with their orders. */
+/* Waiting entries older than this many cursor rows are compared with their orders. */
 #define REVIEW_AFTER_BATCHES 64
 
 typedef struct Waiting
 {
 	pg_uuid_t order_id; /* hash key */
 	dlist_node node;    /* in the order of first sight */
-	int64 batch_seq;
+	int64 seq;          /* place in the backlog */
+	int round;
 	int seen; /* verdicts, as OM_VERDICT_ bits */
 	int refused;
 	uint32 reasons;
-	bool cancelled; /* its order_cancelled event has been read */
-	bool is_due;    /* in the list of the batch */
+	bool ended;   /* its order_cancelled or order_failed event has been read */
+	OmItem *item; /* in the inbox, or NULL */
 	int64 verdict_lxid[2];
 } Waiting;
 
 struct OmUpdater
 {
-	MemoryContext context;
+	OmInbox *inbox;
 	HTAB *waiting;
 	dlist_head by_age;
 	int64 reviewed_seq;
@@ -60,11 +66,10 @@ struct OmUpdater
 typedef struct Batch
 {
 	OmUpdater *updater;
-	int64 batch_seq;
-	List *due; /* of Waiting */
 	int count;
-	Waiting **entries; /* those whose order exists ... */
-	OmOrder **orders;  /* ... and their orders, sorted by id */
+	Waiting **entries;
+	OmOrder **orders; /* sorted by id */
+	int *releases;    /* verdicts that may have to be released */
 	OmOrderTables *tables;
 	OmSettlement *settlement;
 	OmLogWriter *log;
@@ -73,40 +78,46 @@ typedef struct Batch
 } Batch;
 
 OmUpdater *
-om_updater_create(void)
+om_updater_create(OmInbox *inbox)
 {
 	OmUpdater *updater = palloc0(sizeof(OmUpdater));
-	HASHCTL control = {.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(Waiting)};
+	HASHCTL control = {
+		.keysize = sizeof(pg_uuid_t), .entrysize = sizeof(Waiting), .hcxt = CurrentMemoryContext};
 
-	updater->context =
-		AllocSetContextCreate(CurrentMemoryContext, "order updater", ALLOCSET_DEFAULT_SIZES);
-	control.hcxt = updater->context;
+	updater->inbox = inbox;
 	updater->waiting =
 		hash_create("verdicts that wait", 1024, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	dlist_init(&updater->by_age);
 	return updater;
 }
 
-int64
-om_updater_restart_seq(OmUpdater *updater)
+/* ---------- taking in ---------- */
+
+static void
+start_round(Waiting *entry, int round)
 {
-	return dlist_is_empty(&updater->by_age)
-			 ? PG_INT64_MAX
-			 : dlist_container(Waiting, node, dlist_head_node(&updater->by_age))->batch_seq;
+	entry->round = round;
+	entry->seen = entry->refused = 0;
+	entry->reasons = 0;
+	entry->ended = false;
+	entry->verdict_lxid[0] = entry->verdict_lxid[1] = 0;
 }
 
 static Waiting *
-get_waiting(Batch *batch, const pg_uuid_t *order_id)
+get_waiting(OmUpdater *updater, const pg_uuid_t *order_id, int round, int64 seq)
 {
 	bool found;
-	Waiting *entry = hash_search(batch->updater->waiting, order_id, HASH_ENTER, &found);
+	Waiting *entry = hash_search(updater->waiting, order_id, HASH_ENTER, &found);
 
 	if (!found)
 	{
-		memset((char *) entry + sizeof(pg_uuid_t), 0, sizeof(Waiting) - sizeof(pg_uuid_t));
-		entry->batch_seq = batch->batch_seq;
-		dlist_push_tail(&batch->updater->by_age, &entry->node);
+		entry->item = NULL;
+		entry->seq = seq;
+		om_backlog_add(updater->inbox->backlog, seq);
+		dlist_push_tail(&updater->by_age, &entry->node);
 	}
+	if (!found || entry->round < round)
+		start_round(entry, round);
 	return entry;
 }
 
@@ -114,6 +125,7 @@ static void
 forget(OmUpdater *updater, Waiting *entry)
 {
 	dlist_delete(&entry->node);
+	om_backlog_remove(updater->inbox->backlog, entry->seq);
 	hash_search(updater->waiting, &entry->order_id, HASH_REMOVE, NULL);
 }
 
@@ -134,39 +146,43 @@ note_verdict(Waiting *entry, const OmLogRow *row)
 }
 
 static void
-note_cancellation(Waiting *entry, const OmLogRow *row)
+note_end(Waiting *entry, const OmLogRow *row)
 {
 	char *from = om_json_get_string(row->detail, "from");
 
-	entry->cancelled = true;
+	entry->ended = true;
 	/* A confirmed order has had both verdicts, and both were holds. */
 	if (from != NULL && strcmp(from, om_status_names[OM_STATUS_CONFIRMED]) == 0)
 		entry->seen = OM_VERDICTS_BOTH;
 }
 
 static void
-note_events(Batch *batch, const OmLogRows *rows)
+note_event(OmUpdater *updater, const OmLogRow *row, int ordinal, int64 seq)
 {
-	for (int r = 0; r < rows->count; r++)
-	{
-		const OmLogRow *row = &rows->rows[r];
+	int round = om_log_round(row->detail);
+	Waiting *entry = get_waiting(updater, &row->orders[ordinal], round, seq);
 
-		for (int i = 0; i < row->norders; i++)
-		{
-			Waiting *entry = get_waiting(batch, &row->orders[i]);
-
-			if (row->type == OM_EVENT_ORDER_CANCELLED)
-				note_cancellation(entry, row);
-			else
-				note_verdict(entry, row);
-			if (!entry->is_due && (entry->cancelled || entry->seen == OM_VERDICTS_BOTH))
-			{
-				entry->is_due = true;
-				batch->due = lappend(batch->due, entry);
-			}
-		}
-	}
+	if (entry->round > round)
+		return; /* read a second time */
+	if (row->type == OM_EVENT_ORDER_CANCELLED || row->type == OM_EVENT_ORDER_FAILED)
+		note_end(entry, row);
+	else
+		note_verdict(entry, row);
+	if (entry->item != NULL || !(entry->ended || entry->seen == OM_VERDICTS_BOTH))
+		return;
+	entry->item = om_inbox_find_retry(updater->inbox, &entry->order_id, round);
+	if (entry->item == NULL)
+		entry->item = om_inbox_add(updater->inbox, row, ordinal, seq);
 }
+
+void
+om_updater_note(OmUpdater *updater, const OmLogRow *row, int64 seq)
+{
+	for (int i = 0; i < row->norders; i++)
+		note_event(updater, row, i, seq);
+}
+
+/* ---------- deciding ---------- */
 
 /* Which holds an order in this state must give back now. */
 static int
@@ -174,47 +190,64 @@ verdicts_to_release(const Waiting *entry, const OmOrder *order)
 {
 	int held = entry->seen & ~entry->refused & ~order->settled;
 
-	if (order->status == OM_STATUS_CANCELLED && entry->cancelled)
-		return held;
+	if (order->status == OM_STATUS_CANCELLED || order->status == OM_STATUS_FAILED)
+		return entry->ended ? held : 0;
 	if (order->status == OM_STATUS_CAPTURED && entry->seen == OM_VERDICTS_BOTH &&
 		entry->refused != 0)
 		return held;
 	return 0;
 }
 
-static int
-compare_due(const ListCell *a, const ListCell *b)
+static void
+finish(OmUpdater *updater, Waiting *entry, bool is_done)
 {
-	return om_order_compare_ids(&((Waiting *) lfirst(a))->order_id,
-								&((Waiting *) lfirst(b))->order_id);
+	om_inbox_remove(updater->inbox, entry->item, false /* keep_backlog */);
+	entry->item = NULL;
+	if (is_done)
+		forget(updater, entry);
+}
+
+static int
+compare_items(const void *a, const void *b)
+{
+	return om_order_compare_ids(&(*(OmItem *const *) a)->event.order_id,
+								&(*(OmItem *const *) b)->event.order_id);
 }
 
 static void
-lock_due(Batch *batch)
+begin_batch(Batch *batch, OmItem **items, int count)
 {
-	int ndue = list_length(batch->due);
-	int *releases = palloc(sizeof(int) * Max(ndue, 1));
-	ListCell *cell;
+	OmItem **sorted = palloc(sizeof(OmItem *) * count);
 
-	list_sort(batch->due, compare_due);
-	batch->entries = palloc(sizeof(Waiting *) * Max(ndue, 1));
-	batch->orders = palloc(sizeof(OmOrder *) * Max(ndue, 1));
-	batch->confirmed = palloc(sizeof(pg_uuid_t) * Max(ndue, 1));
-	foreach(cell, batch->due)
+	memcpy(sorted, items, sizeof(OmItem *) * count);
+	qsort(sorted, count, sizeof(OmItem *), compare_items);
+	batch->tables = om_orders_open(RowExclusiveLock);
+	batch->entries = palloc(sizeof(Waiting *) * count);
+	batch->orders = palloc(sizeof(OmOrder *) * count);
+	batch->releases = palloc(sizeof(int) * count);
+	batch->confirmed = palloc(sizeof(pg_uuid_t) * count);
+	for (int i = 0; i < count; i++)
 	{
-		Waiting *entry = lfirst(cell);
-		OmOrder *order = om_order_find(batch->tables, &entry->order_id, GetActiveSnapshot());
+		OmUpdater *updater = batch->updater;
+		pg_uuid_t *order_id = &sorted[i]->event.order_id;
+		Waiting *entry = hash_search(updater->waiting, order_id, HASH_FIND, NULL);
+		OmOrder *order = om_order_find(batch->tables, order_id, GetActiveSnapshot());
 
-		entry->is_due = false;
+		if (entry == NULL)
+		{
+			om_inbox_remove(updater->inbox, sorted[i], false /* keep_backlog */);
+			continue;
+		}
 		if (order == NULL)
-			elog(ERROR, "a verdict is about an order that does not exist");
+			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+							errmsg("a verdict is about an order that does not exist")));
 		batch->entries[batch->count] = entry;
 		batch->orders[batch->count] = order;
-		releases[batch->count++] = verdicts_to_release(entry, order);
+		batch->releases[batch->count++] = verdicts_to_release(entry, order);
 	}
-	batch->settlement = om_settlement_begin(batch->tables, batch->orders, releases, batch->count);
-	for (int i = 0; i < batch->count; i++)
-		om_order_relock(batch->orders[i]);
+	batch->settlement = om_settlement_begin(batch->tables, batch->orders, batch->releases,
+											batch->count, OM_LEDGER_SKIP);
+	batch->log = om_log_begin();
 }
 
 static void
@@ -229,65 +262,77 @@ write_order(Batch *batch, OmOrder *order, const Waiting *entry)
 	om_order_write(order);
 }
 
-/* Both verdicts are in and the order is still open. */
 static void
-decide(Batch *batch, OmOrder *order, Waiting *entry)
+confirm(Batch *batch, OmOrder *order)
 {
-	int releases = verdicts_to_release(entry, order);
-
-	if (entry->refused == 0)
-	{
-		order->status = OM_STATUS_CONFIRMED;
+	order->status = OM_STATUS_CONFIRMED;
+	if (order->round == 0)
 		batch->confirmed[batch->nconfirmed++] = order->id;
-	}
 	else
-	{
-		om_settlement_apply(batch->settlement, order, OM_SETTLE_RELEASE, releases);
-		order->status = OM_STATUS_REJECTED;
-		order->settled = OM_VERDICTS_BOTH;
-		order->reasons = entry->reasons;
-		om_log_orders(batch->log, OM_EVENT_ORDER_REJECTED, &order->id, 1,
-					  om_checkers_reasons_detail(entry->reasons));
-	}
-	write_order(batch, order, entry);
-	forget(batch->updater, entry);
+		om_log_orders(batch->log, OM_EVENT_ORDER_CONFIRMED, &order->id, 1,
+					  om_log_round_detail(order->round));
 }
 
-/* The order has been cancelled: settle the verdicts that are in. */
 static void
-settle_cancelled(Batch *batch, OmOrder *order, Waiting *entry)
+reject(Batch *batch, OmOrder *order, const Waiting *entry)
+{
+	om_settlement_apply(batch->settlement, order, OM_SETTLE_RELEASE,
+						verdicts_to_release(entry, order));
+	order->status = OM_STATUS_REJECTED;
+	order->settled = OM_VERDICTS_BOTH;
+	order->reasons = entry->reasons;
+	om_log_orders(batch->log, OM_EVENT_ORDER_REJECTED, &order->id, 1,
+				  om_checkers_reasons_detail(entry->reasons, order->round));
+}
+
+/* Both verdicts are in and the order is still open. */
+static bool
+decide(Batch *batch, OmOrder *order, Waiting *entry)
+{
+	if (entry->seen != OM_VERDICTS_BOTH)
+		return false;
+	if (entry->refused == 0)
+		confirm(batch, order);
+	else
+		reject(batch, order, entry);
+	write_order(batch, order, entry);
+	return true;
+}
+
+/*
+ * The order has been cancelled or has failed: settle the verdicts that are in.
+ * True when both are settled, so that nothing more is to come.
+ */
+static bool
+settle(Batch *batch, OmOrder *order, Waiting *entry)
 {
 	int verdicts = entry->seen & ~order->settled;
 
 	/* Its event is still to come, and then it is our turn. */
-	if (!entry->cancelled && order->settled != OM_VERDICTS_BOTH)
-		return;
-	if (verdicts != 0)
-	{
-		om_settlement_apply(batch->settlement, order, OM_SETTLE_RELEASE,
-							verdicts_to_release(entry, order));
-		order->settled |= verdicts;
-		write_order(batch, order, entry);
-	}
-	if (order->settled == OM_VERDICTS_BOTH)
-		forget(batch->updater, entry);
+	if (!entry->ended || verdicts == 0)
+		return order->settled == OM_VERDICTS_BOTH;
+	om_settlement_apply(batch->settlement, order, OM_SETTLE_RELEASE,
+						verdicts_to_release(entry, order));
+	order->settled |= verdicts;
+	if (order->settled == OM_VERDICTS_BOTH && (entry->seen & ~entry->refused) != 0)
+		om_log_orders(batch->log, OM_EVENT_ORDER_RELEASED, &order->id, 1,
+					  om_log_round_detail(order->round));
+	write_order(batch, order, entry);
+	return order->settled == OM_VERDICTS_BOTH;
 }
 
 static void
-handle_due(Batch *batch)
+handle(Batch *batch, OmOrder *order, Waiting *entry)
 {
-	for (int i = 0; i < batch->count; i++)
-	{
-		OmOrder *order = batch->orders[i];
-		Waiting *entry = batch->entries[i];
+	bool is_done = true;
 
-		if (order->status == OM_STATUS_CANCELLED)
-			settle_cancelled(batch, order, entry);
-		else if (order->status == OM_STATUS_CAPTURED)
-			decide(batch, order, entry);
-		else
-			forget(batch->updater, entry); /* read a second time */
-	}
+	if (order->round != entry->round)
+		is_done = order->round > entry->round; /* read a second time */
+	else if (order->status == OM_STATUS_CANCELLED || order->status == OM_STATUS_FAILED)
+		is_done = settle(batch, order, entry);
+	else if (order->status == OM_STATUS_CAPTURED)
+		is_done = decide(batch, order, entry);
+	finish(batch->updater, entry, is_done);
 }
 
 /*
@@ -295,44 +340,64 @@ handle_due(Batch *batch)
  * have been read without the first one.  Such an entry would wait for ever.
  */
 static void
-review_waiting(Batch *batch)
+review_waiting(OmUpdater *updater, OmOrderTables *tables, int64 seq)
 {
-	OmUpdater *updater = batch->updater;
 	dlist_mutable_iter iter;
 
-	if (batch->batch_seq - updater->reviewed_seq < REVIEW_AFTER_BATCHES)
+	if (seq - updater->reviewed_seq < REVIEW_AFTER_BATCHES)
 		return;
-	updater->reviewed_seq = batch->batch_seq;
+	updater->reviewed_seq = seq;
 	dlist_foreach_modify(iter, &updater->by_age)
 	{
 		Waiting *entry = dlist_container(Waiting, node, iter.cur);
 		OmOrder *order;
 
-		if (batch->batch_seq - entry->batch_seq < REVIEW_AFTER_BATCHES)
+		if (seq - entry->seq < REVIEW_AFTER_BATCHES)
 			break;
-		order = om_order_find(batch->tables, &entry->order_id, GetActiveSnapshot());
+		if (entry->item != NULL)
+			continue;
+		order = om_order_find(tables, &entry->order_id, GetActiveSnapshot());
 		if (order != NULL && order->status != OM_STATUS_CAPTURED &&
-			(order->status != OM_STATUS_CANCELLED || order->settled == OM_VERDICTS_BOTH))
+			((order->status != OM_STATUS_CANCELLED && order->status != OM_STATUS_FAILED) ||
+			 order->settled == OM_VERDICTS_BOTH))
 			forget(updater, entry);
 	}
 }
 
 void
-om_updater_run(OmUpdater *updater, const OmLogRows *rows, int64 batch_seq)
+om_updater_run(OmUpdater *updater, OmItem **items, int count, int64 seq)
 {
-	Batch batch = {.updater = updater, .batch_seq = batch_seq};
+	Batch batch = {.updater = updater};
 
-	note_events(&batch, rows);
-	batch.tables = om_orders_open(RowExclusiveLock);
-	if (batch.due != NIL)
+	begin_batch(&batch, items, count);
+	OM_FAULT_POINT("updater/ledgers-locked");
+	for (int i = 0; i < batch.count; i++)
 	{
-		lock_due(&batch);
-		batch.log = om_log_begin();
-		handle_due(&batch);
-		om_settlement_end(batch.settlement);
-		om_log_orders(batch.log, OM_EVENT_ORDER_CONFIRMED, batch.confirmed, batch.nconfirmed, NULL);
-		om_log_end(batch.log);
+		OmOrder *order = batch.orders[i];
+		Waiting *entry = batch.entries[i];
+
+		if (om_settlement_is_free(batch.settlement, order, batch.releases[i]) &&
+			om_order_relock_if_free(order))
+			handle(&batch, order, entry);
+		else
+			om_inbox_sleep_on_lock(updater->inbox, entry->item);
 	}
-	review_waiting(&batch);
+	OM_FAULT_POINT("updater/orders-written");
+	om_settlement_end(batch.settlement);
+	OM_FAULT_POINT("updater/released");
+	om_log_orders(batch.log, OM_EVENT_ORDER_CONFIRMED, batch.confirmed, batch.nconfirmed, NULL);
+	om_log_end(batch.log);
+	review_waiting(updater, batch.tables, seq);
 	om_orders_close(batch.tables);
+}
+
+void
+om_updater_give_up(OmUpdater *updater, OmItem *item)
+{
+	Waiting *entry = hash_search(updater->waiting, &item->event.order_id, HASH_FIND, NULL);
+
+	if (entry == NULL)
+		om_inbox_remove(updater->inbox, item, false /* keep_backlog */);
+	else
+		finish(updater, entry, true /* is_done */);
 }

@@ -8,16 +8,23 @@
 #include "postgres.h"
 
 #include "eventlog.h"
+#include "inbox.h"
 
 typedef struct OmUpdater OmUpdater;
 
 /* The verdicts that wait for their partner, kept in the current memory context. */
-extern OmUpdater *om_updater_create(void);
+extern OmUpdater *om_updater_create(OmInbox *inbox);
 
-/* batch_seq: the cursor row from which a restart would read these rows again. */
-extern void om_updater_run(OmUpdater *updater, const OmLogRows *rows, int64 batch_seq);
+/*
+ * Takes in a row that has been read; what it makes due goes into the inbox.
+ * seq: the cursor row from which a restart would read the row again.
+ */
+extern void om_updater_note(OmUpdater *updater, const OmLogRow *row, int64 seq);
 
-/* The oldest cursor row that is still needed; PG_INT64_MAX when nothing waits. */
-extern int64 om_updater_restart_seq(OmUpdater *updater);
+/* Decides on these orders, as far as nobody has locked what that needs. */
+extern void om_updater_run(OmUpdater *updater, OmItem **items, int count, int64 seq);
+
+/* Nothing more will come of an item. */
+extern void om_updater_give_up(OmUpdater *updater, OmItem *item);
 
 #endif /* OM_UPDATER_H */

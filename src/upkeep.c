@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "cursors.h"
+#include "faults.h"
 #include "locks.h"
 #include "months.h"
 #include "plans.h"
@@ -28,7 +29,11 @@
 #include "upkeep.h"
 
 /* Ticks and cursors change tables when the current one has grown to this. */
+#ifdef OM_FAULT_POINTS
+#define ROTATE_AT_BLOCKS 1 /* so that tests see it happen */
+#else
 #define ROTATE_AT_BLOCKS 2048
+#endif
 
 static void
 note(List **actions, const char *action, char *object)
@@ -151,11 +156,16 @@ om_upkeep_run(void)
 
 	if (!om_lock_try(OM_LOCK_UPKEEP))
 		return NIL; /* somebody else is at it */
+	OM_FAULT_POINT("upkeep/locked");
 	months = om_months_premake(GetCurrentTimestamp(), om_setting_premake_months);
 	foreach(cell, months)
 		note(&actions, "make partition", lfirst(cell));
+	OM_FAULT_POINT("upkeep/months-made");
 	rotate_when_grown(&om_rotation_ticks, ticks_are_needed, &actions);
+	OM_FAULT_POINT("upkeep/ticks-rotated");
 	rotate_when_grown(&om_rotation_cursors, cursors_are_needed, &actions);
+	OM_FAULT_POINT("upkeep/cursors-rotated");
 	rotate_keys(&actions);
+	OM_FAULT_POINT("upkeep/keys-rotated");
 	return actions;
 }

@@ -11,6 +11,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "faults.h"
 #include "miscadmin.h"
 
 #include "handlerseats.h"
@@ -79,11 +80,18 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 	{
 		case XACT_EVENT_COMMIT:
 			if (wake_workers)
+			{
+				OM_FAULT_POINT_NOFAIL("wakeup/committed");
 				om_wakeup_now();
+				OM_FAULT_POINT_NOFAIL("wakeup/woken");
+			}
 			if (change_handlers)
 				om_handlerseat_changed(MyDatabaseId);
 			for (int i = 0; i < nknocks; i++)
+			{
+				OM_FAULT_POINT_NOFAIL("wakeup/before-knock");
 				om_shared_knock(knocks[i]);
+			}
 			break;
 		case XACT_EVENT_ABORT:
 		case XACT_EVENT_PREPARE:

@@ -11,8 +11,9 @@
  * asynchronously: what a crash takes from them is a suffix of the WAL and is
  * done again as a whole, before anybody has seen it as an answer.
  *
- * An error in a batch makes only that stage rest for a moment; deadlocks and
- * serialization failures are tried again at once.
+ * An error is traced to the event that causes it, which is set aside; one that
+ * no event is to blame for makes only that stage rest for a moment.  Deadlocks
+ * and serialization failures are tried again at once.
  */
 #include "postgres.h"
 
@@ -37,6 +38,8 @@
 #include "consumer.h"
 #include "handlers.h"
 #include "handlerseats.h"
+#include "faults.h"
+#include "inflight.h"
 #include "installation.h"
 #include "months.h"
 #include "settings.h"
@@ -57,6 +60,9 @@ typedef struct Task
 	TimestampTz not_before; /* rests until then, after an error; 0: does not */
 	TimestampTz timer;      /* looks again then, without being woken; 0: does not */
 	int retry_ms;           /* back-off after errors */
+	OmInflight *slot;       /* of a stage; see inflight.c */
+	bool in_flight;         /* the slot says so */
+	bool gives_up;          /* on the event that crashed the server */
 } Task;
 
 typedef struct Worker
@@ -250,23 +256,68 @@ make_tick_when_needed(void)
 	commit_transaction(false /* durable */);
 	om_handlerseat_wake(worker.oid);
 	pg_atomic_write_u64(&worker.database->ticked, commits);
+	ConditionVariableBroadcast(&worker.database->progress);
 	worker.first_pass = false;
 }
 
+/* The event that crashes the server so often in a row is given up. */
+#define CRASHES_TO_GIVE_UP 3
+
+static Task *current_task;
+
+static void
+note_in_flight(int nevents, int64 event_id)
+{
+	om_inflight_begin(current_task->slot, nevents, event_id);
+	current_task->in_flight = true;
+}
+
+static void
+note_landed(Task *task)
+{
+	if (task->in_flight)
+		om_inflight_end(task->slot);
+	task->in_flight = false;
+	if (task->gives_up)
+		om_inflight_forget(task->slot);
+	task->gives_up = false;
+}
+
+/* Whoever had this stage before may have crashed with it. */
+static void
+review_crash(Task *task, const char *stage)
+{
+	OmSuspicion suspicion;
+
+	task->slot = om_inflight_attach(stage);
+	om_consumer_watch(task->consumer, note_in_flight);
+	suspicion = om_inflight_review(task->slot);
+	task->gives_up = suspicion.crashes >= CRASHES_TO_GIVE_UP;
+	if (suspicion.nevents > 0 || suspicion.event_id != 0)
+		om_consumer_crashed(task->consumer, suspicion.nevents, suspicion.event_id, task->gives_up);
+}
+
 static OmStepResult
-handle_batch(OmStage stage, int64 *events)
+handle_batch(OmStage stage, int64 *events, TimestampTz *timer)
 {
 	static const OmReach ticks_only = {NULL, 0};
 	OmStepResult result = OM_STEP_IDLE;
+	OmConsumer *consumer = worker.tasks[stage].consumer;
 	MemoryContext caller;
 
+	current_task = &worker.tasks[stage];
 	begin_transaction();
 	caller = MemoryContextSwitchTo(worker.batch_context);
 	if (!om_consumer_is_paused(stage))
-		result = om_consumer_step(worker.tasks[stage].consumer, &ticks_only, om_setting_batch_size,
-								  events);
+	{
+		result = om_consumer_step(consumer, &ticks_only, om_setting_batch_size, events);
+		*timer = om_consumer_next_due(consumer);
+	}
 	MemoryContextSwitchTo(caller);
-	commit_transaction(om_consumer_is_durable(stage));
+	OM_FAULT_POINT("worker/before-commit");
+	commit_transaction(om_consumer_must_flush(consumer));
+	OM_FAULT_POINT("worker/after-commit");
+	note_landed(&worker.tasks[stage]);
 	MemoryContextReset(worker.batch_context);
 	return result;
 }
@@ -277,13 +328,11 @@ run_stage(Task *task)
 {
 	OmStage stage = task - worker.tasks;
 	int64 events = 0;
-	OmStepResult result = handle_batch(stage, &events);
+	OmStepResult result = handle_batch(stage, &events, &task->timer);
 
-	if (result == OM_STEP_WAITING)
-		task->timer = om_consumer_next_due(task->consumer);
 	if (result == OM_STEP_BUSY)
 		task->timer = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BUSY_RETRY_MS);
-	if (events > 0 && om_consumer_is_durable(stage))
+	if (events > 0 && om_consumer_must_flush(task->consumer))
 		ConditionVariableBroadcast(&worker.database->progress);
 	worker.batches += events > 0;
 	return result == OM_STEP_DONE;
@@ -303,30 +352,34 @@ run_upkeep(Task *task)
 	return false;
 }
 
-static void
+/* True when it is to be tried again at once. */
+static bool
 recover_from_error(Task *task)
 {
 	ErrorData *error;
-	bool is_conflict;
+	OmStepFailure failure = OM_FAILURE_GENERAL;
 
 	HOLD_INTERRUPTS();
 	MemoryContextSwitchTo(worker.batch_context);
 	error = CopyErrorData();
-	is_conflict = error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-				  error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
-	if (!is_conflict)
+	if (task->consumer != NULL)
+		failure = om_consumer_failed(task->consumer, error);
+	if (task->in_flight)
+		om_inflight_abort(task->slot);
+	task->in_flight = false;
+	if (failure != OM_FAILURE_CONFLICT)
 		EmitErrorReport();
 	AbortCurrentTransaction();
 	FlushErrorState();
-	if (task->consumer != NULL)
-		om_consumer_reset(task->consumer);
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(worker.batch_context);
-	task->retry_ms = is_conflict
-					   ? BUSY_RETRY_MS
-					   : Min(Max(task->retry_ms * 2, ERROR_RETRY_MIN_MS), ERROR_RETRY_MAX_MS);
-	task->not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), task->retry_ms);
+	if (failure == OM_FAILURE_GENERAL)
+		task->retry_ms = Min(Max(task->retry_ms * 2, ERROR_RETRY_MIN_MS), ERROR_RETRY_MAX_MS);
+	if (failure != OM_FAILURE_ISOLATED)
+		task->not_before = TimestampTzPlusMilliseconds(
+			GetCurrentTimestamp(), failure == OM_FAILURE_CONFLICT ? BUSY_RETRY_MS : task->retry_ms);
 	RESUME_INTERRUPTS();
+	return failure == OM_FAILURE_ISOLATED;
 }
 
 /* An error makes the task rest, and nothing else; true when there may be more to do. */
@@ -346,7 +399,7 @@ attempt(Task *task, bool (*run)(Task *), const char *name)
 	}
 	PG_CATCH();
 	{
-		recover_from_error(task);
+		more = recover_from_error(task);
 	}
 	PG_END_TRY();
 	return more;
@@ -478,8 +531,10 @@ set_up(void)
 	MemoryContextSwitchTo(TopMemoryContext);
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		if (worker.stages & OM_STAGE_BIT(stage))
-			worker.tasks[stage].consumer = om_consumer_create(stage);
+		if ((worker.stages & OM_STAGE_BIT(stage)) == 0)
+			continue;
+		worker.tasks[stage].consumer = om_consumer_create(stage);
+		review_crash(&worker.tasks[stage], om_stage_names[stage]);
 	}
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	worker.seat->failures = 0;
@@ -492,6 +547,7 @@ om_worker_main(Datum arg)
 {
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
+	pqsignal(SIGQUIT, om_inflight_sigquit);
 	BackgroundWorkerUnblockSignals();
 
 	take_seat(arg);

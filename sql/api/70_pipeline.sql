@@ -104,6 +104,41 @@ COMMENT ON FUNCTION order_mgmt.check_invariants(boolean) IS
 REVOKE ALL ON FUNCTION order_mgmt.check_invariants(boolean) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.check_invariants(boolean) TO order_mgmt_reader;
 
+-- What check_invariants() proves: each invariant, what its subjects are, what it says, and whether
+-- repair_invariants() can mend it.
+CREATE FUNCTION order_mgmt.list_invariants()
+RETURNS TABLE (
+    invariant text,
+    per text,
+    meaning text,
+    mended boolean
+)
+LANGUAGE C STABLE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'om_list_invariants';
+COMMENT ON FUNCTION order_mgmt.list_invariants() IS
+    'What check_invariants() proves, and what of it repair_invariants() can mend.';
+REVOKE ALL ON FUNCTION order_mgmt.list_invariants() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION order_mgmt.list_invariants() TO order_mgmt_reader;
+
+-- Mends what can be derived from the log: one row per change, with the new (expected) and the old
+-- (actual) value. With dry_run everything is done and taken back. Workers pause meanwhile.
+-- Errors: OM001, OM005 where the work under way does not end within 5 seconds, or in REPEATABLE READ.
+CREATE FUNCTION order_mgmt.repair_invariants(
+    dry_run boolean DEFAULT false
+)
+RETURNS TABLE (
+    invariant text,
+    subject text,
+    expected text,
+    actual text
+)
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'om_repair_invariants';
+COMMENT ON FUNCTION order_mgmt.repair_invariants(boolean) IS
+    'Sets counters and marks that differ from what the log says to what it says; one row per change, none when there is nothing to mend. Errors: OM001, OM005, OM006.';
+REVOKE ALL ON FUNCTION order_mgmt.repair_invariants(boolean) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION order_mgmt.repair_invariants(boolean) TO order_mgmt_admin;
+
 CREATE VIEW order_mgmt.queues AS SELECT * FROM order_mgmt.queues_state();
 COMMENT ON COLUMN order_mgmt.queues.consumer IS 'Consumer.';
 COMMENT ON COLUMN order_mgmt.queues.pending IS 'Events that it has not handled yet.';

@@ -80,7 +80,7 @@ SELECT order_mgmt.resume_consumer('shipper') \g /dev/null
 SELECT order_mgmt.run_pipeline() \g /dev/null
 SELECT is(outcome(:'id'), 'cancelled', 'the shipper leaves it alone');
 SELECT all_back('and both holds come back');
-SELECT is(story(:'id'), 'order_captured balance_held stock_held order_confirmed order_cancelled', 'its story');
+SELECT is(story(:'id'), 'order_captured balance_held stock_held order_confirmed order_cancelled order_released', 'its story');
 SET LOCAL order_mgmt.auto_ship = off;
 SELECT capture() AS id \gset
 SELECT order_mgmt.run_pipeline() \g /dev/null

@@ -74,7 +74,7 @@ SELECT is(outcome(:'late'), 'cancelled {expired}', 'then it is cancelled');
 SELECT cmp_ok((SELECT max(at) FILTER (WHERE event_type = 'order_cancelled')
                     - max(at) FILTER (WHERE event_type = 'order_confirmed') FROM order_mgmt.track_order(:'late')),
     '>=', interval '1 s', 'not before');
-SELECT is(order_mgmt.get_order(:'late')->'events'->-1->'detail'->>'reason', 'expired', 'the event has the reason');
+SELECT is(order_mgmt.get_order(:'late')->'events'->-2->'detail'->>'reason', 'expired', 'the event has the reason');
 SELECT order_mgmt.run_pipeline() \g /dev/null
 SELECT is(credit('ann') || ' ' || units('p'), '70/0 4/0', 'and what it held comes back');
 SELECT is(pending(), '0 0 0 0', 'nothing is left to do');

@@ -1,0 +1,229 @@
+/*
+ * inbox.c
+ *		A list of events in the order of the log.
+ */
+#include "postgres.h"
+
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "inbox.h"
+
+OmInbox *
+om_inbox_create(void)
+{
+	OmInbox *inbox = palloc0(sizeof(OmInbox));
+
+	inbox->context = AllocSetContextCreate(CurrentMemoryContext, "inbox", ALLOCSET_DEFAULT_SIZES);
+	inbox->backlog = om_backlog_create();
+	dlist_init(&inbox->items);
+	return inbox;
+}
+
+int
+om_inbox_compare(const OmRetry *a, const OmRetry *b)
+{
+	if (a->tick_id != b->tick_id)
+		return a->tick_id < b->tick_id ? -1 : 1;
+	if (a->lxid != b->lxid)
+		return a->lxid < b->lxid ? -1 : 1;
+	return (a->event_id > b->event_id) - (a->event_id < b->event_id);
+}
+
+/* New events come last; only what is loaded from retries may belong elsewhere. */
+static void
+insert_in_order(OmInbox *inbox, OmItem *item)
+{
+	dlist_iter iter;
+
+	dlist_reverse_foreach(iter, &inbox->items)
+	{
+		OmItem *other = dlist_container(OmItem, node, iter.cur);
+
+		if (om_inbox_compare(&other->event, &item->event) < 0)
+		{
+			dlist_insert_after(&other->node, &item->node);
+			return;
+		}
+	}
+	dlist_push_head(&inbox->items, &item->node);
+}
+
+static OmItem *
+add_item(OmInbox *inbox, const OmRetry *event, int64 seq)
+{
+	MemoryContext caller = MemoryContextSwitchTo(inbox->context);
+	OmItem *item = palloc0(sizeof(OmItem));
+
+	item->event = *event;
+	item->event.customer_id = item->event.product_id = NULL;
+	item->event.error_code = item->event.message = NULL;
+	if (event->detail != NULL)
+	{
+		item->event.detail = palloc(VARSIZE(event->detail));
+		memcpy(item->event.detail, event->detail, VARSIZE(event->detail));
+	}
+	item->round = om_log_round(event->detail);
+	item->seq = seq;
+	insert_in_order(inbox, item);
+	inbox->count++;
+	MemoryContextSwitchTo(caller);
+	return item;
+}
+
+OmItem *
+om_inbox_add(OmInbox *inbox, const OmLogRow *row, int ordinal, int64 seq)
+{
+	OmRetry *event = om_retry_of_event(row, ordinal);
+	OmItem *item = add_item(inbox, event, seq);
+
+	pfree(event);
+	om_backlog_add(inbox->backlog, seq);
+	om_inbox_wake(inbox, item);
+	return item;
+}
+
+OmItem *
+om_inbox_add_retry(OmInbox *inbox, const OmRetry *retry)
+{
+	OmItem *item = add_item(inbox, retry, PG_INT64_MAX);
+
+	item->due = retry->due;
+	inbox->nretrying++;
+	return item;
+}
+
+OmItem *
+om_inbox_find_retry(OmInbox *inbox, const pg_uuid_t *order_id, int round)
+{
+	dlist_iter iter;
+
+	if (inbox->nretrying == 0)
+		return NULL;
+	dlist_foreach(iter, &inbox->items)
+	{
+		OmItem *item = dlist_container(OmItem, node, iter.cur);
+
+		if (item->seq == PG_INT64_MAX && item->round == round &&
+			memcmp(&item->event.order_id, order_id, sizeof(pg_uuid_t)) == 0)
+			return item;
+	}
+	return NULL;
+}
+
+OmItem *
+om_inbox_find(OmInbox *inbox, int64 event_id)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &inbox->items)
+	{
+		OmItem *item = dlist_container(OmItem, node, iter.cur);
+
+		if (item->event.event_id == event_id)
+			return item;
+	}
+	return NULL;
+}
+
+/* Looks no further than to the last item that is ready, unless some other is due. */
+int
+om_inbox_take(OmInbox *inbox, OmItem **items, int limit)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool some_due;
+	int nready = inbox->nready;
+	int count = 0;
+	TimestampTz next_due = om_inbox_next_due(inbox);
+	dlist_iter iter;
+
+	some_due = next_due != 0 && next_due <= now;
+	if (nready == 0 && !some_due)
+		return 0;
+	dlist_foreach(iter, &inbox->items)
+	{
+		OmItem *item = dlist_container(OmItem, node, iter.cur);
+
+		if (count == limit || (nready == 0 && !some_due))
+			break;
+		if (item->ready)
+			nready--;
+		else if (item->due == 0 || item->due > now)
+			continue;
+		items[count++] = item;
+	}
+	return count;
+}
+
+void
+om_inbox_wake(OmInbox *inbox, OmItem *item)
+{
+	/* An event in retry keeps to its time. */
+	if (item->ready || item->seq == PG_INT64_MAX)
+		return;
+	item->ready = true;
+	item->due = 0;
+	inbox->nready++;
+}
+
+void
+om_inbox_sleep(OmInbox *inbox, OmItem *item, TimestampTz due)
+{
+	if (item->ready)
+		inbox->nready--;
+	item->ready = false;
+	item->due = due;
+}
+
+void
+om_inbox_sleep_on_lock(OmInbox *inbox, OmItem *item)
+{
+	om_inbox_sleep(inbox, item,
+				   TimestampTzPlusMilliseconds(GetCurrentTimestamp(), OM_INBOX_LOCK_RETRY_MS));
+}
+
+void
+om_inbox_set_retrying(OmInbox *inbox, OmItem *item, const OmRetry *stored)
+{
+	if (item->seq != PG_INT64_MAX)
+	{
+		om_backlog_remove(inbox->backlog, item->seq);
+		item->seq = PG_INT64_MAX;
+		inbox->nretrying++;
+	}
+	item->event.attempts = stored->attempts;
+	item->event.first_failed_at = stored->first_failed_at;
+	item->event.last_failed_at = stored->last_failed_at;
+	om_inbox_sleep(inbox, item, stored->due);
+}
+
+void
+om_inbox_remove(OmInbox *inbox, OmItem *item, bool keep_backlog)
+{
+	om_inbox_sleep(inbox, item, 0);
+	if (item->seq == PG_INT64_MAX)
+		inbox->nretrying--;
+	else if (!keep_backlog)
+		om_backlog_remove(inbox->backlog, item->seq);
+	dlist_delete(&item->node);
+	inbox->count--;
+	if (item->event.detail != NULL)
+		pfree(item->event.detail);
+	pfree(item);
+}
+
+TimestampTz
+om_inbox_next_due(OmInbox *inbox)
+{
+	TimestampTz next = 0;
+	dlist_iter iter;
+
+	dlist_foreach(iter, &inbox->items)
+	{
+		OmItem *item = dlist_container(OmItem, node, iter.cur);
+
+		if (item->due != 0 && (next == 0 || item->due < next))
+			next = item->due;
+	}
+	return next;
+}
