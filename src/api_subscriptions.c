@@ -16,7 +16,7 @@
 #include "handlerseats.h"
 #include "jsonout.h"
 #include "registry.h"
-#include "subscribers.h"
+#include "signatures.h"
 #include "wakeup.h"
 
 /* The worker connects as the role. */
@@ -57,7 +57,7 @@ OM_FUNCTION(om_subscribe)
 		om_arg_raise("max_attempts", "is not positive");
 	om_api_begin_write("subscribe()");
 	require_login();
-	(void) om_subscriber_find_handler(text, &handler);
+	(void) om_signature_require(text, &handler);
 	made = om_registry_add(name, OM_KIND_HANDLER, handler, event_types, max_attempts,
 						   PG_ARGISNULL(4) ? NULL : &start_at);
 	om_wakeup_handlers_at_commit();

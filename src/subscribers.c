@@ -25,23 +25,16 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
-#include "catalog/namespace.h"
-#include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "nodes/value.h"
-#include "parser/parse_func.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
-#include "utils/varlena.h"
 
 #include "compat.h"
 #include "errors.h"
@@ -56,6 +49,7 @@
 #include "relations.h"
 #include "retries.h"
 #include "settings.h"
+#include "signatures.h"
 #include "subscribers.h"
 
 #define BATCH_EVENTS 50
@@ -100,89 +94,7 @@ static OmQuery due_query = {
 	.nargs = 1,
 	.types = {TEXTOID}};
 
-/* --- the function ----------------------------------------------------------------------------- */
-
-static void
-raise_handler(const char *message)
-{
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_OM_INVALID), errmsg_internal("handler %s", message),
-		 om_errdetail("path", "handler"),
-		 errhint("Name a function with one argument of type jsonb, like public.notify(jsonb).")));
-}
-
-/* The name without the argument, which must be jsonb where it is given. */
-static List *
-parse_handler(const char *text)
-{
-	char *name = pstrdup(text);
-	char *arguments = strrchr(name, '(');
-	List *parts;
-	List *names = NIL;
-	ListCell *cell;
-
-	if (arguments != NULL)
-	{
-		*arguments++ = '\0';
-		if (pg_strcasecmp(arguments, "jsonb)") != 0 &&
-			pg_strcasecmp(arguments, "pg_catalog.jsonb)") != 0)
-			raise_handler("takes other arguments than one of type jsonb");
-	}
-	if (!SplitIdentifierString(name, '.', &parts) || parts == NIL || list_length(parts) > 2)
-		raise_handler("is not the name of a function");
-	foreach(cell, parts)
-		names = lappend(names, makeString(lfirst(cell)));
-	return names;
-}
-
-static Oid
-look_up(List *names)
-{
-	Oid jsonb = JSONBOID;
-
-	return LookupFuncName(names, 1, &jsonb, true /* missing_ok */);
-}
-
-/* As it stands in a statement. */
-static char *
-quote_names(List *names)
-{
-	return list_length(names) == 1
-			 ? pstrdup(quote_identifier(strVal(linitial(names))))
-			 : quote_qualified_identifier(strVal(linitial(names)), strVal(lsecond(names)));
-}
-
-Oid
-om_subscriber_find_handler(const char *text, char **handler)
-{
-	Oid function = look_up(parse_handler(text));
-	Form_pg_proc form;
-	HeapTuple tuple;
-	bool fits;
-
-	if (!OidIsValid(function))
-		ereport(ERROR,
-				(errcode(ERRCODE_OM_NOT_FOUND),
-				 errmsg("there is no function \"%s\" with one argument of type jsonb", text),
-				 om_errdetail("handler", text), errhint("Create it first, or name its schema.")));
-	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
-	form = (Form_pg_proc) GETSTRUCT(tuple);
-	fits = form->prokind == PROKIND_FUNCTION && !form->proretset &&
-		   (form->prorettype == VOIDOID || get_typtype(form->prorettype) != TYPTYPE_PSEUDO);
-	*handler =
-		psprintf("%s(jsonb)", quote_qualified_identifier(get_namespace_name(form->pronamespace),
-														 NameStr(form->proname)));
-	ReleaseSysCache(tuple);
-	if (!fits)
-		raise_handler("is not a plain function that returns one value or void");
-	if (!om_may_execute(function))
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-						errmsg("permission denied for function %s", *handler),
-						errhint("GRANT EXECUTE ON FUNCTION %s TO %s;", *handler,
-								quote_identifier(GetUserNameFromId(GetUserId(), false)))));
-	return function;
-}
+/* --- may it run? ------------------------------------------------------------------------------ */
 
 /*
  * What a subscription needs may have been dropped or revoked since; then it
@@ -193,7 +105,7 @@ may_run(const OmSubscriber *subscriber)
 {
 	int level = subscriber->in_worker ? ERROR : WARNING;
 	const char *handler = subscriber->definition->handler;
-	Oid function = look_up(parse_handler(handler));
+	Oid function = om_signature_find(handler);
 
 	if (OidIsValid(function) && om_may_execute(function) &&
 		om_may_select(om_relation_get("events")))
@@ -256,7 +168,7 @@ prepare(OmSubscriber *subscriber)
 	if (subscriber->plan != NULL)
 		SPI_freeplan(subscriber->plan);
 	subscriber->plan = NULL;
-	plan = SPI_prepare(psprintf("SELECT %s($1)", quote_names(parse_handler(handler))), 1, &jsonb);
+	plan = SPI_prepare(psprintf("SELECT %s($1)", om_signature_name(handler)), 1, &jsonb);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare a call of %s", handler);
 	SPI_keepplan(plan);

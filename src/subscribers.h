@@ -21,13 +21,6 @@ typedef enum OmSubscriberResult
 	OM_SUBSCRIBER_ENDED /* it is paused or gone, or belongs to another role */
 } OmSubscriberResult;
 
-/*
- * The function that a text names, "notify", "public.notify" or
- * "public.notify(jsonb)", if the current user may subscribe with it; else an
- * error.  *handler becomes the text by which it is stored.
- */
-extern Oid om_subscriber_find_handler(const char *text, char **handler);
-
 /* Lives in the current memory context.  in_worker: time limits apply. */
 extern OmSubscriber *om_subscriber_create(const char *name, bool in_worker);
 
