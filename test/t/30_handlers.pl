@@ -130,6 +130,12 @@ reaches(letters('picky'), '3 P0099 bad poison', 'it becomes a dead letter');
 is($node->safe_psql('shop', q(SELECT payload->>'customer_id' FROM order_mgmt.dead_letters WHERE consumer = 'picky')), 'poison', 'with the event');
 is($node->safe_psql('shop', 'SELECT last_value FROM picky_tries'), '1002', 'after three attempts');
 
+# Mended, and replayed
+low('CREATE OR REPLACE FUNCTION picky(event jsonb) RETURNS void LANGUAGE sql AS $$INSERT INTO public.picky_seen VALUES ((event->>$q$event_id$q$)::bigint)$$');
+is($node->safe_psql('shop', q(SELECT order_mgmt.replay_dead_letters('picky'))), '1', 'a dead letter is replayed');
+reaches(seen('picky'), '1000 1000', 'its event is handled, once');
+is($node->safe_psql('shop', q(SELECT retrying || ' ' || dead || ' ' || pending FROM order_mgmt.queues WHERE consumer = 'picky')), '0 0 0', 'and nothing is left of it');
+
 # An error that comes with the commit names no event, and hits the guilty one all the same
 low(<<'SQL');
 CREATE FUNCTION too_late() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'too late'; END $$;
