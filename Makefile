@@ -16,13 +16,13 @@ BARE_HEADERS = \
 
 LAYERS = \
 	names faults \
-	settings shared money jsonout relations tables plans locks rotation installation uuid7 inflight wakeup \
-	months horizon eventlog ticks cursors reader retries registry backlog inbox claims keys orders ledger \
+	settings shared money jsonout relations tables plans locks rotation installation uuid7 inflight handlerseats wakeup \
+	months horizon eventlog ticks cursors reader retries registry signatures backlog inbox claims keys orders ledger \
 	request capture checkers settlement updater shipper lifecycle deadletters \
-	consumer pipeline outbox proofs invariants repair upkeep comments schema \
-	worker launcher utility_hook \
+	consumer subscribers pipeline outbox proofs invariants repair upkeep comments schema \
+	handlers worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
-	api_consumers api_faults \
+	api_consumers api_subscriptions api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)

@@ -19,15 +19,18 @@
 #include "consumer.h"
 #include "errors.h"
 #include "eventlog.h"
+#include "handlerseats.h"
 #include "installation.h"
 #include "invariants.h"
 #include "jsonout.h"
 #include "orders.h"
 #include "pipeline.h"
 #include "plans.h"
+#include "registry.h"
 #include "repair.h"
 #include "retries.h"
 #include "shared.h"
+#include "subscribers.h"
 #include "wakeup.h"
 
 #define IDLE_CHECK_MS 20
@@ -96,6 +99,7 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 	changed = om_query_run(&pause_query, args, NULL) > 0;
 	om_query_end(&scope);
 	om_wakeup_at_commit();
+	om_wakeup_handlers_at_commit();
 	return changed;
 }
 
@@ -137,13 +141,43 @@ put_queue(ReturnSetInfo *result, OmStage stage)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 
+static void
+put_subscription(ReturnSetInfo *result, const OmRegistration *definition)
+{
+	OmSubscriberQueue queue = om_subscriber_queue(definition->name, GetActiveSnapshot());
+	OmRetryCounts counts = om_retry_count(definition->name);
+	pid_t worker = om_handlerseat_pid(definition->name);
+	int64 processed = queue.read - counts.retrying - counts.dead;
+	Datum values[9] = {CStringGetTextDatum(definition->name),
+					   Int64GetDatum(queue.pending),
+					   (Datum) 0,
+					   Int64GetDatum(counts.retrying),
+					   Int64GetDatum(counts.dead),
+					   Int64GetDatum(processed),
+					   Int64GetDatum(counts.failed),
+					   Int32GetDatum(worker),
+					   BoolGetDatum(definition->paused)};
+	bool isnull[9] = {false};
+
+	isnull[2] = queue.oldest == 0;
+	isnull[7] = worker == 0;
+	if (queue.oldest != 0)
+		values[2] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
+										TimestampTzGetDatum(queue.oldest));
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
+
 /* queues_state() → the rows of view queues */
 OM_FUNCTION(om_queues_state)
 {
+	ListCell *cell;
+
 	(void) om_installation_get();
 	InitMaterializedSRF(fcinfo, 0);
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 		put_queue((ReturnSetInfo *) fcinfo->resultinfo, stage);
+	foreach(cell, om_registry_list(OM_KIND_HANDLER))
+		put_subscription((ReturnSetInfo *) fcinfo->resultinfo, lfirst(cell));
 	return (Datum) 0;
 }
 

@@ -11,6 +11,7 @@
 
 #include "access/genam.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_proc.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
@@ -104,6 +105,23 @@ om_owns_database(Oid database)
 #else
 	return pg_database_ownercheck(database, GetUserId());
 #endif
+}
+
+/* What the current user may do with a function, and with a relation. */
+static inline bool
+om_may_execute(Oid function)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(ProcedureRelationId, function, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
+#else
+	return pg_proc_aclcheck(function, GetUserId(), ACL_EXECUTE) == ACLCHECK_OK;
+#endif
+}
+
+static inline bool
+om_may_select(Oid relation)
+{
+	return pg_class_aclcheck(relation, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
 }
 
 /* Index scans take a place for instrumentation since 18. */

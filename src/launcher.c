@@ -40,6 +40,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "handlerseats.h"
 #include "launcher.h"
 #include "settings.h"
 #include "shared.h"
@@ -163,6 +164,7 @@ retire_database(OmDatabase *entry)
 			kill(seat->pid, SIGTERM);
 		occupied |= seat->state == OM_SEAT_TAKEN || seat->state == OM_SEAT_STARTING;
 	}
+	occupied |= om_handlerseat_end_all_locked(entry->database) > 0;
 	if (occupied)
 		om_shared->rescan = true; /* a worker that leaves wakes us */
 	else

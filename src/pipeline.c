@@ -28,6 +28,7 @@
 #include "retries.h"
 #include "settings.h"
 #include "shared.h"
+#include "subscribers.h"
 #include "ticks.h"
 
 typedef struct Run
@@ -175,6 +176,8 @@ om_pipeline_run(int64 max_events)
 			if (run.consumers[stage] != NULL)
 				run_stage_to_end(&run, run.consumers[stage], &reach);
 		}
+		if (!is_enough(&run))
+			run.events += om_subscribers_run(&reach, max_events > 0 ? max_events - run.events : 0);
 	} while (run.events > before && !is_enough(&run));
 	CommandCounterIncrement();
 	return run.events;

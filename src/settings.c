@@ -22,6 +22,7 @@ int om_setting_premake_months = 3;
 int om_setting_idempotency_retention = 30 * 24 * 60;
 int om_setting_workers_per_database = 1;
 int om_setting_batch_size = 1000;
+int om_setting_handler_timeout = 30000;
 
 static void
 define_int(const char *name, const char *description, int *variable, int initial, int min, int max,
@@ -61,5 +62,8 @@ om_settings_define(void)
 			   &om_setting_workers_per_database, 1, 1, 4, PGC_SIGHUP, 0);
 	define_int("order_mgmt.batch_size", "Number of orders that a stage takes at a time.",
 			   &om_setting_batch_size, 1000, 1, 100000, PGC_SUSET, 0);
+	define_int("order_mgmt.handler_timeout",
+			   "Time after which the handler of a subscription is cancelled.",
+			   &om_setting_handler_timeout, 30000, 1, INT_MAX / 2, PGC_SUSET, GUC_UNIT_MS);
 	MarkGUCPrefixReserved("order_mgmt");
 }

@@ -15,6 +15,7 @@ extern int om_setting_premake_months;
 extern int om_setting_idempotency_retention; /* minutes */
 extern int om_setting_workers_per_database;
 extern int om_setting_batch_size;
+extern int om_setting_handler_timeout; /* milliseconds */
 
 extern void om_settings_define(void);
 

@@ -41,6 +41,7 @@ clear_database(OmDatabase *entry)
 	pg_atomic_write_u64(&entry->commits, 0);
 	pg_atomic_write_u64(&entry->ticked, 0);
 	pg_atomic_write_u32(&entry->restart, 0);
+	pg_atomic_write_u32(&entry->handlers, 0);
 	for (int i = 0; i < OM_MAX_SEATS; i++)
 	{
 		OmSeat *seat = &entry->seats[i];
@@ -69,6 +70,7 @@ initialize_memory(void)
 		pg_atomic_init_u64(&entry->commits, 0);
 		pg_atomic_init_u64(&entry->ticked, 0);
 		pg_atomic_init_u32(&entry->restart, 0);
+		pg_atomic_init_u32(&entry->handlers, 0);
 		for (int seat = 0; seat < OM_MAX_SEATS; seat++)
 		{
 			pg_atomic_init_u32(&entry->seats[seat].stages, 0);
@@ -78,6 +80,9 @@ initialize_memory(void)
 		ConditionVariableInit(&entry->progress);
 		ConditionVariableInit(&entry->appended);
 	}
+	memset(om_shared->handlers, 0, sizeof(om_shared->handlers));
+	for (int i = 0; i < OM_MAX_HANDLERS; i++)
+		pg_atomic_init_u32(&om_shared->handlers[i].procno, OM_NO_PROC);
 }
 
 static void
@@ -156,6 +161,18 @@ om_shared_wake_workers(OmDatabase *entry)
 }
 
 void
+om_shared_wake_handlers(Oid database)
+{
+	LWLockAcquire(om_shared->lock, LW_SHARED);
+	for (int i = 0; i < OM_MAX_HANDLERS; i++)
+	{
+		if (om_shared->handlers[i].database == database)
+			om_shared_wake_procno(&om_shared->handlers[i].procno);
+	}
+	LWLockRelease(om_shared->lock);
+}
+
+void
 om_shared_wake_launcher(void)
 {
 	om_shared_wake_procno(&om_shared->launcher_procno);
@@ -184,7 +201,10 @@ om_shared_knock(Oid database)
 	}
 	LWLockRelease(om_shared->lock);
 	if (entry != NULL)
+	{
 		om_shared_wake_workers(entry);
+		om_shared_wake_handlers(database);
+	}
 	om_shared_wake_launcher();
 }
 

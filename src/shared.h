@@ -44,6 +44,30 @@ typedef struct OmSeat
 
 #define OM_NO_PROC PG_UINT32_MAX
 
+/* Subscriptions of all databases that can have a worker at the same time. */
+#define OM_MAX_HANDLERS 64
+
+/* Names of consumers have up to 64 characters. */
+#define OM_CONSUMER_NAME_SIZE (64 * 4 + 1)
+
+/* The place of a subscription's worker; module handlerseats looks after them. */
+typedef struct OmHandlerSeat
+{
+	Oid database; /* InvalidOid: free; this and all below but procno: shared->lock */
+	char consumer[OM_CONSUMER_NAME_SIZE];
+	OmSeatState state; /* never OM_SEAT_AT_REST */
+	uint32 start;      /* number of the start, so that a belated worker finds itself replaced */
+	Oid role;          /* as which the worker connects */
+	uint32 restart;    /* value of the database's counter at the start */
+	pid_t pid;         /* 0: nobody */
+	TimestampTz due;   /* earliest next start */
+	int failures;      /* of workers, in a row, for the back-off */
+	int64 running;     /* event whose handler runs; 0: none */
+	int64 suspect;     /* event whose handler ended a worker */
+	int deaths;        /* how many, in a row */
+	pg_atomic_uint32 procno; /* whose latch to set, or OM_NO_PROC */
+} OmHandlerSeat;
+
 typedef struct OmDatabase
 {
 	Oid database; /* InvalidOid: free; shared->lock */
@@ -53,6 +77,7 @@ typedef struct OmDatabase
 	pg_atomic_uint64 commits;   /* transactions that wrote to the log */
 	pg_atomic_uint64 ticked;    /* value of commits that the newest tick covers */
 	pg_atomic_uint32 restart;   /* workers end and come back with new settings */
+	pg_atomic_uint32 handlers;  /* grows when subscriptions or their workers change */
 	ConditionVariable progress; /* broadcast when a worker has committed */
 	ConditionVariable appended; /* broadcast when anybody has committed to the log */
 } OmDatabase;
@@ -63,6 +88,7 @@ typedef struct OmShared
 	pg_atomic_uint32 launcher_procno;
 	bool rescan; /* list of databases has changed; lock */
 	OmDatabase databases[OM_MAX_DATABASES];
+	OmHandlerSeat handlers[OM_MAX_HANDLERS];
 } OmShared;
 
 /* NULL where the library is not in shared_preload_libraries. */
@@ -78,6 +104,7 @@ extern OmDatabase *om_shared_database_locked(Oid database, bool create);
 
 extern void om_shared_wake_procno(pg_atomic_uint32 *procno);
 extern void om_shared_wake_workers(OmDatabase *entry);
+extern void om_shared_wake_handlers(Oid database);
 extern void om_shared_wake_launcher(void);
 
 /* Makes the launcher look at a database again: it was set up, changed or restored. */

@@ -10,6 +10,9 @@
  * while any is there no worker is ended, and after a few seconds the command is
  * refused, so that a shop stays open that is not going to be dropped anyway.
  *
+ * So it is for DROP EXTENSION … CASCADE: the workers of subscriptions hold locks
+ * while a handler runs.
+ *
  * DROP EXTENSION without CASCADE would lock every data table, only to find
  * that constraints depend on it; it is refused before it locks anything.  With
  * CASCADE, and in ALTER EXTENSION UPDATE, it waits for the transactions that
@@ -36,6 +39,7 @@
 
 #include "compat.h"
 #include "errors.h"
+#include "handlerseats.h"
 #include "installation.h"
 #include "schema.h"
 #include "shared.h"
@@ -116,6 +120,7 @@ count_workers(OmDatabase *entry, bool terminate)
 			kill(seat->pid, SIGTERM);
 		running += seat->state == OM_SEAT_TAKEN || seat->state == OM_SEAT_STARTING;
 	}
+	running += om_handlerseat_end_all_locked(entry->database);
 	LWLockRelease(om_shared->lock);
 	return running;
 }
@@ -314,7 +319,10 @@ static void
 announce(const Announcement *news)
 {
 	if (news->commit_prepared)
+	{
 		om_wakeup_now();
+		om_handlerseat_changed(MyDatabaseId);
+	}
 	if (news->extension)
 		om_wakeup_knock_at_commit(MyDatabaseId);
 	if (news->database != NULL)

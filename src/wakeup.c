@@ -14,10 +14,12 @@
 #include "faults.h"
 #include "miscadmin.h"
 
+#include "handlerseats.h"
 #include "shared.h"
 #include "wakeup.h"
 
 static bool wake_workers = false;
+static bool change_handlers = false;
 
 /* Databases to knock at; who changes more in one transaction reloads the server. */
 #define MAX_KNOCKS 8
@@ -39,6 +41,12 @@ void
 om_wakeup_at_commit(void)
 {
 	wake_workers = true;
+}
+
+void
+om_wakeup_handlers_at_commit(void)
+{
+	change_handlers = true;
 }
 
 bool
@@ -78,6 +86,8 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 				om_wakeup_now();
 				OM_FAULT_POINT_NOFAIL("wakeup/woken");
 			}
+			if (change_handlers)
+				om_handlerseat_changed(MyDatabaseId);
 			for (int i = 0; i < nknocks; i++)
 			{
 				OM_FAULT_POINT_NOFAIL("wakeup/before-knock");
@@ -90,7 +100,7 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 		default:
 			return;
 	}
-	wake_workers = false;
+	wake_workers = change_handlers = false;
 	nknocks = 0;
 }
 

@@ -10,7 +10,10 @@
 /* The current transaction writes to the event log. */
 extern void om_wakeup_at_commit(void);
 
-/* Whether it has. */
+/* The current transaction changes which subscriptions run in this database. */
+extern void om_wakeup_handlers_at_commit(void);
+
+/* Whether it has written to the log. */
 extern bool om_wakeup_is_pending(void);
 
 /* The current transaction changes whether or how workers run in this database. */

@@ -36,6 +36,8 @@
 
 #include "compat.h"
 #include "consumer.h"
+#include "handlers.h"
+#include "handlerseats.h"
 #include "faults.h"
 #include "inflight.h"
 #include "installation.h"
@@ -74,7 +76,8 @@ typedef struct Worker
 	bool first_pass;
 	bool first_upkeep;
 	Task upkeep;
-	int batches; /* since the last upkeep */
+	Task handlers; /* looking after the workers of subscriptions */
+	int batches;   /* since the last upkeep */
 	Task tasks[OM_STAGE_COUNT];
 	MemoryContext batch_context;
 } Worker;
@@ -233,7 +236,7 @@ has_reader(void)
 		if ((worker.stages & OM_STAGE_BIT(stage)) && !om_consumer_is_paused(stage))
 			return true;
 	}
-	return false;
+	return om_handlerseat_any();
 }
 
 static void
@@ -252,6 +255,7 @@ make_tick_when_needed(void)
 	}
 	(void) om_tick_make(om_installation_get()->xid_base);
 	commit_transaction(false /* durable */);
+	om_handlerseat_wake(worker.oid);
 	pg_atomic_write_u64(&worker.database->ticked, commits);
 	ConditionVariableBroadcast(&worker.database->progress);
 	worker.first_pass = false;
@@ -455,6 +459,26 @@ do_upkeep_when_due(void)
 	(void) attempt(&worker.upkeep, run_upkeep, "upkeep");
 }
 
+static bool
+look_after_handlers(Task *task)
+{
+	begin_transaction();
+	task->timer = om_handlers_look_after(worker.database);
+	commit_transaction(true /* durable */);
+	return false;
+}
+
+/* So does it look after the workers of subscriptions. */
+static void
+look_after_handlers_when_due(void)
+{
+	bool due = om_handlers_need_look(worker.database) || worker.handlers.not_before != 0 ||
+			   (worker.handlers.timer != 0 && GetCurrentTimestamp() >= worker.handlers.timer);
+
+	if ((worker.stages & OM_STAGE_BIT(OM_STAGE_BALANCE_CHECKER)) != 0 && due)
+		(void) attempt(&worker.handlers, look_after_handlers, "subscriptions");
+}
+
 static void
 work_until_idle(void)
 {
@@ -464,6 +488,7 @@ work_until_idle(void)
 	{
 		obey_signals();
 		do_upkeep_when_due();
+		look_after_handlers_when_due();
 		make_tick_when_needed();
 		more = false;
 		for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
@@ -489,6 +514,7 @@ time_to_sleep(void)
 {
 	TimestampTz next = earlier(worker.upkeep.not_before, worker.upkeep.timer);
 
+	next = earlier(next, earlier(worker.handlers.not_before, worker.handlers.timer));
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
 		next = earlier(next, worker.tasks[stage].not_before);

@@ -1,0 +1,492 @@
+/*
+ * handlers.c
+ *		Runs subscriptions in workers of their own.
+ *
+ * A handler may sleep, loop, or end its process; so each subscription has a
+ * worker to itself, and the built-in workers never wait for one.  The worker
+ * connects as the subscribing role, so that there is no more powerful identity
+ * in the process to be had.
+ *
+ * One built-in worker of the database looks after the others: it starts one for
+ * each subscription that is to run, and again when one has ended.  A worker
+ * ends by itself when its subscription is paused or gone, and when the workers
+ * of the database are to rest; DROP DATABASE and its like end it as they end
+ * the built-in ones.
+ *
+ * Each batch is a transaction of its own, and durable.  Between batches the
+ * session is made as good as new.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/namespace.h"
+#include "commands/extension.h"
+#include "commands/prepare.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/lock.h"
+#include "tcop/tcopprot.h"
+#include "utils/acl.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/portal.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "handlers.h"
+#include "handlerseats.h"
+#include "inflight.h"
+#include "installation.h"
+#include "registry.h"
+#include "settings.h"
+#include "subscribers.h"
+
+#define BUSY_RETRY_MS 100
+#define ERROR_RETRY_MIN_MS 500
+#define ERROR_RETRY_MAX_MS 60000
+#define NO_SLOT_RETRY_MS 2000
+#define STARTING_CHECK_MS 200
+
+/* --- looking after the workers -------------------------------------------------------------- */
+
+static BackgroundWorkerHandle *handles[OM_MAX_HANDLERS];
+static uint32 looked_at;
+static bool has_looked = false;
+static bool slots_exhausted = false;
+
+bool
+om_handlers_need_look(const OmDatabase *entry)
+{
+	return !has_looked ||
+		   pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &entry->handlers)) != looked_at;
+}
+
+static void
+remember_due(TimestampTz *next, TimestampTz due)
+{
+	*next = *next == 0 ? due : Min(*next, due);
+}
+
+static bool
+is_wanted(const List *wanted, const OmHandlerSeat *seat)
+{
+	ListCell *cell;
+
+	foreach(cell, wanted)
+	{
+		if (strcmp(((OmRegistration *) lfirst(cell))->name, seat->consumer) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* Seats of subscriptions that are gone or paused; who still sits there is woken to see it. */
+static void
+clear_seats(const List *wanted)
+{
+	for (int i = 0; i < OM_MAX_HANDLERS; i++)
+	{
+		OmHandlerSeat *seat = &om_shared->handlers[i];
+
+		if (seat->database != MyDatabaseId || is_wanted(wanted, seat))
+			continue;
+		if (seat->state == OM_SEAT_TAKEN)
+			om_shared_wake_procno(&seat->procno);
+		else
+			om_handlerseat_free_locked(seat);
+	}
+}
+
+/* A worker that was registered but never arrived must not block its seat. */
+static void
+check_starting(OmHandlerSeat *seat)
+{
+	BackgroundWorkerHandle *handle = handles[seat - om_shared->handlers];
+	pid_t pid;
+
+	if (seat->state != OM_SEAT_STARTING ||
+		(handle != NULL && GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED))
+		return;
+	seat->state = OM_SEAT_EMPTY;
+}
+
+static bool
+register_worker(OmHandlerSeat *seat)
+{
+	int index = seat - om_shared->handlers;
+	BackgroundWorker bgw = {.bgw_flags =
+								BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+							.bgw_start_time = BgWorkerStart_RecoveryFinished,
+							.bgw_restart_time = BGW_NEVER_RESTART,
+							.bgw_main_arg = Int32GetDatum(index),
+							.bgw_notify_pid = MyProcPid};
+
+	strlcpy(bgw.bgw_library_name, "order_mgmt", BGW_MAXLEN);
+	strlcpy(bgw.bgw_function_name, "om_handler_main", BGW_MAXLEN);
+	strlcpy(bgw.bgw_type, "order_mgmt handler", BGW_MAXLEN);
+	snprintf(bgw.bgw_name, BGW_MAXLEN, "order_mgmt handler %s", seat->consumer);
+	memcpy(bgw.bgw_extra, &seat->start, sizeof(seat->start));
+	if (handles[index] != NULL)
+		pfree(handles[index]);
+	handles[index] = NULL;
+	return RegisterDynamicBackgroundWorker(&bgw, &handles[index]);
+}
+
+static void
+report_slots(bool exhausted, const char *message)
+{
+	if (exhausted && !slots_exhausted)
+		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg_internal("%s", message),
+					  errhint("Increase max_worker_processes; until then events of subscriptions "
+							  "wait.")));
+	slots_exhausted = exhausted;
+}
+
+static void
+fill_seat(OmDatabase *entry, OmHandlerSeat *seat, Oid role, TimestampTz *next)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	MemoryContext caller;
+
+	check_starting(seat);
+	if (seat->state == OM_SEAT_TAKEN)
+		return;
+	if (seat->state == OM_SEAT_STARTING || seat->due > now)
+	{
+		remember_due(next, Max(seat->due, TimestampTzPlusMilliseconds(now, STARTING_CHECK_MS)));
+		return;
+	}
+	seat->role = role;
+	seat->restart = pg_atomic_read_u32(&entry->restart);
+	seat->start++;
+	seat->state = OM_SEAT_STARTING;
+	caller = MemoryContextSwitchTo(TopMemoryContext); /* the handle outlives the transaction */
+	if (register_worker(seat))
+	{
+		report_slots(false, NULL);
+		remember_due(next, TimestampTzPlusMilliseconds(now, STARTING_CHECK_MS));
+	}
+	else
+	{
+		report_slots(true, "order_mgmt found no free background worker slot for a subscription");
+		seat->state = OM_SEAT_EMPTY;
+		seat->due = TimestampTzPlusMilliseconds(now, NO_SLOT_RETRY_MS);
+		remember_due(next, seat->due);
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+/* The subscriptions that are to run, and the roles as which they do. */
+static List *
+list_wanted(List **roles)
+{
+	List *wanted = NIL;
+	ListCell *cell;
+
+	foreach(cell, om_registry_list(OM_KIND_HANDLER))
+	{
+		OmRegistration *subscription = lfirst(cell);
+		Oid role = subscription->owner == NULL
+					 ? InvalidOid
+					 : get_role_oid(subscription->owner, true /* missing_ok */);
+
+		/* Whose role is gone waits for somebody to unsubscribe it. */
+		if (subscription->paused || !OidIsValid(role))
+			continue;
+		wanted = lappend(wanted, subscription);
+		*roles = lappend_oid(*roles, role);
+	}
+	return wanted;
+}
+
+TimestampTz
+om_handlers_look_after(OmDatabase *entry)
+{
+	TimestampTz next = 0;
+	List *roles = NIL;
+	List *wanted;
+
+	looked_at = pg_atomic_read_u32(&entry->handlers);
+	has_looked = true;
+	PushActiveSnapshot(GetLatestSnapshot());
+	wanted = list_wanted(&roles);
+	PopActiveSnapshot();
+	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
+	clear_seats(wanted);
+	for (int i = 0; i < list_length(wanted) && entry->quiesced == 0; i++)
+	{
+		OmRegistration *subscription = list_nth(wanted, i);
+		OmHandlerSeat *seat = om_handlerseat_find_locked(subscription->name, true /* create */);
+
+		if (seat == NULL)
+			report_slots(true, "order_mgmt runs as many subscriptions as it can");
+		else
+			fill_seat(entry, seat, list_nth_oid(roles, i), &next);
+	}
+	LWLockRelease(om_shared->lock);
+	return next;
+}
+
+/* --- the worker ------------------------------------------------------------------------------- */
+
+typedef struct Handler
+{
+	OmHandlerSeat *seat;
+	OmDatabase *database;
+	OmSubscriber *subscriber;
+	MemoryContext batch_context;
+	int retry_ms;           /* back-off after errors */
+	TimestampTz not_before; /* rests until then; 0: does not */
+} Handler;
+
+static Handler self;
+
+/* What a database or a role may have set, and would break batches.  All else is the role's own. */
+static const char *const session_settings[][2] = {
+	{"default_transaction_isolation", "read committed"},
+	{"default_transaction_read_only", "off"},
+	{"default_transaction_deferrable", "off"},
+	{"statement_timeout", "0"},
+	{"transaction_timeout", "0"},
+	{"idle_in_transaction_session_timeout", "0"},
+	{"idle_session_timeout", "0"},
+	{"synchronous_commit", "on"},
+};
+
+/* Values set so are what RESET returns to. */
+static void
+apply_session_settings(void)
+{
+	for (int i = 0; i < (int) lengthof(session_settings); i++)
+	{
+		/* transaction_timeout came with PostgreSQL 17 */
+		if (GetConfigOption(session_settings[i][0], true /* missing_ok */, false) != NULL)
+			SetConfigOption(session_settings[i][0], session_settings[i][1], PGC_SUSET,
+							PGC_S_OVERRIDE);
+	}
+	SetConfigOption("role", "none", PGC_USERSET, PGC_S_OVERRIDE);
+}
+
+static void
+end_by_signal(int signo, siginfo_t *info, void *context pg_attribute_unused())
+{
+	om_handlerseat_note_sender(info->si_pid);
+	die(signo);
+}
+
+/* Like pqsignal(), but it tells who has sent the signal. */
+static void
+catch_end(void)
+{
+	struct sigaction action = {.sa_sigaction = end_by_signal, .sa_flags = SA_SIGINFO | SA_RESTART};
+
+	sigemptyset(&action.sa_mask);
+	sigaction(SIGTERM, &action, NULL);
+}
+
+static void
+begin_transaction(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+commit_transaction(void)
+{
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+}
+
+/* The looks that the built-in workers have had at the database, with the eyes of our role. */
+static bool
+may_work(void)
+{
+	bool ready;
+
+	begin_transaction();
+	ready = om_setting_workers && !RecoveryInProgress() &&
+			OidIsValid(get_extension_oid("order_mgmt", true /* missing_ok */)) &&
+			om_installation_exists() && om_installation_version() == OM_SCHEMA_VERSION &&
+			!om_installation_is_foreign(om_installation_get()) && !om_installation_get()->moved;
+	commit_transaction();
+	return ready;
+}
+
+static void
+drop_temporary_tables(void)
+{
+	Oid tables;
+	Oid toast;
+
+	GetTempNamespaceState(&tables, &toast);
+	if (!OidIsValid(tables))
+		return;
+	begin_transaction();
+	ResetTempTableNamespace();
+	commit_transaction();
+}
+
+/* As DISCARD ALL does, but plans are kept. */
+static void
+clean_session(void)
+{
+	PortalHashTableDeleteAll();
+	DropAllPreparedStatements();
+	LockReleaseAll(USER_LOCKMETHOD, true);
+	drop_temporary_tables();
+}
+
+/* True when there may be more to do. */
+static bool
+run_batch(void)
+{
+	static const OmReach ticks_only = {NULL, 0};
+	OmSubscriberResult result;
+	MemoryContext caller;
+	int64 events = 0;
+
+	begin_transaction();
+	caller = MemoryContextSwitchTo(self.batch_context);
+	result = om_subscriber_step(self.subscriber, &ticks_only, PG_INT32_MAX, &events);
+	MemoryContextSwitchTo(caller);
+	om_subscriber_begin_commit(self.subscriber);
+	commit_transaction();
+	om_subscriber_end_commit(self.subscriber);
+	MemoryContextReset(self.batch_context);
+	if (result == OM_SUBSCRIBER_ENDED)
+		proc_exit(0);
+	if (result == OM_SUBSCRIBER_BUSY)
+		self.not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), BUSY_RETRY_MS);
+	if (events > 0)
+	{
+		clean_session();
+		ConditionVariableBroadcast(&self.database->progress);
+	}
+	return result == OM_SUBSCRIBER_DONE;
+}
+
+static void
+recover_from_error(void)
+{
+	ErrorData *error;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(self.batch_context);
+	error = CopyErrorData();
+	EmitErrorReport();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	om_subscriber_failed(self.subscriber, error);
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(self.batch_context);
+	LockReleaseAll(USER_LOCKMETHOD, true);
+	self.retry_ms = Min(Max(self.retry_ms * 2, ERROR_RETRY_MIN_MS), ERROR_RETRY_MAX_MS);
+	self.not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), self.retry_ms);
+	RESUME_INTERRUPTS();
+}
+
+/* Runs a batch unless an error makes us rest; true when there may be more to do. */
+static bool
+attempt(void)
+{
+	volatile bool more = false;
+
+	if (self.not_before != 0 && GetCurrentTimestamp() < self.not_before)
+		return false;
+	self.not_before = 0;
+	PG_TRY();
+	{
+		more = run_batch();
+		self.retry_ms = 0;
+		om_handlerseat_works();
+	}
+	PG_CATCH();
+	{
+		recover_from_error();
+	}
+	PG_END_TRY();
+	return more;
+}
+
+static void
+obey_signals(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	if (!om_setting_workers || pg_atomic_read_u32(&self.database->restart) != self.seat->restart)
+		proc_exit(0);
+}
+
+static void
+work_until_idle(void)
+{
+	bool more;
+
+	pgstat_report_activity(STATE_RUNNING, self.seat->consumer);
+	om_subscriber_look_again(self.subscriber);
+	do
+	{
+		obey_signals();
+		more = attempt();
+	} while (more);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+static void
+sleep_on_latch(void)
+{
+	TimestampTz due = om_subscriber_next_due(self.subscriber);
+	long timeout = -1;
+
+	if (self.not_before != 0)
+		due = self.not_before;
+	if (due != 0)
+		timeout = Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), due), 1);
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout >= 0 ? WL_TIMEOUT : 0),
+					 timeout, PG_WAIT_EXTENSION);
+}
+
+void
+om_handler_main(Datum arg)
+{
+	uint32 start;
+
+	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGQUIT, om_inflight_sigquit);
+	catch_end();
+	BackgroundWorkerUnblockSignals();
+	self.seat = om_handlerseat_take(DatumGetInt32(arg), start);
+	if (self.seat == NULL)
+		proc_exit(0);
+	self.database = om_shared_database(self.seat->database, false /* create */);
+	BackgroundWorkerInitializeConnectionByOid(self.seat->database, self.seat->role, 0);
+	apply_session_settings();
+	if (!may_work())
+		proc_exit(0);
+	MemoryContextSwitchTo(TopMemoryContext);
+	self.batch_context =
+		AllocSetContextCreate(TopMemoryContext, "order_mgmt batch", ALLOCSET_DEFAULT_SIZES);
+	self.subscriber = om_subscriber_create(self.seat->consumer, true /* in_worker */);
+	for (;;)
+	{
+		ResetLatch(MyLatch);
+		work_until_idle();
+		sleep_on_latch();
+	}
+}
