@@ -24,6 +24,7 @@
 #include "invariants.h"
 #include "jsonout.h"
 #include "orders.h"
+#include "outbox.h"
 #include "pipeline.h"
 #include "plans.h"
 #include "registry.h"
@@ -115,22 +116,16 @@ OM_FUNCTION(om_resume_consumer)
 	PG_RETURN_BOOL(set_paused(fcinfo, false));
 }
 
+/* What a consumer has done and has before it: read = done + waiting + retrying + dead. */
 static void
-put_queue(ReturnSetInfo *result, OmStage stage)
+put_queue(ReturnSetInfo *result, const char *name, OmQueueState queue, pid_t worker, bool paused)
 {
-	OmQueueState queue = om_pipeline_queue(stage, GetActiveSnapshot());
-	OmRetryCounts counts = om_retry_count(om_stage_names[stage]);
-	pid_t worker = om_shared_stage_worker(stage);
+	OmRetryCounts counts = om_retry_count(name);
 	int64 processed = queue.read - queue.waiting - counts.retrying - counts.dead;
-	Datum values[9] = {CStringGetTextDatum(om_stage_names[stage]),
-					   Int64GetDatum(queue.pending),
-					   (Datum) 0,
-					   Int64GetDatum(counts.retrying),
-					   Int64GetDatum(counts.dead),
-					   Int64GetDatum(processed),
-					   Int64GetDatum(counts.failed),
-					   Int32GetDatum(worker),
-					   BoolGetDatum(om_consumer_is_paused(stage))};
+	Datum values[9] = {
+		CStringGetTextDatum(name),      Int64GetDatum(queue.pending), (Datum) 0,
+		Int64GetDatum(counts.retrying), Int64GetDatum(counts.dead),   Int64GetDatum(processed),
+		Int64GetDatum(counts.failed),   Int32GetDatum(worker),        BoolGetDatum(paused)};
 	bool isnull[9] = {false};
 
 	isnull[2] = queue.oldest == 0;
@@ -142,42 +137,43 @@ put_queue(ReturnSetInfo *result, OmStage stage)
 }
 
 static void
-put_subscription(ReturnSetInfo *result, const OmRegistration *definition)
+put_stage(ReturnSetInfo *result, OmStage stage)
 {
-	OmSubscriberQueue queue = om_subscriber_queue(definition->name, GetActiveSnapshot());
-	OmRetryCounts counts = om_retry_count(definition->name);
-	pid_t worker = om_handlerseat_pid(definition->name);
-	int64 processed = queue.read - counts.retrying - counts.dead;
-	Datum values[9] = {CStringGetTextDatum(definition->name),
-					   Int64GetDatum(queue.pending),
-					   (Datum) 0,
-					   Int64GetDatum(counts.retrying),
-					   Int64GetDatum(counts.dead),
-					   Int64GetDatum(processed),
-					   Int64GetDatum(counts.failed),
-					   Int32GetDatum(worker),
-					   BoolGetDatum(definition->paused)};
-	bool isnull[9] = {false};
+	put_queue(result, om_stage_names[stage], om_pipeline_queue(stage, GetActiveSnapshot()),
+			  om_shared_stage_worker(stage), om_consumer_is_paused(stage));
+}
 
-	isnull[2] = queue.oldest == 0;
-	isnull[7] = worker == 0;
-	if (queue.oldest != 0)
-		values[2] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
-										TimestampTzGetDatum(queue.oldest));
-	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+static void
+put_subscription(ReturnSetInfo *result, const OmRegistration *consumer)
+{
+	OmSubscriberQueue queue = om_subscriber_queue(consumer->name, GetActiveSnapshot());
+	OmQueueState state = {.pending = queue.pending, .oldest = queue.oldest, .read = queue.read};
+
+	put_queue(result, consumer->name, state, om_handlerseat_pid(consumer->name), consumer->paused);
+}
+
+/* A program outside has no worker. */
+static void
+put_program(ReturnSetInfo *result, const OmRegistration *consumer)
+{
+	put_queue(result, consumer->name, om_outbox_queue(consumer->name, GetActiveSnapshot()), 0,
+			  consumer->paused);
 }
 
 /* queues_state() → the rows of view queues */
 OM_FUNCTION(om_queues_state)
 {
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	ListCell *cell;
 
 	(void) om_installation_get();
 	InitMaterializedSRF(fcinfo, 0);
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
-		put_queue((ReturnSetInfo *) fcinfo->resultinfo, stage);
+		put_stage(result, stage);
 	foreach(cell, om_registry_list(OM_KIND_HANDLER))
-		put_subscription((ReturnSetInfo *) fcinfo->resultinfo, lfirst(cell));
+		put_subscription(result, lfirst(cell));
+	foreach(cell, om_registry_list(OM_KIND_EXTERNAL))
+		put_program(result, lfirst(cell));
 	return (Datum) 0;
 }
 

@@ -10,9 +10,6 @@
  * while any is there no worker is ended, and after a few seconds the command is
  * refused, so that a shop stays open that is not going to be dropped anyway.
  *
- * So it is for DROP EXTENSION … CASCADE: the workers of subscriptions hold locks
- * while a handler runs.
- *
  * DROP EXTENSION without CASCADE would lock every data table, only to find
  * that constraints depend on it; it is refused before it locks anything.  With
  * CASCADE, and in ALTER EXTENSION UPDATE, it waits for the transactions that

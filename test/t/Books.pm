@@ -137,7 +137,7 @@ my %from = (
 sub illegal
 {
 	my ($order) = @_;
-	my ($state, %verdict) = ('');
+	my ($state, $released, %verdict) = ('', 0);
 	for my $event (split / /, $order->{path} // '')
 	{
 		next if $event eq 'order_noted' && $state;
@@ -149,11 +149,18 @@ sub illegal
 			next;
 		}
 		my $next = $event =~ s/^order_//r;
+		if ($next eq 'released')
+		{
+			return "$event after '$state'" if $state !~ /^(cancelled|failed)$/ || $released++;
+			return "$event without a hold or before both verdicts" if 2 != keys %verdict || !grep { $_ eq 'held' } values %verdict;
+			next;
+		}
 		return "$event after '$state'" if !$from{$next} || $state !~ $from{$next};
 		return 'confirmed without two holds' if $next eq 'confirmed' && 2 != grep { $_ eq 'held' } values %verdict;
 		return 'rejected without a refusal'  if $next eq 'rejected'  && !grep { $_ eq 'refused' } values %verdict;
 		$state = $next;
 	}
+	return 'what it held was not released' if $state =~ /^(cancelled|failed)$/ && !$released && grep { $_ eq 'held' } values %verdict;
 	return $state eq $order->{status} ? () : "ends as '$state'";
 }
 
