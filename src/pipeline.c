@@ -20,11 +20,13 @@
 #include "cursors.h"
 #include "errors.h"
 #include "eventlog.h"
+#include "handlerseats.h"
 #include "installation.h"
 #include "jsonout.h"
 #include "locks.h"
 #include "pipeline.h"
 #include "reader.h"
+#include "registry.h"
 #include "retries.h"
 #include "settings.h"
 #include "shared.h"
@@ -341,14 +343,27 @@ stage_is_idle(OmStage stage, Snapshot snapshot)
 		   om_retry_list(om_stage_names[stage], snapshot) == NIL;
 }
 
+/* Whose handler nobody runs at present is not waited for. */
+static bool
+subscription_is_idle(const OmRegistration *subscription, Snapshot snapshot)
+{
+	if (subscription->paused || om_handlerseat_pid(subscription->name) == 0)
+		return true;
+	return om_subscriber_queue(subscription->name, snapshot).pending == 0 &&
+		   om_retry_list(subscription->name, snapshot) == NIL;
+}
+
 bool
 om_pipeline_is_idle(void)
 {
 	bool idle = true;
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	ListCell *cell;
 
 	for (int stage = 0; stage < OM_STAGE_COUNT && idle; stage++)
 		idle = stage_is_idle(stage, snapshot);
+	foreach(cell, om_registry_list(OM_KIND_HANDLER))
+		idle = idle && subscription_is_idle(lfirst(cell), snapshot);
 	UnregisterSnapshot(snapshot);
 	return idle;
 }
