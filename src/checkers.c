@@ -444,7 +444,7 @@ refuse(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmLogWriter *log)
 			add_shortage(&refusal, checker->kind,
 						 is_account ? OM_REASON_INSUFFICIENT_BALANCE : OM_REASON_INSUFFICIENT_STOCK,
 						 entry->key, demand->amount,
-						 om_ledger_available(entry) + om_demand_held_before(demand));
+						 (int64) (om_ledger_available(entry) + om_demand_held_before(demand)));
 		else
 			add_shortage(&refusal, checker->kind,
 						 is_account ? OM_REASON_UNKNOWN_ACCOUNT : OM_REASON_UNKNOWN_PRODUCT,

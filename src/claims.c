@@ -26,8 +26,8 @@
 typedef struct OmClaimKey
 {
 	char key[KEY_SIZE]; /* hash key */
-	int64 held;
-	int64 waiting;
+	int128 held;        /* the sum of many amounts may be more than one amount can be */
+	int128 waiting;
 	dlist_head demands;
 } OmClaimKey;
 
@@ -75,7 +75,7 @@ get_key(OmClaims *claims, const char *name)
 	return key;
 }
 
-static int64 *
+static int128 *
 sum_of(OmDemand *demand)
 {
 	return demand->claim->item == NULL ? &demand->key->held : &demand->key->waiting;
@@ -236,10 +236,10 @@ om_claims_hold(OmClaims *claims, OmClaim *claim, int64 seq)
 	om_inbox_remove(claims->inbox, item, true /* keep_backlog */);
 }
 
-static int64
+static int128
 sum_before(const OmDemand *demand, bool held)
 {
-	int64 sum = 0;
+	int128 sum = 0;
 	dlist_iter iter;
 
 	dlist_foreach(iter, &demand->key->demands)
@@ -261,7 +261,7 @@ is_last(const OmDemand *demand)
 	return !dlist_has_next(&demand->key->demands, unconstify(dlist_node *, &demand->node));
 }
 
-int64
+int128
 om_demand_waiting_before(const OmDemand *demand)
 {
 	Assert(demand->claim->item != NULL);
@@ -270,7 +270,7 @@ om_demand_waiting_before(const OmDemand *demand)
 	return sum_before(demand, false /* held */);
 }
 
-int64
+int128
 om_demand_held_before(const OmDemand *demand)
 {
 	return is_last(demand) ? demand->key->held : sum_before(demand, true /* held */);

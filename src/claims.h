@@ -79,8 +79,8 @@ extern void om_claims_hold(OmClaims *claims, OmClaim *claim, int64 seq);
 extern void om_claims_remove(OmClaims *claims, OmClaim *claim);
 
 /* What earlier orders wait for, and hold, of the same key. */
-extern int64 om_demand_waiting_before(const OmDemand *demand);
-extern int64 om_demand_held_before(const OmDemand *demand);
+extern int128 om_demand_waiting_before(const OmDemand *demand);
+extern int128 om_demand_held_before(const OmDemand *demand);
 
 /* The claim has been looked at and must wait; its demands say why. */
 extern void om_claims_wait(OmClaims *claims, OmClaim *claim);

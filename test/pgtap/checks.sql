@@ -92,6 +92,15 @@ SELECT order_mgmt.capture_order('rich', lines('last')) AS id \gset
 SELECT run() \g /dev/null
 SELECT is(outcome(:'id'), 'shipped', 'no false refusal: the unit held for an order that cannot pay is sold to the next');
 
+-- What several orders wait for may add up to more than one amount can be.
+SELECT open_shop('rich', 99999999999999, 'pearl', 100) \g /dev/null
+SELECT order_mgmt.capture_orders((SELECT jsonb_agg(jsonb_build_object('customer_id', 'rich', 'lines', lines('pearl', 1, 90000000000000), 'order_ref', 'pearl'))
+                                  FROM generate_series(1, 12))) \g /dev/null
+SELECT run() \g /dev/null
+SELECT is((SELECT string_agg(status, ' ' ORDER BY status) FROM order_mgmt.orders WHERE order_ref = 'pearl'),
+    repeat('rejected ', 11) || 'shipped', 'sums beyond the largest amount decide rightly');
+SELECT is((SELECT sum(failed) FROM order_mgmt.queues), 0::numeric, 'without any failure');
+
 SELECT invariants_hold();
 SELECT finish();
 ROLLBACK;
