@@ -476,55 +476,61 @@ hold(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmLogWriter *log, Hel
 	om_claims_hold(checker->claims, claim, seq);
 }
 
-/* Sees to it that every item has its claim. */
-static void
-claim_all(OmChecker *checker, OmItem **items, int count)
+/* What the orders of these items ask for; that of an item with a claim is known. */
+static Asked *
+ask_for_all(OmChecker *checker, OmItem **items, int count)
 {
 	OmOrderTables *tables = om_orders_open(AccessShareLock);
+	Asked *asked = palloc0(sizeof(Asked) * count);
 
 	for (int i = 0; i < count; i++)
 	{
-		Asked asked;
-
 		if (items[i]->claim != NULL)
 			continue;
-		asked = ask_for(checker->kind, tables, &items[i]->event.order_id);
-		if (asked.count == 0)
+		asked[i] = ask_for(checker->kind, tables, &items[i]->event.order_id);
+		if (asked[i].count == 0)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 							errmsg("event " INT64_FORMAT " is about an order that does not exist",
 								   items[i]->event.event_id)));
-		(void) om_claims_add(checker->claims, items[i], asked.count, asked.keys, asked.amounts);
 	}
 	om_orders_close(tables);
+	return asked;
 }
 
 static OmLedger *
-lock_ledger(OmChecker *checker, OmItem **items, int count)
+lock_ledger(OmChecker *checker, OmItem **items, const Asked *asked, int count)
 {
 	int total = 0;
 	int nkeys = 0;
 	char **keys;
 
 	for (int i = 0; i < count; i++)
-		total += items[i]->claim->ndemands;
+		total += items[i]->claim == NULL ? asked[i].count : items[i]->claim->ndemands;
 	keys = palloc(sizeof(char *) * Max(total, 1));
 	for (int i = 0; i < count; i++)
 	{
-		for (int d = 0; d < items[i]->claim->ndemands; d++)
-			keys[nkeys++] = pstrdup(om_demand_key(&items[i]->claim->demands[d]));
+		OmClaim *claim = items[i]->claim;
+
+		for (int d = 0; claim != NULL && d < claim->ndemands; d++)
+			keys[nkeys++] = pstrdup(om_demand_key(&claim->demands[d]));
+		for (int k = 0; k < asked[i].count; k++)
+			keys[nkeys++] = asked[i].keys[k];
 	}
 	return om_ledger_lock(checker->kind, keys, nkeys, OM_LEDGER_SKIP);
 }
 
+/*
+ * A claim is made when it is looked at, so that it is the last one at its keys,
+ * for which sums over the others are at hand.
+ */
 void
 om_checker_run(OmChecker *checker, OmItem **items, int count, int64 seq)
 {
 	Held held = {0, palloc(sizeof(pg_uuid_t) * Max(count, 1))};
-	OmLedger *ledger;
+	Asked *asked = ask_for_all(checker, items, count);
+	OmLedger *ledger = lock_ledger(checker, items, asked, count);
 	OmLogWriter *log = NULL;
 
-	claim_all(checker, items, count);
-	ledger = lock_ledger(checker, items, count);
 	OM_FAULT_POINT("checkers/ledger-locked");
 	for (int i = 0; i < count; i++)
 	{
@@ -532,6 +538,9 @@ om_checker_run(OmChecker *checker, OmItem **items, int count, int64 seq)
 		bool waits;
 		bool refused;
 
+		if (claim == NULL)
+			claim = om_claims_add(checker->claims, items[i], asked[i].count, asked[i].keys,
+								  asked[i].amounts);
 		look_at(checker, claim, ledger, &waits, &refused);
 		if (waits)
 		{

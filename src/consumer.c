@@ -118,8 +118,8 @@ om_consumer_watch(OmConsumer *consumer, const OmConsumerWatch *watch)
 	consumer->watch = watch;
 }
 
-static void
-forget(OmConsumer *consumer)
+void
+om_consumer_forget(OmConsumer *consumer)
 {
 	om_reader_reset(consumer->reader);
 	consumer->inbox = NULL;
@@ -274,7 +274,7 @@ is_general(int sqlstate)
 OmStepFailure
 om_consumer_failed(OmConsumer *consumer, const ErrorData *error)
 {
-	forget(consumer);
+	om_consumer_forget(consumer);
 	if (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
 		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE)
 		return OM_FAILURE_CONFLICT;

@@ -25,6 +25,9 @@ typedef enum OmStepResult
 /* Lives in the current memory context; begins where the consumer's cursor stands. */
 extern OmConsumer *om_consumer_create(OmStage stage);
 
+/* Forgets what is in memory, which an abort has made wrong. */
+extern void om_consumer_forget(OmConsumer *consumer);
+
 /*
  * Handles one batch of up to max_events events in the current transaction.
  * *events grows by the number of events handled.

@@ -8,6 +8,7 @@
 
 #include "installation.h"
 #include "launcher.h"
+#include "pipeline.h"
 #include "settings.h"
 #include "shared.h"
 #include "utility_hook.h"
@@ -24,6 +25,7 @@ _PG_init(void)
 	om_shared_init();
 	om_wakeup_init();
 	om_installation_init();
+	om_pipeline_init();
 	om_utility_hook_init();
 	om_launcher_register();
 }

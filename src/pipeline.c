@@ -27,6 +27,7 @@
 #include "pipeline.h"
 #include "reader.h"
 #include "registry.h"
+#include "relations.h"
 #include "retries.h"
 #include "settings.h"
 #include "shared.h"
@@ -56,6 +57,65 @@ require_home(void)
 }
 
 /*
+ * What the session remembers of each stage from call to call, as a worker does
+ * from batch to batch: who calls run_pipeline() in a loop would else read again
+ * in each call what is undecided.
+ */
+static OmConsumer *session_consumers[OM_STAGE_COUNT];
+static Oid session_relid; /* of the tables that it is about */
+
+static void
+forget_session(void)
+{
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		if (session_consumers[stage] != NULL)
+			om_consumer_forget(session_consumers[stage]);
+	}
+}
+
+static void
+at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
+{
+	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		forget_session();
+}
+
+static void
+at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine pg_attribute_unused(),
+						 SubTransactionId parent pg_attribute_unused(),
+						 void *arg pg_attribute_unused())
+{
+	if (event == SUBXACT_EVENT_ABORT_SUB)
+		forget_session();
+}
+
+void
+om_pipeline_init(void)
+{
+	RegisterXactCallback(at_end_of_transaction, NULL);
+	RegisterSubXactCallback(at_end_of_subtransaction, NULL);
+}
+
+static OmConsumer *
+session_consumer(OmStage stage)
+{
+	Oid relid = om_relation_get("consumers");
+
+	if (relid != session_relid)
+		forget_session();
+	session_relid = relid;
+	if (session_consumers[stage] == NULL)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+
+		session_consumers[stage] = om_consumer_create(stage);
+		MemoryContextSwitchTo(caller);
+	}
+	return session_consumers[stage];
+}
+
+/*
  * A pause stops whoever works as the consumer by itself: a worker, whose place
  * the caller may then take step by step, or, where there is none, ourselves.
  */
@@ -71,7 +131,7 @@ take_stages(Run *run)
 		if (paused && !has_worker)
 			continue;
 		if (paused == has_worker && om_lock_try((OmLock) stage))
-			run->consumers[stage] = om_consumer_create(stage);
+			run->consumers[stage] = session_consumer(stage);
 		else
 			run->is_alone = false;
 	}

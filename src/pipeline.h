@@ -13,6 +13,8 @@
 
 #include "names.h"
 
+extern void om_pipeline_init(void);
+
 /* Runs what no live worker runs; returns the number of events handled (max 0: no limit). */
 extern int64 om_pipeline_run(int64 max_events);
 
