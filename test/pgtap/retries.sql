@@ -91,6 +91,24 @@ CALL run_all();
 SELECT is(outcome(:'id'), 'shipped', 'what is mended in time ships without anybody''s help');
 SELECT is(counts('stock_checker'), '0 0 0 0', 'and leaves nothing behind');
 
+-- ---------- a retry that has to wait for an earlier order ----------
+SELECT open_shop('poor', 1, 's', 10) \g /dev/null
+SELECT open_shop('rich', 10, 's', 10) \g /dev/null
+SELECT order_mgmt.capture_order('poor', lines('s', 8)) AS first \gset
+SELECT order_mgmt.capture_order('rich', lines('s', 8)) AS id \gset
+TRUNCATE lost;
+INSERT INTO lost SELECT * FROM order_mgmt.order_lines WHERE order_id IN (:'first', :'id');
+DELETE FROM order_mgmt.order_lines WHERE order_id IN (:'first', :'id');
+SELECT order_mgmt.run_pipeline() \g /dev/null
+INSERT INTO order_mgmt.order_lines SELECT * FROM lost;
+UPDATE order_mgmt.retries SET due = clock_timestamp();
+-- The first order is held, the second waits for it; then the first is rejected.
+SELECT order_mgmt.run_pipeline() \g /dev/null
+SELECT order_mgmt.run_pipeline() \g /dev/null
+SELECT matches(story(:'id'), 'stock_held', 'a retry that waited for an earlier order goes on as soon as that is decided');
+CALL run_all();
+SELECT is(outcome(:'first') || ', ' || outcome(:'id'), 'rejected {insufficient_balance}, shipped', 'and ships');
+
 -- ---------- cancelled meanwhile ----------
 UPDATE order_mgmt.consumers SET max_attempts = 3;
 SELECT order_mgmt.capture_order('bob', lines('q')) AS id \gset
