@@ -15,9 +15,11 @@ $$;
 CREATE PROCEDURE run_all() LANGUAGE plpgsql AS $$
 DECLARE
     deadline timestamptz := clock_timestamp() + interval '30 s';
+    handled bigint;
 BEGIN
     LOOP
-        EXIT WHEN order_mgmt.run_pipeline() = 0 AND NOT EXISTS (SELECT FROM order_mgmt.retries) OR clock_timestamp() > deadline;
+        handled := order_mgmt.run_pipeline();
+        EXIT WHEN handled = 0 AND NOT EXISTS (SELECT FROM order_mgmt.retries) OR clock_timestamp() > deadline;
         UPDATE order_mgmt.retries SET due = clock_timestamp();
     END LOOP;
 END
@@ -103,11 +105,8 @@ SELECT order_mgmt.run_pipeline() \g /dev/null
 INSERT INTO order_mgmt.order_lines SELECT * FROM lost;
 UPDATE order_mgmt.retries SET due = clock_timestamp();
 -- The first order is held, the second waits for it; then the first is rejected.
-SELECT order_mgmt.run_pipeline() \g /dev/null
-SELECT order_mgmt.run_pipeline() \g /dev/null
-SELECT matches(story(:'id'), 'stock_held', 'a retry that waited for an earlier order goes on as soon as that is decided');
-CALL run_all();
-SELECT is(outcome(:'first') || ', ' || outcome(:'id'), 'rejected {insufficient_balance}, shipped', 'and ships');
+SELECT cmp_ok(order_mgmt.run_pipeline(), '>', 0::bigint, 'events that are handled at last count as handled');
+SELECT is(outcome(:'first') || ', ' || outcome(:'id'), 'rejected {insufficient_balance}, shipped', 'a retry that waited for an earlier order goes on as soon as that is decided');
 
 -- ---------- cancelled meanwhile ----------
 UPDATE order_mgmt.consumers SET max_attempts = 3;
