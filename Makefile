@@ -72,7 +72,7 @@ demo-stop: ## stop and remove the demo's server
 	test/demo/run stop
 test: ## set up, build, install and run every test; GROUPS="lint regress ..." picks some
 	test/tools/run-tests $(GROUPS)
-torture: ## let each kind of fault rage for a minute (TORTURE_SECONDS); NEMESIS=name picks one
+torture: ## set up, build, install and let each kind of fault rage for a minute (TORTURE_SECONDS=n); NEMESIS=pattern picks some
 	test/tools/run-tests torture
 lint: ## check layers, names, error codes, grants and layout of the sources
 	test/tools/setup

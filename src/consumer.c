@@ -231,7 +231,7 @@ create_state(OmConsumer *consumer)
 		consumer->stage == OM_STAGE_ORDER_UPDATER ? om_updater_create(consumer->inbox) : NULL;
 	foreach(cell, om_retry_list(consumer->reader->consumer, GetActiveSnapshot()))
 		(void) om_inbox_add_retry(consumer->inbox, lfirst(cell));
-	consumer->counted = cursor->newest_processed - cursor->waiting;
+	consumer->counted = cursor->newest_processed - cursor->waiting - consumer->inbox->nretrying;
 	MemoryContextSwitchTo(caller);
 }
 
@@ -447,10 +447,11 @@ count_waiting(const OmConsumer *consumer)
 	return consumer->inbox->count - consumer->inbox->nretrying;
 }
 
+/* What waits for its next attempt is not done either. */
 static int64
 count_done(const OmConsumer *consumer)
 {
-	return consumer->reader->cursor->processed - count_waiting(consumer);
+	return consumer->reader->cursor->processed - consumer->inbox->count;
 }
 
 /* How many more than have been reported. */

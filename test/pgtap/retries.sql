@@ -15,9 +15,11 @@ $$;
 CREATE PROCEDURE run_all() LANGUAGE plpgsql AS $$
 DECLARE
     deadline timestamptz := clock_timestamp() + interval '30 s';
+    handled bigint;
 BEGIN
     LOOP
-        EXIT WHEN order_mgmt.run_pipeline() = 0 AND NOT EXISTS (SELECT FROM order_mgmt.retries) OR clock_timestamp() > deadline;
+        handled := order_mgmt.run_pipeline();
+        EXIT WHEN handled = 0 AND NOT EXISTS (SELECT FROM order_mgmt.retries) OR clock_timestamp() > deadline;
         UPDATE order_mgmt.retries SET due = clock_timestamp();
     END LOOP;
 END
@@ -90,6 +92,21 @@ INSERT INTO order_mgmt.order_lines SELECT * FROM lost;
 CALL run_all();
 SELECT is(outcome(:'id'), 'shipped', 'what is mended in time ships without anybody''s help');
 SELECT is(counts('stock_checker'), '0 0 0 0', 'and leaves nothing behind');
+
+-- ---------- a retry that has to wait for an earlier order ----------
+SELECT open_shop('poor', 1, 's', 10) \g /dev/null
+SELECT open_shop('rich', 10, 's', 10) \g /dev/null
+SELECT order_mgmt.capture_order('poor', lines('s', 8)) AS first \gset
+SELECT order_mgmt.capture_order('rich', lines('s', 8)) AS id \gset
+TRUNCATE lost;
+INSERT INTO lost SELECT * FROM order_mgmt.order_lines WHERE order_id IN (:'first', :'id');
+DELETE FROM order_mgmt.order_lines WHERE order_id IN (:'first', :'id');
+SELECT order_mgmt.run_pipeline() \g /dev/null
+INSERT INTO order_mgmt.order_lines SELECT * FROM lost;
+UPDATE order_mgmt.retries SET due = clock_timestamp();
+-- The first order is held, the second waits for it; then the first is rejected.
+SELECT cmp_ok(order_mgmt.run_pipeline(), '>', 0::bigint, 'events that are handled at last count as handled');
+SELECT is(outcome(:'first') || ', ' || outcome(:'id'), 'rejected {insufficient_balance}, shipped', 'a retry that waited for an earlier order goes on as soon as that is decided');
 
 -- ---------- cancelled meanwhile ----------
 UPDATE order_mgmt.consumers SET max_attempts = 3;
