@@ -127,6 +127,13 @@ om_consumer_forget(OmConsumer *consumer)
 	consumer->updater = NULL;
 }
 
+void
+om_consumer_hurry(OmConsumer *consumer)
+{
+	if (consumer->inbox != NULL)
+		om_inbox_wake_all(consumer->inbox);
+}
+
 TimestampTz
 om_consumer_next_due(const OmConsumer *consumer)
 {

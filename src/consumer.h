@@ -25,6 +25,9 @@ typedef enum OmStepResult
 /* Lives in the current memory context; begins where the consumer's cursor stands. */
 extern OmConsumer *om_consumer_create(OmStage stage);
 
+/* Locks that were in the way may be gone: does not wait with looking. */
+extern void om_consumer_hurry(OmConsumer *consumer);
+
 /* Forgets what is in memory, which an abort has made wrong. */
 extern void om_consumer_forget(OmConsumer *consumer);
 

@@ -10,15 +10,18 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "deadletters.h"
 #include "errors.h"
 #include "jsonout.h"
 #include "lifecycle.h"
+#include "orders.h"
 #include "plans.h"
 #include "retries.h"
 #include "wakeup.h"
@@ -214,6 +217,16 @@ om_dead_letter_replay(int64 id)
 	return result == OM_TAKEN_UP;
 }
 
+static bool
+order_exists(const pg_uuid_t *id)
+{
+	OmOrderTables *tables = om_orders_open(AccessShareLock);
+	bool exists = om_order_find(tables, id, GetActiveSnapshot()) != NULL;
+
+	om_orders_close(tables);
+	return exists;
+}
+
 /* The order's trail says what became of its event; other letters leave a line in the log. */
 static void
 leave_note(const DeadLetter *letter, const char *reason)
@@ -221,7 +234,7 @@ leave_note(const DeadLetter *letter, const char *reason)
 	char *note = psprintf("dead letter " INT64_FORMAT " of %s discarded: %s", letter->id,
 						  letter->consumer, reason);
 
-	if (letter->event.has_order)
+	if (letter->event.has_order && order_exists(&letter->event.order_id))
 		(void) om_lifecycle_note(&letter->event.order_id, note, NULL);
 	else
 		ereport(LOG, (errcode(ERRCODE_SUCCESSFUL_COMPLETION), errmsg("order_mgmt: %s", note)));

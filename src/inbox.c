@@ -167,6 +167,20 @@ om_inbox_wake(OmInbox *inbox, OmItem *item)
 }
 
 void
+om_inbox_wake_all(OmInbox *inbox)
+{
+	dlist_iter iter;
+
+	dlist_foreach(iter, &inbox->items)
+	{
+		OmItem *item = dlist_container(OmItem, node, iter.cur);
+
+		if (item->due != 0)
+			om_inbox_wake(inbox, item);
+	}
+}
+
+void
 om_inbox_sleep(OmInbox *inbox, OmItem *item, TimestampTz due)
 {
 	if (item->ready)

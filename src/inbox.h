@@ -64,6 +64,9 @@ extern int om_inbox_take(OmInbox *inbox, OmItem **items, int limit);
 
 extern void om_inbox_wake(OmInbox *inbox, OmItem *item);
 
+/* Whatever waits for a lock is looked at again at once. */
+extern void om_inbox_wake_all(OmInbox *inbox);
+
 /* Not again before a time, or (0) before it is woken. */
 extern void om_inbox_sleep(OmInbox *inbox, OmItem *item, TimestampTz due);
 

@@ -112,6 +112,7 @@ session_consumer(OmStage stage)
 		session_consumers[stage] = om_consumer_create(stage);
 		MemoryContextSwitchTo(caller);
 	}
+	om_consumer_hurry(session_consumers[stage]);
 	return session_consumers[stage];
 }
 

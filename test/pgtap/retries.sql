@@ -11,6 +11,16 @@ $$;
 CREATE FUNCTION counts(name text) RETURNS text LANGUAGE sql AS $$
     SELECT concat_ws(' ', pending, retrying, dead, failed) FROM order_mgmt.queues WHERE consumer = name
 $$;
+-- Makes every retry due; what the session remembers of retries goes with an abort.
+CREATE FUNCTION hurry() RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE order_mgmt.retries SET due = clock_timestamp();
+    BEGIN
+        RAISE EXCEPTION 'forget';
+    EXCEPTION WHEN raise_exception THEN NULL;
+    END;
+END
+$$;
 -- Runs the pipeline, every retry at once, until there is none any more.
 CREATE PROCEDURE run_all() LANGUAGE plpgsql AS $$
 DECLARE
@@ -20,7 +30,7 @@ BEGIN
     LOOP
         handled := order_mgmt.run_pipeline();
         EXIT WHEN handled = 0 AND NOT EXISTS (SELECT FROM order_mgmt.retries) OR clock_timestamp() > deadline;
-        UPDATE order_mgmt.retries SET due = clock_timestamp();
+        PERFORM hurry();
     END LOOP;
 END
 $$;
@@ -43,7 +53,7 @@ SELECT ok((SELECT due BETWEEN last_failed_at + interval '7.5 s' AND last_failed_
     'its next attempt is due after the back-off, of which a quarter is left to chance');
 SELECT order_mgmt.run_pipeline() \g /dev/null
 SELECT is((SELECT attempts FROM order_mgmt.retries), 1::bigint, 'not before');
-UPDATE order_mgmt.retries SET due = clock_timestamp();
+SELECT hurry() \g /dev/null
 SELECT order_mgmt.run_pipeline() \g /dev/null
 SELECT ok((SELECT due BETWEEN last_failed_at + interval '11.25 s' AND last_failed_at + interval '15 s' FROM order_mgmt.retries),
     'it doubles up to the cap');
@@ -103,7 +113,7 @@ INSERT INTO lost SELECT * FROM order_mgmt.order_lines WHERE order_id IN (:'first
 DELETE FROM order_mgmt.order_lines WHERE order_id IN (:'first', :'id');
 SELECT order_mgmt.run_pipeline() \g /dev/null
 INSERT INTO order_mgmt.order_lines SELECT * FROM lost;
-UPDATE order_mgmt.retries SET due = clock_timestamp();
+SELECT hurry() \g /dev/null
 -- The first order is held, the second waits for it; then the first is rejected.
 SELECT cmp_ok(order_mgmt.run_pipeline(), '>', 0::bigint, 'events that are handled at last count as handled');
 SELECT is(outcome(:'first') || ', ' || outcome(:'id'), 'rejected {insufficient_balance}, shipped', 'a retry that waited for an earlier order goes on as soon as that is decided');
@@ -153,6 +163,15 @@ SELECT is(order_mgmt.discard_dead_letters('{-1}', 'not there'), 0::bigint, 'no s
 SELECT is(order_mgmt.discard_dead_letters((SELECT array_agg(dead_letter_id) FROM order_mgmt.dead_letters), 'the customer has gone'), 2::bigint, 'thrown away');
 SELECT matches(order_mgmt.get_order(:'id')->'events'->-1->'detail'->>'note', 'discarded: the customer has gone', 'with a note');
 SELECT is(letters(), NULL, 'none is left');
+
+-- An order that is no more
+SELECT open_shop('dee', 10, 'r', 10) \g /dev/null
+SELECT order_mgmt.capture_order('dee', lines('r')) AS id \gset
+DELETE FROM order_mgmt.order_lines WHERE order_id = :'id';
+CALL run_all();
+DELETE FROM order_mgmt.orders WHERE order_id = :'id';
+SELECT is(error_of($$SELECT order_mgmt.replay_dead_letter((SELECT dead_letter_id FROM order_mgmt.dead_letters))$$), 'OM005', 'what has lost its order is not taken up');
+SELECT is(order_mgmt.discard_dead_letters((SELECT array_agg(dead_letter_id) FROM order_mgmt.dead_letters), 'lost'), 1::bigint, 'but can be thrown away');
 
 SELECT finish();
 ROLLBACK;
