@@ -131,7 +131,13 @@ forget(OmConsumer *consumer)
 TimestampTz
 om_consumer_next_due(const OmConsumer *consumer)
 {
-	return consumer->inbox == NULL ? 0 : om_inbox_next_due(consumer->inbox);
+	TimestampTz inbox_due = consumer->inbox == NULL ? 0 : om_inbox_next_due(consumer->inbox);
+	TimestampTz checker_due =
+		consumer->checker == NULL ? 0 : om_checker_next_due(consumer->checker);
+
+	if (inbox_due == 0 || checker_due == 0)
+		return Max(inbox_due, checker_due);
+	return Min(inbox_due, checker_due);
 }
 
 bool
@@ -212,9 +218,10 @@ may_read(OmConsumer *consumer, int max_events)
 {
 	if (consumer->stage == OM_STAGE_SHIPPER && !om_setting_auto_ship)
 		return consumer->inbox->count == 0;
-	if (consumer->inbox->nready >= max_events || consumer->inbox->count >= MAX_WAITING)
+	if (consumer->inbox->nready >= max_events)
 		return false;
-	return consumer->checker == NULL || !om_checker_is_full(consumer->checker);
+	return consumer->checker == NULL ? consumer->inbox->count < MAX_WAITING
+									 : !om_checker_is_full(consumer->checker);
 }
 
 static void
@@ -410,7 +417,7 @@ count_unsuspected(OmConsumer *consumer, OmItem **items, int count)
 {
 	int first = 0;
 
-	if (consumer->suspects_begin == 0)
+	if (consumer->suspects_begin == 0 || count == 0)
 		return 0;
 	while (first < count && items[first]->event.event_id != consumer->suspects_begin)
 		first++;
@@ -460,7 +467,8 @@ handle(OmConsumer *consumer, int max_events)
 static void
 relax_limit(OmConsumer *consumer, int max_events)
 {
-	if (consumer->suspects_begin != 0)
+	/* A step that took nothing has cleared nobody. */
+	if (consumer->suspects_begin != 0 || consumer->ntaken == 0)
 		return;
 	consumer->nsuspects = Max(consumer->nsuspects - consumer->ntaken, 0);
 	if (consumer->limit == 0)

@@ -158,8 +158,8 @@ om_inbox_take(OmInbox *inbox, OmItem **items, int limit)
 void
 om_inbox_wake(OmInbox *inbox, OmItem *item)
 {
-	/* An event in retry keeps to its time. */
-	if (item->ready || item->seq == PG_INT64_MAX)
+	/* An event in retry keeps to its time; once that has come it may have to wait as well. */
+	if (item->ready || (item->seq == PG_INT64_MAX && item->due != 0))
 		return;
 	item->ready = true;
 	item->due = 0;

@@ -41,5 +41,22 @@ SELECT is(pending(), '0 0 0 0', 'nothing is left');
 SELECT is((SELECT rows_of('SELECT status, count(*) FROM order_mgmt.orders GROUP BY status ORDER BY status')), '(rejected,100) (shipped,57)', 'and all ends as one order at a time would have');
 SELECT invariants_hold();
 
+-- A retry whose time has come may have to wait for an earlier order, and is woken like any other.
+SELECT order_mgmt.set_stock('rare', 100) \g /dev/null
+SELECT order_mgmt.pause_consumer('order_updater') \g /dev/null
+SELECT capture(1, 'rare', 90) \g /dev/null
+SELECT order_mgmt.capture_order('ann', lines('rare', 20)) AS id \gset
+TRUNCATE lost;
+INSERT INTO lost SELECT * FROM order_mgmt.order_lines WHERE order_id = :'id';
+DELETE FROM order_mgmt.order_lines WHERE order_id = :'id';
+SELECT order_mgmt.run_pipeline() \g /dev/null
+INSERT INTO order_mgmt.order_lines SELECT * FROM lost;
+UPDATE order_mgmt.retries SET due = clock_timestamp();
+SELECT order_mgmt.resume_consumer('order_updater') \g /dev/null
+SELECT order_mgmt.run_pipeline() \g /dev/null
+SELECT is(outcome(:'id'), 'rejected {insufficient_stock}', 'a retry that had to wait is decided');
+SELECT is((SELECT count(*) FROM order_mgmt.retries), 0::bigint, 'and is a retry no more');
+SELECT invariants_hold();
+
 SELECT finish();
 ROLLBACK;
