@@ -19,6 +19,7 @@
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "checkers.h"
 #include "faults.h"
@@ -214,15 +215,17 @@ om_checker_given(OmLedgerKind kind, const OmHorizon *since, const OmHorizon *now
 /* At most so many orders are looked at before they are decided. */
 #define MAX_UNDECIDED 200000
 
-/* How many are looked at to see whether they have been decided meanwhile. */
+/* How many are looked at to see whether they have been decided meanwhile, and how often. */
 #define PRUNE_AT_ONCE 1000
+#define PRUNE_AGAIN_MS 100
 
 struct OmChecker
 {
 	OmLedgerKind kind;
 	OmInbox *inbox;
 	OmClaims *claims;
-	HTAB *given; /* until everything from before the restart has been read again */
+	HTAB *given;           /* until everything from before the restart has been read again */
+	TimestampTz prune_due; /* 0: not full */
 };
 
 OmChecker *
@@ -348,29 +351,39 @@ om_checker_caught_up(OmChecker *checker, int64 seq)
 	checker->given = NULL;
 }
 
-/* Decisions come behind the captures in the log; who is too far ahead must look at the orders. */
+static bool
+is_decided(OmOrderTables *tables, const pg_uuid_t *order_id)
+{
+	OmOrder *order = om_order_find(tables, order_id, GetActiveSnapshot());
+
+	return order != NULL && order->status != OM_STATUS_CAPTURED &&
+		   (order->settled == OM_VERDICTS_BOTH || order->status < OM_STATUS_REJECTED);
+}
+
+/*
+ * Decisions come behind the captures in the log; who is too far ahead must look
+ * at the orders.  Those that have been looked at go to the end of the list, so
+ * in time it is the turn of all.
+ */
 static void
 prune(OmChecker *checker)
 {
 	OmOrderTables *tables = om_orders_open(AccessShareLock);
+	OmClaims *claims = checker->claims;
 	int left = PRUNE_AT_ONCE;
-	dlist_mutable_iter iter;
 
-	dlist_foreach_modify(iter, &checker->claims->by_age)
+	for (int all = claims->count; all > 0 && left > 0; all--)
 	{
-		OmClaim *claim = dlist_container(OmClaim, node, iter.cur);
-		OmOrder *order;
+		OmClaim *claim = dlist_head_element(OmClaim, node, &claims->all);
 
-		if (left-- == 0)
-			break;
+		dlist_delete(&claim->node);
+		dlist_push_tail(&claims->all, &claim->node);
 		if (claim->item != NULL)
 			continue;
-		order = om_order_find(tables, &claim->order_id, GetActiveSnapshot());
-		if (order == NULL || order->status == OM_STATUS_CAPTURED ||
-			(order->settled != OM_VERDICTS_BOTH && order->status >= OM_STATUS_REJECTED))
-			continue;
-		om_claims_remove(checker->claims, claim);
-		left++;
+		if (is_decided(tables, &claim->order_id))
+			om_claims_remove(claims, claim);
+		else
+			left--;
 	}
 	om_orders_close(tables);
 }
@@ -378,10 +391,20 @@ prune(OmChecker *checker)
 bool
 om_checker_is_full(OmChecker *checker)
 {
+	checker->prune_due = 0;
 	if (checker->claims->count < MAX_UNDECIDED)
 		return false;
 	prune(checker);
-	return checker->claims->count >= MAX_UNDECIDED;
+	if (checker->claims->count < MAX_UNDECIDED)
+		return false;
+	checker->prune_due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PRUNE_AGAIN_MS);
+	return true;
+}
+
+TimestampTz
+om_checker_next_due(const OmChecker *checker)
+{
+	return checker->prune_due;
 }
 
 void
@@ -419,7 +442,7 @@ look_at(OmChecker *checker, OmClaim *claim, OmLedger *ledger, bool *waits, bool 
 		OmDemand *demand = &claim->demands[i];
 		OmFit before = demand->fit;
 
-		demand->fit = fit_of(demand, om_ledger_entry(ledger, om_demand_key(demand)));
+		om_demand_set_fit(demand, fit_of(demand, om_ledger_entry(ledger, om_demand_key(demand))));
 		*waits |= demand->fit == OM_FIT_OPEN || demand->fit == OM_FIT_LOCKED;
 		*refused |= demand->fit == OM_FIT_NEVER;
 		if (before != demand->fit && (before == OM_FIT_OPEN || before == OM_FIT_LOCKED))

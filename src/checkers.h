@@ -34,6 +34,9 @@ extern void om_checker_give_up(OmChecker *checker, OmItem *item);
 /* Too much is undecided: nothing more is read until some of it is. */
 extern bool om_checker_is_full(OmChecker *checker);
 
+/* When to see whether it is still too much; 0: it is not. */
+extern TimestampTz om_checker_next_due(const OmChecker *checker);
+
 /* An item will not be looked at for long. */
 extern void om_checker_pass_over(OmChecker *checker, OmItem *item);
 

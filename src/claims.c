@@ -2,9 +2,10 @@
  * claims.c
  *		Claims by order and by key.
  *
- * Each key (a customer or a product) lists the demands on it in the order of
- * the log, and knows two sums: what is held by undecided orders and what
- * others wait for.  Orders wait only for earlier ones, and both checkers see
+ * Each key (a customer or a product) lists in the order of the log what is held
+ * by undecided orders and what others wait for, and knows the sums of both.  A
+ * backlog may be about one key: nothing here looks at all of a list where its
+ * end, or a few of its first, will do.  Orders wait only for earlier ones, and both checkers see
  * the same order, so they cannot wait for each other in a circle.
  *
  * Whatever changes at a key wakes a few of those that wait there, in their
@@ -28,7 +29,9 @@ typedef struct OmClaimKey
 	char key[KEY_SIZE]; /* hash key */
 	int128 held;        /* the sum of many amounts may be more than one amount can be */
 	int128 waiting;
-	dlist_head demands;
+	int nblocked; /* waiters that something at this key may help */
+	dlist_head holders;
+	dlist_head waiters;
 } OmClaimKey;
 
 OmClaims *
@@ -45,7 +48,7 @@ om_claims_create(OmInbox *inbox)
 		hash_create("claims by order", 1024, &by_order, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	claims->by_key =
 		hash_create("claims by key", 1024, &by_key, HASH_ELEM | HASH_STRINGS | HASH_CONTEXT);
-	dlist_init(&claims->by_age);
+	dlist_init(&claims->all);
 	return claims;
 }
 
@@ -70,9 +73,23 @@ get_key(OmClaims *claims, const char *name)
 	if (!found)
 	{
 		key->held = key->waiting = 0;
-		dlist_init(&key->demands);
+		key->nblocked = 0;
+		dlist_init(&key->holders);
+		dlist_init(&key->waiters);
 	}
 	return key;
+}
+
+static OmDemand *
+demand_at(dlist_node *node)
+{
+	return dlist_container(OmDemand, node, node);
+}
+
+static bool
+is_before(const OmDemand *a, const OmDemand *b)
+{
+	return om_inbox_compare(&a->claim->event, &b->claim->event) < 0;
 }
 
 static int128 *
@@ -81,24 +98,51 @@ sum_of(OmDemand *demand)
 	return demand->claim->item == NULL ? &demand->key->held : &demand->key->waiting;
 }
 
+static dlist_head *
+list_of(OmDemand *demand)
+{
+	return demand->claim->item == NULL ? &demand->key->holders : &demand->key->waiters;
+}
+
 static void
 insert_demand(OmDemand *demand)
 {
-	OmClaimKey *key = demand->key;
+	dlist_head *list = list_of(demand);
 	dlist_iter iter;
 
 	*sum_of(demand) += demand->amount;
-	dlist_reverse_foreach(iter, &key->demands)
+	dlist_reverse_foreach(iter, list)
 	{
-		OmDemand *other = dlist_container(OmDemand, node, iter.cur);
-
-		if (om_inbox_compare(&other->claim->event, &demand->claim->event) < 0)
+		if (is_before(demand_at(iter.cur), demand))
 		{
-			dlist_insert_after(&other->node, &demand->node);
+			dlist_insert_after(iter.cur, &demand->node);
 			return;
 		}
 	}
-	dlist_push_head(&key->demands, &demand->node);
+	dlist_push_head(list, &demand->node);
+}
+
+/* What has not been looked at yet will be, in this batch. */
+static bool
+is_blocked(const OmDemand *demand)
+{
+	return demand->fit != OM_FIT_UNKNOWN && demand->fit != OM_FIT_YES;
+}
+
+void
+om_demand_set_fit(OmDemand *demand, OmFit fit)
+{
+	demand->key->nblocked -= is_blocked(demand);
+	demand->fit = fit;
+	demand->key->nblocked += is_blocked(demand);
+}
+
+static void
+take_out(OmDemand *demand)
+{
+	om_demand_set_fit(demand, OM_FIT_UNKNOWN);
+	*sum_of(demand) -= demand->amount;
+	dlist_delete(&demand->node);
 }
 
 static OmClaim *
@@ -125,7 +169,7 @@ add_claim(OmClaims *claims, OmItem *item, const OmRetry *event, int ndemands, ch
 		demand->fit = OM_FIT_UNKNOWN;
 		insert_demand(demand);
 	}
-	dlist_push_tail(&claims->by_age, &claim->node);
+	dlist_push_tail(&claims->all, &claim->node);
 	claims->count++;
 	return claim;
 }
@@ -153,25 +197,19 @@ om_claims_add_held(OmClaims *claims, const OmRetry *event, int round, int64 seq,
 	return claim;
 }
 
-static bool
-waits(const OmDemand *demand)
-{
-	return demand->claim->item != NULL && demand->fit != OM_FIT_YES;
-}
-
 static void
 wake(OmClaims *claims, OmClaimKey *key)
 {
 	int left = WAKE_AT_ONCE;
 	dlist_iter iter;
 
-	if (key->waiting == 0)
+	if (key->nblocked == 0)
 		return;
-	dlist_foreach(iter, &key->demands)
+	dlist_foreach(iter, &key->waiters)
 	{
-		OmDemand *demand = dlist_container(OmDemand, node, iter.cur);
+		OmDemand *demand = demand_at(iter.cur);
 
-		if (!waits(demand))
+		if (!is_blocked(demand))
 			continue;
 		om_inbox_wake(claims->inbox, demand->claim->item);
 		if (--left == 0)
@@ -193,9 +231,8 @@ drop_demand(OmClaims *claims, OmDemand *demand)
 {
 	OmClaimKey *key = demand->key;
 
-	*sum_of(demand) -= demand->amount;
-	dlist_delete(&demand->node);
-	if (dlist_is_empty(&key->demands))
+	take_out(demand);
+	if (dlist_is_empty(&key->holders) && dlist_is_empty(&key->waiters))
 		hash_search(claims->by_key, key->key, HASH_REMOVE, NULL);
 	else
 		wake(claims, key);
@@ -222,11 +259,11 @@ om_claims_hold(OmClaims *claims, OmClaim *claim, int64 seq)
 	OmItem *item = claim->item;
 
 	for (int i = 0; i < claim->ndemands; i++)
-		*sum_of(&claim->demands[i]) -= claim->demands[i].amount;
+		take_out(&claim->demands[i]);
 	claim->item = NULL;
 	for (int i = 0; i < claim->ndemands; i++)
 	{
-		*sum_of(&claim->demands[i]) += claim->demands[i].amount;
+		insert_demand(&claim->demands[i]);
 		wake(claims, claim->demands[i].key);
 	}
 	/* What comes out of retries is found again by its verdict, which is written after this row. */
@@ -236,44 +273,44 @@ om_claims_hold(OmClaims *claims, OmClaim *claim, int64 seq)
 	om_inbox_remove(claims->inbox, item, true /* keep_backlog */);
 }
 
-static int128
-sum_before(const OmDemand *demand, bool held)
-{
-	int128 sum = 0;
-	dlist_iter iter;
-
-	dlist_foreach(iter, &demand->key->demands)
-	{
-		const OmDemand *other = dlist_container(OmDemand, node, iter.cur);
-
-		if (other == demand)
-			break;
-		if ((other->claim->item == NULL) == held)
-			sum += other->amount;
-	}
-	return sum;
-}
-
-/* True for the last demand at its key: then sums need no look at the others. */
-static bool
-is_last(const OmDemand *demand)
-{
-	return !dlist_has_next(&demand->key->demands, unconstify(dlist_node *, &demand->node));
-}
-
+/* Goes to both ends of the list at the same time, and stops at the nearer one. */
 int128
 om_demand_waiting_before(const OmDemand *demand)
 {
+	dlist_head *list = &demand->key->waiters;
+	dlist_node *before = unconstify(dlist_node *, &demand->node);
+	dlist_node *after = before;
+	int128 sum_before = 0;
+	int128 sum_after = 0;
+
 	Assert(demand->claim->item != NULL);
-	if (is_last(demand))
-		return demand->key->waiting - demand->amount;
-	return sum_before(demand, false /* held */);
+	for (;;)
+	{
+		if (!dlist_has_prev(list, before))
+			return sum_before;
+		if (!dlist_has_next(list, after))
+			return demand->key->waiting - demand->amount - sum_after;
+		before = dlist_prev_node(list, before);
+		sum_before += demand_at(before)->amount;
+		after = dlist_next_node(list, after);
+		sum_after += demand_at(after)->amount;
+	}
 }
 
+/* Few are held that come later than one that waits. */
 int128
 om_demand_held_before(const OmDemand *demand)
 {
-	return is_last(demand) ? demand->key->held : sum_before(demand, true /* held */);
+	int128 sum = demand->key->held;
+	dlist_iter iter;
+
+	dlist_reverse_foreach(iter, &demand->key->holders)
+	{
+		if (is_before(demand_at(iter.cur), demand))
+			break;
+		sum -= demand_at(iter.cur)->amount;
+	}
+	return sum;
 }
 
 /* The first that waits for the lock of a row looks from time to time whether it is free. */
@@ -282,14 +319,13 @@ must_probe(const OmDemand *demand)
 {
 	dlist_iter iter;
 
-	dlist_foreach(iter, &demand->key->demands)
+	dlist_foreach(iter, &demand->key->waiters)
 	{
-		const OmDemand *other = dlist_container(OmDemand, node, iter.cur);
+		const OmDemand *other = demand_at(iter.cur);
 
 		if (other == demand)
 			return true;
-		if (other->claim->item != NULL && other->fit == OM_FIT_LOCKED &&
-			other->claim->item->seq != PG_INT64_MAX)
+		if (other->fit == OM_FIT_LOCKED && other->claim->item->seq != PG_INT64_MAX)
 			return false;
 	}
 	return true;

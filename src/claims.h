@@ -34,7 +34,7 @@ typedef struct OmDemand
 	struct OmClaimKey *key;
 	int64 amount;
 	OmFit fit;       /* when it was looked at last */
-	dlist_node node; /* in the key's list */
+	dlist_node node; /* in one of the key's lists */
 } OmDemand;
 
 typedef struct OmClaim
@@ -46,7 +46,7 @@ typedef struct OmClaim
 	OmItem *item; /* that waits; NULL: the claim is held */
 	int ndemands;
 	OmDemand *demands;
-	dlist_node node; /* by age */
+	dlist_node node; /* in the list of all */
 } OmClaim;
 
 typedef struct OmClaims
@@ -55,7 +55,7 @@ typedef struct OmClaims
 	OmInbox *inbox; /* of the same consumer */
 	HTAB *by_order;
 	HTAB *by_key;
-	dlist_head by_age;
+	dlist_head all;
 	int count;
 } OmClaims;
 
@@ -90,6 +90,9 @@ extern void om_claims_wake_key(OmClaims *claims, const char *key);
 
 /* A claim that waits will not be looked at for long: others must not wait for its look. */
 extern void om_claims_pass_over(OmClaims *claims, OmClaim *claim);
+
+/* What looking at a demand of a waiting claim has shown. */
+extern void om_demand_set_fit(OmDemand *demand, OmFit fit);
 
 extern const char *om_demand_key(const OmDemand *demand);
 

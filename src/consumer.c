@@ -59,14 +59,15 @@ struct OmConsumer
 	OmStage stage;
 	OmReader *reader;
 	OmInbox *inbox;
-	OmChecker *checker;  /* of a checker */
-	OmUpdater *updater;  /* of the order updater */
-	int64 counted;       /* events that have been reported as handled */
-	bool must_flush;     /* the last step wrote an answer */
-	int limit;           /* size of a batch while a culprit is looked for; 0: as asked */
-	int nsuspects;       /* so many events are taken one by one */
-	int ntaken;          /* size of the last batch */
-	int64 last_event_id; /* if that was one event */
+	OmChecker *checker;   /* of a checker */
+	OmUpdater *updater;   /* of the order updater */
+	int64 counted;        /* events that have been reported as handled */
+	bool must_flush;      /* the last step wrote an answer */
+	int limit;            /* size of a batch while a culprit is looked for; 0: as asked */
+	int nsuspects;        /* so many events are taken one by one */
+	int64 suspects_begin; /* both count from this event on; 0: from the next one on */
+	int ntaken;           /* size of the last batch */
+	int64 first_event_id; /* of that batch */
 	Culprit culprit;
 	const OmConsumerWatch *watch; /* or NULL */
 };
@@ -137,7 +138,13 @@ om_consumer_hurry(OmConsumer *consumer)
 TimestampTz
 om_consumer_next_due(const OmConsumer *consumer)
 {
-	return consumer->inbox == NULL ? 0 : om_inbox_next_due(consumer->inbox);
+	TimestampTz inbox_due = consumer->inbox == NULL ? 0 : om_inbox_next_due(consumer->inbox);
+	TimestampTz checker_due =
+		consumer->checker == NULL ? 0 : om_checker_next_due(consumer->checker);
+
+	if (inbox_due == 0 || checker_due == 0)
+		return Max(inbox_due, checker_due);
+	return Min(inbox_due, checker_due);
 }
 
 bool
@@ -218,9 +225,10 @@ may_read(OmConsumer *consumer, int max_events)
 {
 	if (consumer->stage == OM_STAGE_SHIPPER && !om_setting_auto_ship)
 		return consumer->inbox->count == 0;
-	if (consumer->inbox->nready >= max_events || consumer->inbox->count >= MAX_WAITING)
+	if (consumer->inbox->nready >= max_events)
 		return false;
-	return consumer->checker == NULL || !om_checker_is_full(consumer->checker);
+	return consumer->checker == NULL ? consumer->inbox->count < MAX_WAITING
+									 : !om_checker_is_full(consumer->checker);
 }
 
 static void
@@ -289,11 +297,12 @@ om_consumer_failed(OmConsumer *consumer, const ErrorData *error)
 	if (is_general(error->sqlerrcode) || consumer->ntaken == 0)
 		return OM_FAILURE_GENERAL; /* perhaps not even setting the culprit aside has worked */
 	consumer->limit = Max(consumer->ntaken / 2, 1);
+	consumer->suspects_begin = consumer->first_event_id;
 	if (consumer->ntaken == 1)
 	{
 		Culprit *culprit = &consumer->culprit;
 
-		culprit->event_id = consumer->last_event_id;
+		culprit->event_id = consumer->first_event_id;
 		culprit->give_up = false;
 		strlcpy(culprit->error_code, unpack_sql_state(error->sqlerrcode),
 				sizeof(culprit->error_code));
@@ -303,11 +312,13 @@ om_consumer_failed(OmConsumer *consumer, const ErrorData *error)
 }
 
 void
-om_consumer_crashed(OmConsumer *consumer, int nsuspects, int64 event_id, bool give_up)
+om_consumer_crashed(OmConsumer *consumer, int nsuspects, int64 suspects_begin, int64 event_id,
+					bool give_up)
 {
 	Culprit *culprit = &consumer->culprit;
 
 	consumer->nsuspects = nsuspects;
+	consumer->suspects_begin = suspects_begin;
 	if (event_id == 0)
 		return;
 	culprit->event_id = event_id;
@@ -359,7 +370,10 @@ set_aside(OmConsumer *consumer, OmItem *item)
 		om_checker_pass_over(consumer->checker, item);
 }
 
-/* True when there was a culprit and it is out of the way.  It may have to be read again first. */
+/*
+ * True when there was a culprit and it is out of the way.  It may have to be read
+ * again first, however many events wait before it.
+ */
 static bool
 set_culprit_aside(OmConsumer *consumer, const OmReach *reach, int max_events)
 {
@@ -369,11 +383,11 @@ set_culprit_aside(OmConsumer *consumer, const OmReach *reach, int max_events)
 	if (event_id == 0)
 		return false;
 	while ((item = om_inbox_find(consumer->inbox, event_id)) == NULL &&
-		   may_read(consumer, max_events) && read_some(consumer, reach, max_events))
+		   consumer->inbox->count < MAX_WAITING && read_some(consumer, reach, max_events))
 		;
 	if (item != NULL)
 		set_aside(consumer, item);
-	consumer->culprit.event_id = 0;
+	consumer->culprit.event_id = consumer->suspects_begin = 0;
 	return item != NULL;
 }
 
@@ -392,12 +406,41 @@ run_stage(OmConsumer *consumer, OmItem **items, int count)
 		om_shipper_run(consumer->inbox, items, count);
 }
 
+/* Once a culprit is out of the way, batches grow again. */
+static int
+batch_size(const OmConsumer *consumer, int max_events)
+{
+	if (consumer->nsuspects > 0)
+		return 1;
+	return consumer->limit == 0 ? max_events : Min(consumer->limit, max_events);
+}
+
+/*
+ * What waited before the failure has been read again and comes first: it is no
+ * suspect, and must not use up the small batches.
+ */
+static int
+count_unsuspected(OmConsumer *consumer, OmItem **items, int count)
+{
+	int first = 0;
+
+	if (consumer->suspects_begin == 0 || count == 0)
+		return 0;
+	while (first < count && items[first]->event.event_id != consumer->suspects_begin)
+		first++;
+	if (first == 0)
+		consumer->suspects_begin = 0;
+	return first;
+}
+
 /* What has failed before is tried by itself, so that it takes nobody with it. */
 static int
 take(OmConsumer *consumer, OmItem **items, int max_events)
 {
 	int count = om_inbox_take(consumer->inbox, items, max_events);
+	int unsuspected = count_unsuspected(consumer, items, count);
 
+	count = unsuspected > 0 ? unsuspected : Min(count, batch_size(consumer, max_events));
 	for (int i = 0; i < count; i++)
 	{
 		if (items[i]->seq == PG_INT64_MAX)
@@ -417,9 +460,9 @@ handle(OmConsumer *consumer, int max_events)
 		return;
 	retried = items[0]->seq == PG_INT64_MAX ? items[0]->event.event_id : 0;
 	consumer->ntaken = count;
-	consumer->last_event_id = count == 1 ? items[0]->event.event_id : 0;
+	consumer->first_event_id = items[0]->event.event_id;
 	if (consumer->watch != NULL)
-		consumer->watch->will_handle(count, consumer->last_event_id);
+		consumer->watch->will_handle(count, consumer->first_event_id);
 	OM_FAULT_POINT("consumer/batch-taken");
 	run_stage(consumer, items, count);
 	OM_FAULT_POINT("consumer/batch-handled");
@@ -428,18 +471,12 @@ handle(OmConsumer *consumer, int max_events)
 		om_retry_done(consumer->reader->consumer, retried);
 }
 
-/* Once a culprit is out of the way, batches grow again. */
-static int
-batch_size(OmConsumer *consumer, int max_events)
-{
-	if (consumer->nsuspects > 0)
-		return 1;
-	return consumer->limit == 0 ? max_events : Min(consumer->limit, max_events);
-}
-
 static void
 relax_limit(OmConsumer *consumer, int max_events)
 {
+	/* A step that took nothing has cleared nobody. */
+	if (consumer->suspects_begin != 0 || consumer->ntaken == 0)
+		return;
 	consumer->nsuspects = Max(consumer->nsuspects - consumer->ntaken, 0);
 	if (consumer->limit == 0)
 		return;
@@ -477,6 +514,7 @@ step(OmConsumer *consumer, const OmReach *reach, int max_events, int64 *events)
 	int64 done_before;
 	int retrying_before;
 	bool has_read = false;
+	bool has_looked = false;
 	bool has_done;
 
 	if (!load(consumer, reach, max_events))
@@ -486,10 +524,14 @@ step(OmConsumer *consumer, const OmReach *reach, int max_events, int64 *events)
 	has_done = set_culprit_aside(consumer, reach, max_events);
 	if (!has_done)
 	{
-		int size = batch_size(consumer, max_events);
+		int nready;
 
-		has_read = may_read(consumer, size) && read_some(consumer, reach, max_events);
-		handle(consumer, size);
+		has_read = may_read(consumer, batch_size(consumer, max_events)) &&
+				   read_some(consumer, reach, max_events);
+		nready = consumer->inbox->nready;
+		handle(consumer, max_events);
+		/* All of a batch may go on waiting, and there may be more behind it. */
+		has_looked = consumer->inbox->nready < nready;
 		has_done =
 			count_done(consumer) != done_before || consumer->inbox->nretrying != retrying_before;
 	}
@@ -497,7 +539,7 @@ step(OmConsumer *consumer, const OmReach *reach, int max_events, int64 *events)
 		om_reader_store(consumer->reader, om_backlog_first(consumer->inbox->backlog),
 						count_waiting(consumer));
 	*events += count_handled(consumer);
-	return has_read || has_done ? OM_STEP_DONE : OM_STEP_IDLE;
+	return has_read || has_looked || has_done ? OM_STEP_DONE : OM_STEP_IDLE;
 }
 
 OmStepResult

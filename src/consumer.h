@@ -49,17 +49,18 @@ typedef enum OmStepFailure
 extern OmStepFailure om_consumer_failed(OmConsumer *consumer, const ErrorData *error);
 
 /*
- * The server crashed while this consumer was at work: the next nsuspects events
- * are taken one by one.  event_id: the one that is to blame, or 0; it is a failed
- * attempt, and with give_up the last one.
+ * The server crashed while this consumer was at work: nsuspects events from
+ * suspects_begin on (0: the next ones) are taken one by one.  event_id: the one
+ * that is to blame, or 0; it is a failed attempt, and with give_up the last one.
  */
-extern void om_consumer_crashed(OmConsumer *consumer, int nsuspects, int64 event_id, bool give_up);
+extern void om_consumer_crashed(OmConsumer *consumer, int nsuspects, int64 suspects_begin,
+								int64 event_id, bool give_up);
 
 /* For the record of what is in flight; both are called by whoever owns the stage. */
 typedef struct OmConsumerWatch
 {
 	void (*has_taken_over)(void); /* the position has been read: perhaps from one who crashed */
-	void (*will_handle)(int nevents, int64 event_id); /* event_id: 0 unless it is one event */
+	void (*will_handle)(int nevents, int64 first_event_id);
 } OmConsumerWatch;
 
 extern void om_consumer_watch(OmConsumer *consumer, const OmConsumerWatch *watch);

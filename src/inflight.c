@@ -65,7 +65,7 @@ struct OmInflight
 	int32 crashes; /* of crashed_event, in a row */
 	int64 crashed_event;
 	TimestampTz attached_at;
-	char unused[8];
+	int64 suspects_begin; /* event_id of the batch that made them suspect */
 };
 
 StaticAssertDecl(sizeof(OmInflight) == 64, "slots are as large as a cache line");
@@ -183,7 +183,7 @@ mend(OmInflight *slot)
 	{
 		pg_atomic_write_u32(&slot->state, SLOT_IDLE);
 		slot->nevents = slot->nsuspects = slot->crashes = 0;
-		slot->event_id = slot->crashed_event = 0;
+		slot->event_id = slot->crashed_event = slot->suspects_begin = 0;
 	}
 }
 
@@ -259,6 +259,7 @@ static void
 count_crash(OmInflight *slot)
 {
 	slot->nsuspects = Max(slot->nsuspects, slot->nevents);
+	slot->suspects_begin = slot->event_id;
 	if (slot->nevents != 1 || slot->event_id == 0)
 		return;
 	slot->crashes = slot->event_id == slot->crashed_event ? slot->crashes + 1 : 1;
@@ -269,14 +270,14 @@ OmSuspicion
 om_inflight_review(OmInflight *slot)
 {
 	if (slot == NULL)
-		return (OmSuspicion){0, 0, 0};
+		return (OmSuspicion){0, 0, 0, 0};
 	if (slot != current)
 	{
 		if (pg_atomic_read_u32(&slot->state) == SLOT_IN_FLIGHT)
 			count_crash(slot);
 		pg_atomic_write_u32(&slot->state, SLOT_IDLE);
 	}
-	return (OmSuspicion){slot->nsuspects, slot->crashed_event, slot->crashes};
+	return (OmSuspicion){slot->nsuspects, slot->suspects_begin, slot->crashed_event, slot->crashes};
 }
 
 void
@@ -285,7 +286,7 @@ om_inflight_begin(OmInflight *slot, int nevents, int64 event_id)
 	if (slot == NULL)
 		return;
 	slot->nevents = nevents;
-	slot->event_id = nevents == 1 ? event_id : 0;
+	slot->event_id = event_id;
 	current = slot;
 	/* A full barrier on either side: the slot never says "in flight" about an older batch. */
 	(void) pg_atomic_exchange_u32(&slot->state, SLOT_IN_FLIGHT);

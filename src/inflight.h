@@ -17,7 +17,8 @@ typedef struct OmInflight OmInflight;
 /* What is known of the crashes of those who were this consumer before. */
 typedef struct OmSuspicion
 {
-	int nevents;    /* so many of the next events are suspect: take them one by one; 0: none */
+	int nevents;    /* so many events are suspect: take them one by one; 0: none */
+	int64 begin;    /* the first of them; 0: not known */
 	int64 event_id; /* the event that was in flight alone when it crashed; 0: none */
 	int crashes;    /* how often in a row */
 } OmSuspicion;
@@ -28,7 +29,7 @@ extern OmInflight *om_inflight_attach(const char *consumer);
 /* Call once, after attaching; and again for what is left of the suspicion. */
 extern OmSuspicion om_inflight_review(OmInflight *slot);
 
-/* Around the transaction that handles a batch; event_id only where it is exactly one event. */
+/* Around the transaction that handles a batch; event_id: its first event. */
 extern void om_inflight_begin(OmInflight *slot, int nevents, int64 event_id);
 
 /* The batch has been committed. */

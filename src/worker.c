@@ -298,7 +298,8 @@ review_crash(void)
 	suspicion = om_inflight_review(task->slot);
 	task->gives_up = suspicion.crashes >= CRASHES_TO_GIVE_UP;
 	if (suspicion.nevents > 0 || suspicion.event_id != 0)
-		om_consumer_crashed(task->consumer, suspicion.nevents, suspicion.event_id, task->gives_up);
+		om_consumer_crashed(task->consumer, suspicion.nevents, suspicion.begin, suspicion.event_id,
+							task->gives_up);
 }
 
 static const OmConsumerWatch watch = {review_crash, note_in_flight};
