@@ -11,16 +11,6 @@ $$;
 CREATE FUNCTION counts(name text) RETURNS text LANGUAGE sql AS $$
     SELECT concat_ws(' ', pending, retrying, dead, failed) FROM order_mgmt.queues WHERE consumer = name
 $$;
--- Makes every retry due; what the session remembers of retries goes with an abort.
-CREATE FUNCTION hurry() RETURNS void LANGUAGE plpgsql AS $$
-BEGIN
-    UPDATE order_mgmt.retries SET due = clock_timestamp();
-    BEGIN
-        RAISE EXCEPTION 'forget';
-    EXCEPTION WHEN raise_exception THEN NULL;
-    END;
-END
-$$;
 -- Runs the pipeline, every retry at once, until there is none any more.
 CREATE PROCEDURE run_all() LANGUAGE plpgsql AS $$
 DECLARE
