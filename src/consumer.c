@@ -68,6 +68,7 @@ struct OmConsumer
 	int64 suspects_begin; /* both count from this event on; 0: from the next one on */
 	int ntaken;           /* size of the last batch */
 	int64 first_event_id; /* of that batch */
+	bool looked;          /* it had some that were ready: there may be more, and more to read */
 	Culprit culprit;
 	const OmConsumerWatch *watch; /* or NULL */
 };
@@ -219,11 +220,17 @@ read_some(OmConsumer *consumer, const OmReach *reach, int max_events)
 	return true;
 }
 
+static bool
+ships_by_hand(const OmConsumer *consumer)
+{
+	return consumer->stage == OM_STAGE_SHIPPER && !om_setting_auto_ship;
+}
+
 /* People who ship by hand are shown a few orders at a time; who is far ahead waits. */
 static bool
 may_read(OmConsumer *consumer, int max_events)
 {
-	if (consumer->stage == OM_STAGE_SHIPPER && !om_setting_auto_ship)
+	if (ships_by_hand(consumer))
 		return consumer->inbox->count == 0;
 	if (consumer->inbox->nready >= max_events)
 		return false;
@@ -461,6 +468,8 @@ handle(OmConsumer *consumer, int max_events)
 	retried = items[0]->seq == PG_INT64_MAX ? items[0]->event.event_id : 0;
 	consumer->ntaken = count;
 	consumer->first_event_id = items[0]->event.event_id;
+	for (int i = 0; i < count && !ships_by_hand(consumer); i++)
+		consumer->looked |= items[i]->ready;
 	if (consumer->watch != NULL)
 		consumer->watch->will_handle(count, consumer->first_event_id);
 	OM_FAULT_POINT("consumer/batch-taken");
@@ -514,7 +523,6 @@ step(OmConsumer *consumer, const OmReach *reach, int max_events, int64 *events)
 	int64 done_before;
 	int retrying_before;
 	bool has_read = false;
-	bool has_looked = false;
 	bool has_done;
 
 	if (!load(consumer, reach, max_events))
@@ -524,14 +532,9 @@ step(OmConsumer *consumer, const OmReach *reach, int max_events, int64 *events)
 	has_done = set_culprit_aside(consumer, reach, max_events);
 	if (!has_done)
 	{
-		int nready;
-
 		has_read = may_read(consumer, batch_size(consumer, max_events)) &&
 				   read_some(consumer, reach, max_events);
-		nready = consumer->inbox->nready;
 		handle(consumer, max_events);
-		/* All of a batch may go on waiting, and there may be more behind it. */
-		has_looked = consumer->inbox->nready < nready;
 		has_done =
 			count_done(consumer) != done_before || consumer->inbox->nretrying != retrying_before;
 	}
@@ -539,7 +542,7 @@ step(OmConsumer *consumer, const OmReach *reach, int max_events, int64 *events)
 		om_reader_store(consumer->reader, om_backlog_first(consumer->inbox->backlog),
 						count_waiting(consumer));
 	*events += count_handled(consumer);
-	return has_read || has_looked || has_done ? OM_STEP_DONE : OM_STEP_IDLE;
+	return has_read || has_done || consumer->looked ? OM_STEP_DONE : OM_STEP_IDLE;
 }
 
 OmStepResult
@@ -547,7 +550,7 @@ om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_events, int
 {
 	OmStepResult result;
 
-	consumer->must_flush = false;
+	consumer->must_flush = consumer->looked = false;
 	consumer->ntaken = 0;
 	if (!om_lock_try((OmLock) consumer->stage))
 		return OM_STEP_BUSY;

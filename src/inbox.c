@@ -126,13 +126,17 @@ om_inbox_find(OmInbox *inbox, int64 event_id)
 	return NULL;
 }
 
-/* Looks no further than to the last item that is ready, unless some other is due. */
+/*
+ * Looks no further than to the last item that is ready, unless some other is due.
+ * Those that are due leave half of the room to the ready ones: they may come again and again.
+ */
 int
 om_inbox_take(OmInbox *inbox, OmItem **items, int limit)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool some_due;
 	int nready = inbox->nready;
+	int room = Max(limit - nready, limit / 2); /* for those that are due */
 	int count = 0;
 	TimestampTz next_due = om_inbox_next_due(inbox);
 	dlist_iter iter;
@@ -148,7 +152,7 @@ om_inbox_take(OmInbox *inbox, OmItem **items, int limit)
 			break;
 		if (item->ready)
 			nready--;
-		else if (item->due == 0 || item->due > now)
+		else if (item->due == 0 || item->due > now || room-- <= 0)
 			continue;
 		items[count++] = item;
 	}
