@@ -228,7 +228,10 @@ read_open_batch(Outbox *outbox)
 	return batch;
 }
 
-/* What has come due first, then what is new.  Nothing is written yet. */
+/*
+ * What has come due first, then what is new.  Nothing is written yet.  Retries
+ * take half of a batch at most, so that they keep up nothing new.
+ */
 static OmBatch *
 read_new_batch(Outbox *outbox, int64 max_events)
 {
@@ -238,7 +241,8 @@ read_new_batch(Outbox *outbox, int64 max_events)
 	List *events;
 
 	batch->batch_id = cursor->seq + 1 + cursor->seq % 2;
-	batch->events = om_retry_list_due(outbox->consumer->name, max_events, GetActiveSnapshot());
+	batch->events =
+		om_retry_list_due(outbox->consumer->name, Max(max_events / 2, 1), GetActiveSnapshot());
 	batch->nretried = list_length(batch->events);
 	now = om_horizon_take(GetLatestSnapshot(), om_installation_get()->xid_base);
 	PushActiveSnapshot(om_current_snapshot()); /* newer than the horizon */
