@@ -40,7 +40,10 @@ for my $query ("SELECT order_mgmt.capture_order('c', $Shop::one_line)", "SELECT 
 	"SELECT * FROM order_mgmt.capture_orders(jsonb_build_array(jsonb_build_object('customer_id', 'c', 'lines', ${Shop::one_line}::jsonb)))",
 	"SELECT order_mgmt.replace_order('$id', $Shop::one_line)", "SELECT order_mgmt.ship_order('$id')", q(SELECT order_mgmt.set_product('p', 'x')), q(SELECT order_mgmt.adjust_stock('p', 1)),
 	q(SELECT order_mgmt.delete_account('c')), q(SELECT order_mgmt.resume_consumer('shipper')), 'SELECT order_mgmt.post_restore()', q(SELECT order_mgmt.teardown('drop all order data')),
-	q(SELECT order_mgmt.pause_consumer('shipper')), 'SELECT order_mgmt.run_maintenance()', 'SELECT order_mgmt.setup()')
+	q(SELECT order_mgmt.pause_consumer('shipper')), 'SELECT order_mgmt.run_maintenance()', 'SELECT order_mgmt.setup()',
+	q(SELECT order_mgmt.create_consumer('x')), q(SELECT * FROM order_mgmt.receive_events('x')), q(SELECT order_mgmt.acknowledge_batch('x', 1)),
+	q(SELECT order_mgmt.reject_event('x', 1, 'no')), q(SELECT order_mgmt.subscribe('x', 'x')), q(SELECT order_mgmt.unsubscribe('x')), q(SELECT order_mgmt.set_retry_policy('shipper', 5)),
+	q(SELECT order_mgmt.replay_dead_letters('*')))
 {
 	my (undef, undef, $err) = $standby->psql('shop', "\\set VERBOSITY verbose\n$query");
 	like($err, qr/ERROR:  25006/, "the standby refuses $query");
