@@ -43,7 +43,7 @@ for my $query ("SELECT order_mgmt.capture_order('c', $Shop::one_line)", "SELECT 
 	q(SELECT order_mgmt.pause_consumer('shipper')), 'SELECT order_mgmt.run_maintenance()', 'SELECT order_mgmt.setup()',
 	q(SELECT order_mgmt.create_consumer('x')), q(SELECT * FROM order_mgmt.receive_events('x')), q(SELECT order_mgmt.acknowledge_batch('x', 1)),
 	q(SELECT order_mgmt.reject_event('x', 1, 'no')), q(SELECT order_mgmt.subscribe('x', 'x')), q(SELECT order_mgmt.unsubscribe('x')), q(SELECT order_mgmt.set_retry_policy('shipper', 5)),
-	q(SELECT order_mgmt.replay_dead_letters('*')))
+	q(SELECT order_mgmt.replay_dead_letters('*')), 'SELECT * FROM order_mgmt.repair_invariants()')
 {
 	my (undef, undef, $err) = $standby->psql('shop', "\\set VERBOSITY verbose\n$query");
 	like($err, qr/ERROR:  25006/, "the standby refuses $query");
