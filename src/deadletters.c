@@ -19,6 +19,7 @@
 
 #include "deadletters.h"
 #include "errors.h"
+#include "faults.h"
 #include "jsonout.h"
 #include "lifecycle.h"
 #include "orders.h"
@@ -167,6 +168,7 @@ replay(DeadLetter *letter)
 		return result;
 	}
 	result = om_lifecycle_take_up(&letter->event.order_id);
+	OM_FAULT_POINT("deadletters/taken-up");
 	if (result == OM_TAKEN_UP || result == OM_NOT_FAILED)
 		run_on(&delete_order_query, UUIDPGetDatum(&letter->event.order_id));
 	return result;

@@ -41,6 +41,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "faults.h"
 #include "handlers.h"
 #include "handlerseats.h"
 #include "inflight.h"
@@ -360,9 +361,11 @@ run_batch(void)
 	caller = MemoryContextSwitchTo(self.batch_context);
 	result = om_subscriber_step(self.subscriber, &ticks_only, PG_INT32_MAX, &events);
 	MemoryContextSwitchTo(caller);
+	OM_FAULT_POINT("handlers/before-commit");
 	om_subscriber_begin_commit(self.subscriber);
 	commit_transaction();
 	om_subscriber_end_commit(self.subscriber);
+	OM_FAULT_POINT("handlers/after-commit");
 	MemoryContextReset(self.batch_context);
 	if (result == OM_SUBSCRIBER_ENDED)
 		proc_exit(0);

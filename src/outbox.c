@@ -37,6 +37,7 @@
 #include "cursors.h"
 #include "errors.h"
 #include "eventlog.h"
+#include "faults.h"
 #include "installation.h"
 #include "jsonout.h"
 #include "locks.h"
@@ -264,7 +265,9 @@ offer_batch(const char *name, OmCursor *cursor, const OmBatch *batch)
 
 		om_retry_set_batch(name, event->event_id, batch->batch_id);
 	}
+	OM_FAULT_POINT("outbox/before-offer");
 	om_cursor_store(cursor, cursor->seq, list_length(batch->events) - batch->nretried);
+	OM_FAULT_POINT("outbox/offered");
 	CommandCounterIncrement();
 }
 
@@ -273,6 +276,7 @@ close_batch(const char *name, OmCursor *end)
 {
 	om_retry_batch_done(name, end->seq);
 	om_cursor_store(end, PG_INT64_MAX, 0);
+	OM_FAULT_POINT("outbox/acknowledged");
 	CommandCounterIncrement();
 }
 

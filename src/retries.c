@@ -22,6 +22,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "faults.h"
 #include "jsonout.h"
 #include "plans.h"
 #include "relations.h"
@@ -226,12 +227,14 @@ store_retry(const char *consumer, const OmRetry *retry)
 	bool replace[RETRY_NCOLUMNS];
 
 	put_retry(consumer, retry, values, isnull);
+	OM_FAULT_POINT("retries/before-store");
 	memset(replace, true, sizeof(replace));
 	if (old == NULL)
 		om_table_insert(table, values, isnull, RETRY_NCOLUMNS);
 	else
 		om_table_update(table, old, values, isnull, replace, RETRY_NCOLUMNS);
 	om_table_close(table);
+	OM_FAULT_POINT("retries/stored");
 	CommandCounterIncrement();
 }
 
@@ -302,7 +305,9 @@ void
 om_retry_give_up(const char *consumer, OmRetry *retry, const char *error_code, const char *message)
 {
 	note_failure(retry, error_code, message);
+	OM_FAULT_POINT("retries/giving-up");
 	store_dead_letter(consumer, retry);
+	OM_FAULT_POINT("retries/dead-letter-stored");
 	om_retry_done(consumer, retry->event_id);
 }
 

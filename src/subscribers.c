@@ -38,6 +38,7 @@
 
 #include "compat.h"
 #include "errors.h"
+#include "faults.h"
 #include "handlerseats.h"
 #include "inflight.h"
 #include "jsonout.h"
@@ -428,7 +429,11 @@ run_new(OmSubscriber *subscriber, const OmReach *reach, int max_events)
 		cut_batch(subscriber, reach, done);
 	reader->cursor->processed += subscriber->handled - before;
 	if (done > 0 || om_reader_has_drifted(reader))
+	{
+		OM_FAULT_POINT("subscribers/before-store");
 		om_reader_store(reader, PG_INT64_MAX, 0);
+		OM_FAULT_POINT("subscribers/stored");
+	}
 	return true;
 }
 

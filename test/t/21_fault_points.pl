@@ -222,6 +222,63 @@ $$;
 SQL
 }
 
+# A check that fails, its dead letter, and the order taken up again when the cause has been mended.
+sub fail_and_replay
+{
+	my $r = "r$round-poisoned";
+	return run_script(<<SQL) =~ /^shipped$/m;
+SELECT order_mgmt.set_retry_policy('stock_checker', max_attempts => 2, backoff_base => '10 ms', backoff_cap => '10 ms') \\g /dev/null
+SELECT NOT EXISTS (SELECT FROM order_mgmt.find_orders('$r')) AS is_new \\gset
+\\if :is_new
+BEGIN;
+SELECT order_mgmt.capture_order('c', '$two', '$r', '$r') AS id \\gset
+DELETE FROM order_mgmt.order_lines WHERE order_id = :'id';
+COMMIT;
+\\endif
+SELECT order_id AS id, created_at AS at FROM order_mgmt.find_orders('$r') \\gset
+SELECT order_mgmt.wait_for_order(:'id', '5 s') \\g /dev/null
+SELECT order_mgmt.wait_until_idle('5 s') \\g /dev/null
+INSERT INTO order_mgmt.order_lines SELECT :'id', :'at', n, 'p', n, 1 + 1.5 * (n - 1) FROM generate_series(1, 2) AS n
+ WHERE order_mgmt.get_order_status(:'id') = 'failed' ON CONFLICT DO NOTHING;
+SELECT order_mgmt.replay_dead_letters('stock_checker') \\g /dev/null
+SELECT order_mgmt.wait_for_order(:'id', '5 s');
+SQL
+}
+
+# A program's effect and its acknowledgment are one transaction.
+sub use_program
+{
+	my $r = "r$round-program";
+	return run_script(<<SQL) =~ /^1$/m;
+CREATE TABLE IF NOT EXISTS effects (order_id uuid PRIMARY KEY);
+SELECT order_mgmt.create_consumer('program', '{order_shipped}') \\g /dev/null
+SELECT order_mgmt.capture_order('c', '$two', '$r', '$r') AS id \\gset
+SELECT order_mgmt.wait_for_order(:'id', '5 s') \\g /dev/null
+SELECT coalesce(min(batch_id), 0) AS batch FROM order_mgmt.receive_events('program', 1000, '1 s') \\gset
+BEGIN;
+INSERT INTO effects SELECT order_id FROM order_mgmt.receive_events('program');
+SELECT order_mgmt.acknowledge_batch('program', :batch) \\g /dev/null
+COMMIT;
+SELECT count(*) FROM effects WHERE order_id = :'id';
+SQL
+}
+
+# A function of the user's own, in a process of its own
+sub use_handler
+{
+	my $r = "r$round-handler";
+	return run_script(<<SQL) =~ /^1$/m;
+SET client_min_messages = warning;
+CREATE TABLE IF NOT EXISTS handled (order_id uuid PRIMARY KEY);
+CREATE OR REPLACE FUNCTION handle(event jsonb) RETURNS void LANGUAGE sql AS 'INSERT INTO public.handled VALUES ((event->>''order_id'')::uuid)';
+SELECT order_mgmt.subscribe('handler', 'public.handle(jsonb)', '{order_shipped}') \\g /dev/null
+SELECT order_mgmt.capture_order('c', '$two', '$r', '$r') AS id \\gset
+SELECT order_mgmt.wait_for_order(:'id', '5 s') \\g /dev/null
+SELECT order_mgmt.wait_until_idle('5 s') \\g /dev/null
+SELECT count(*) FROM handled WHERE order_id = :'id';
+SQL
+}
+
 my @steps = (
 	[ shop => \&shop ],
 	[ ship_by_hand => \&ship_by_hand ],
@@ -230,6 +287,9 @@ my @steps = (
 	[ knock => \&knock ],
 	[ knock_for_months => \&knock_for_months ],
 	[ work_alone => \&work_alone ],
+	[ fail_and_replay => \&fail_and_replay ],
+	[ use_program => \&use_program ],
+	[ use_handler => \&use_handler ],
 	[ end_launcher => \&end_launcher ],
 	[ clone_for_client => \&clone_for_client ],
 	[ clone_for_worker => \&clone_for_worker ]);
