@@ -37,6 +37,13 @@ om_arg_require(FunctionCallInfo fcinfo, int n, const char *name)
 }
 
 char *
+om_arg_required_text(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	om_arg_require(fcinfo, n, name);
+	return om_arg_text(fcinfo, n);
+}
+
+char *
 om_arg_text(FunctionCallInfo fcinfo, int n)
 {
 	return PG_ARGISNULL(n) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(n));

@@ -27,6 +27,7 @@ extern Jsonb *om_arg_jsonb(FunctionCallInfo fcinfo, int n);
 extern pg_uuid_t *om_arg_uuid(FunctionCallInfo fcinfo, int n, const char *name);
 extern char *om_arg_id(FunctionCallInfo fcinfo, int n, const char *name);
 extern void om_arg_require(FunctionCallInfo fcinfo, int n, const char *name);
+extern char *om_arg_required_text(FunctionCallInfo fcinfo, int n, const char *name);
 
 /* A JSON object, or NULL. */
 extern Jsonb *om_arg_object(FunctionCallInfo fcinfo, int n, const char *name);

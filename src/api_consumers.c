@@ -25,13 +25,6 @@
 
 #define MAX_BATCH 10000
 
-static char *
-required_text(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	om_arg_require(fcinfo, n, name);
-	return om_arg_text(fcinfo, n);
-}
-
 static int64
 required_int64(FunctionCallInfo fcinfo, int n, const char *name)
 {
@@ -42,7 +35,7 @@ required_int64(FunctionCallInfo fcinfo, int n, const char *name)
 /* create_consumer(name, event_types, start_at) → boolean */
 OM_FUNCTION(om_create_consumer)
 {
-	char *name = required_text(fcinfo, 0, "name");
+	char *name = om_arg_required_text(fcinfo, 0, "name");
 	ArrayType *event_types = PG_ARGISNULL(1) ? NULL : PG_GETARG_ARRAYTYPE_P(1);
 	TimestampTz start_at = PG_ARGISNULL(2) ? 0 : PG_GETARG_TIMESTAMPTZ(2);
 
@@ -54,7 +47,7 @@ OM_FUNCTION(om_create_consumer)
 /* drop_consumer(name) → boolean */
 OM_FUNCTION(om_drop_consumer)
 {
-	char *name = required_text(fcinfo, 0, "name");
+	char *name = om_arg_required_text(fcinfo, 0, "name");
 
 	om_api_begin_write("drop_consumer()");
 	om_registry_drop(name, OM_KIND_EXTERNAL);
@@ -114,7 +107,7 @@ put_batch(ReturnSetInfo *result, const OmBatch *batch)
 /* receive_events(consumer, max_events, wait) → the events of a batch */
 OM_FUNCTION(om_receive_events)
 {
-	char *consumer = required_text(fcinfo, 0, "consumer");
+	char *consumer = om_arg_required_text(fcinfo, 0, "consumer");
 	int64 max_events = required_int64(fcinfo, 1, "max_events");
 	int64 wait = om_arg_milliseconds(fcinfo, 2, "wait");
 	OmBatch *batch;
@@ -132,7 +125,7 @@ OM_FUNCTION(om_receive_events)
 /* acknowledge_batch(consumer, batch_id) → boolean */
 OM_FUNCTION(om_acknowledge_batch)
 {
-	char *consumer = required_text(fcinfo, 0, "consumer");
+	char *consumer = om_arg_required_text(fcinfo, 0, "consumer");
 	int64 batch_id = required_int64(fcinfo, 1, "batch_id");
 
 	om_api_begin_write("acknowledge_batch()");
@@ -142,9 +135,9 @@ OM_FUNCTION(om_acknowledge_batch)
 /* reject_event(consumer, event_id, message) → boolean */
 OM_FUNCTION(om_reject_event)
 {
-	char *consumer = required_text(fcinfo, 0, "consumer");
+	char *consumer = om_arg_required_text(fcinfo, 0, "consumer");
 	int64 event_id = required_int64(fcinfo, 1, "event_id");
-	char *message = required_text(fcinfo, 2, "message");
+	char *message = om_arg_required_text(fcinfo, 2, "message");
 
 	om_api_begin_write("reject_event()");
 	PG_RETURN_BOOL(om_outbox_reject(consumer, event_id, message));
@@ -184,7 +177,7 @@ check_policy(const char *consumer, const Datum *args, const bool *isnull)
 /* set_retry_policy(consumer, max_attempts, backoff_base, backoff_cap) → boolean */
 OM_FUNCTION(om_set_retry_policy)
 {
-	char *consumer = required_text(fcinfo, 0, "consumer");
+	char *consumer = om_arg_required_text(fcinfo, 0, "consumer");
 	Datum args[4] = {CStringGetTextDatum(consumer), PG_GETARG_DATUM(2), PG_GETARG_DATUM(3),
 					 PG_GETARG_DATUM(1)};
 	bool isnull[4] = {false, PG_ARGISNULL(2), PG_ARGISNULL(3), PG_ARGISNULL(1)};

@@ -35,18 +35,11 @@ require_login(void)
 						errhint("Subscribe as a role with LOGIN, or ALTER ROLE ... LOGIN.")));
 }
 
-static char *
-required_text(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	om_arg_require(fcinfo, n, name);
-	return om_arg_text(fcinfo, n);
-}
-
 /* subscribe(name, handler, event_types, max_attempts, start_at) → boolean */
 OM_FUNCTION(om_subscribe)
 {
-	char *name = required_text(fcinfo, 0, "name");
-	char *text = required_text(fcinfo, 1, "handler");
+	char *name = om_arg_required_text(fcinfo, 0, "name");
+	char *text = om_arg_required_text(fcinfo, 1, "handler");
 	ArrayType *event_types = PG_ARGISNULL(2) ? NULL : PG_GETARG_ARRAYTYPE_P(2);
 	int64 max_attempts = PG_ARGISNULL(3) ? OM_DEFAULT_MAX_ATTEMPTS : PG_GETARG_INT64(3);
 	TimestampTz start_at = PG_ARGISNULL(4) ? 0 : PG_GETARG_TIMESTAMPTZ(4);
@@ -72,7 +65,7 @@ OM_FUNCTION(om_subscribe)
  */
 OM_FUNCTION(om_unsubscribe)
 {
-	char *name = required_text(fcinfo, 0, "name");
+	char *name = om_arg_required_text(fcinfo, 0, "name");
 
 	om_api_begin_write("unsubscribe()");
 	om_registry_require_owner(om_registry_require(name, OM_KIND_HANDLER));

@@ -35,22 +35,27 @@ typedef struct Refusal
 	OmJson shortages; /* an array, opened at the first */
 } Refusal;
 
+/* Of what is asked for, only so much could be had; of an unknown row nothing. */
 static void
-add_shortage(Refusal *refusal, OmLedgerKind kind, OmReason reason, const char *key, int64 requested,
+add_shortage(Refusal *refusal, OmLedgerKind kind, const OmLedgerEntry *entry, int64 requested,
 			 int64 available)
 {
-	void (*add_amount)(OmJson *, int64) = kind == OM_LEDGER_ACCOUNTS ? om_json_money : om_json_int;
+	bool is_account = kind == OM_LEDGER_ACCOUNTS;
+	void (*add_amount)(OmJson *, int64) = is_account ? om_json_money : om_json_int;
+	OmReason insufficient =
+		is_account ? OM_REASON_INSUFFICIENT_BALANCE : OM_REASON_INSUFFICIENT_STOCK;
+	OmReason unknown = is_account ? OM_REASON_UNKNOWN_ACCOUNT : OM_REASON_UNKNOWN_PRODUCT;
 
 	if (refusal->reasons == 0)
 		om_json_open_array(&refusal->shortages);
-	refusal->reasons |= 1u << reason;
+	refusal->reasons |= 1u << (entry->exists ? insufficient : unknown);
 	om_json_open_object(&refusal->shortages);
-	om_json_key(&refusal->shortages, kind == OM_LEDGER_ACCOUNTS ? "customer_id" : "product_id");
-	om_json_string(&refusal->shortages, key);
+	om_json_key(&refusal->shortages, is_account ? "customer_id" : "product_id");
+	om_json_string(&refusal->shortages, entry->key);
 	om_json_key(&refusal->shortages, "requested");
 	add_amount(&refusal->shortages, requested);
 	om_json_key(&refusal->shortages, "available");
-	add_amount(&refusal->shortages, available);
+	add_amount(&refusal->shortages, entry->exists ? available : 0);
 	om_json_close_object(&refusal->shortages);
 }
 
@@ -78,16 +83,6 @@ shortages_json(Refusal *refusal)
 	return om_json_result(&refusal->shortages);
 }
 
-/* The first round goes without saying. */
-static void
-add_round(OmJson *json, int round)
-{
-	if (round == 0)
-		return;
-	om_json_key(json, "round");
-	om_json_int(json, round);
-}
-
 Jsonb *
 om_checkers_reasons_detail(uint32 reasons, int round)
 {
@@ -96,7 +91,7 @@ om_checkers_reasons_detail(uint32 reasons, int round)
 	om_json_open_object(&json);
 	om_json_key(&json, "reasons");
 	om_json_jsonb(&json, om_checkers_reasons_array(reasons));
-	add_round(&json, round);
+	om_log_add_round(&json, round);
 	om_json_close_object(&json);
 	return om_json_result(&json);
 }
@@ -111,7 +106,7 @@ refusal_detail(Refusal *refusal, int round)
 	om_json_jsonb(&json, om_checkers_reasons_array(refusal->reasons));
 	om_json_key(&json, "shortages");
 	om_json_jsonb(&json, shortages_json(refusal));
-	add_round(&json, round);
+	om_log_add_round(&json, round);
 	om_json_close_object(&json);
 	return om_json_result(&json);
 }
@@ -454,24 +449,15 @@ static void
 refuse(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmLogWriter *log)
 {
 	Refusal refusal = {0};
-	bool is_account = checker->kind == OM_LEDGER_ACCOUNTS;
 
 	for (int i = 0; i < claim->ndemands; i++)
 	{
 		OmDemand *demand = &claim->demands[i];
 		OmLedgerEntry *entry = om_ledger_entry(ledger, om_demand_key(demand));
 
-		if (demand->fit != OM_FIT_NEVER)
-			continue;
-		if (entry->exists)
-			add_shortage(&refusal, checker->kind,
-						 is_account ? OM_REASON_INSUFFICIENT_BALANCE : OM_REASON_INSUFFICIENT_STOCK,
-						 entry->key, demand->amount,
+		if (demand->fit == OM_FIT_NEVER)
+			add_shortage(&refusal, checker->kind, entry, demand->amount,
 						 (int64) (om_ledger_available(entry) + om_demand_held_before(demand)));
-		else
-			add_shortage(&refusal, checker->kind,
-						 is_account ? OM_REASON_UNKNOWN_ACCOUNT : OM_REASON_UNKNOWN_PRODUCT,
-						 entry->key, demand->amount, 0);
 	}
 	om_log_orders(log, traits[checker->kind].refused, &claim->order_id, 1,
 				  refusal_detail(&refusal, claim->round));
@@ -607,16 +593,9 @@ static void
 check_amount(Refusal *refusal, OmLedger *ledger, const char *key, int64 amount)
 {
 	OmLedgerEntry *entry = om_ledger_entry(ledger, key);
-	bool is_account = ledger->kind == OM_LEDGER_ACCOUNTS;
 
-	if (!entry->exists)
-		add_shortage(refusal, ledger->kind,
-					 is_account ? OM_REASON_UNKNOWN_ACCOUNT : OM_REASON_UNKNOWN_PRODUCT, key,
-					 amount, 0);
-	else if (amount > om_ledger_available(entry))
-		add_shortage(refusal, ledger->kind,
-					 is_account ? OM_REASON_INSUFFICIENT_BALANCE : OM_REASON_INSUFFICIENT_STOCK,
-					 key, amount, om_ledger_available(entry));
+	if (!entry->exists || amount > om_ledger_available(entry))
+		add_shortage(refusal, ledger->kind, entry, amount, om_ledger_available(entry));
 }
 
 void

@@ -5,8 +5,9 @@
  * Each key (a customer or a product) lists in the order of the log what is held
  * by undecided orders and what others wait for, and knows the sums of both.  A
  * backlog may be about one key: nothing here looks at all of a list where its
- * end, or a few of its first, will do.  Orders wait only for earlier ones, and both checkers see
- * the same order, so they cannot wait for each other in a circle.
+ * end, or a few of its first, will do.  Orders wait only for earlier ones, and
+ * both checkers see the same order, so they cannot wait for each other in a
+ * circle.
  *
  * Whatever changes at a key wakes a few of those that wait there, in their
  * order; when the first of them still has to wait, so do those behind it.
@@ -89,7 +90,7 @@ demand_at(dlist_node *node)
 static bool
 is_before(const OmDemand *a, const OmDemand *b)
 {
-	return om_inbox_compare(&a->claim->event, &b->claim->event) < 0;
+	return om_retry_compare(&a->claim->event, &b->claim->event) < 0;
 }
 
 static int128 *

@@ -61,17 +61,11 @@ static OmQuery delete_order_query = {
 	.nargs = 1,
 	.types = {UUIDOID}};
 
-static Datum
-get(uint64 row, int col, bool *isnull)
-{
-	return om_result_get(row, col, isnull);
-}
-
 static char *
 get_text(uint64 row, int col)
 {
 	bool isnull;
-	Datum value = get(row, col, &isnull);
+	Datum value = om_result_get(row, col, &isnull);
 
 	return isnull ? NULL : TextDatumGetCString(value);
 }
@@ -81,7 +75,7 @@ get_int64(uint64 row, int col)
 {
 	bool isnull;
 
-	return DatumGetInt64(get(row, col, &isnull));
+	return DatumGetInt64(om_result_get(row, col, &isnull));
 }
 
 /* Copied into the current memory context. */
@@ -92,7 +86,7 @@ read_letter(uint64 row)
 	OmRetry *event = &letter->event;
 	char *type = get_text(row, 9);
 	bool isnull;
-	Datum order_id = get(row, 5, &isnull);
+	Datum order_id = om_result_get(row, 5, &isnull);
 	Datum detail;
 
 	letter->id = get_int64(row, 1);
@@ -109,7 +103,7 @@ read_letter(uint64 row)
 		(OmEventType) Max(om_names_find(om_event_names, OM_EVENT_COUNT, type, strlen(type)), 0);
 	event->customer_id = get_text(row, 10);
 	event->product_id = get_text(row, 11);
-	detail = get(row, 12, &isnull);
+	detail = om_result_get(row, 12, &isnull);
 	event->detail = isnull ? NULL : DatumGetJsonbPCopy(detail);
 	event->first_failed_at = get_int64(row, 13);
 	event->last_failed_at = get_int64(row, 14);

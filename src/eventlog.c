@@ -98,6 +98,15 @@ append_row(OmLogWriter *writer, OmEventType type, Datum *values, bool *isnull, J
 	return last_event_id;
 }
 
+void
+om_log_add_round(OmJson *json, int round)
+{
+	if (round == 0)
+		return;
+	om_json_key(json, "round");
+	om_json_int(json, round);
+}
+
 Jsonb *
 om_log_round_detail(int round)
 {
@@ -106,8 +115,7 @@ om_log_round_detail(int round)
 	if (round == 0)
 		return NULL;
 	om_json_open_object(&json);
-	om_json_key(&json, "round");
-	om_json_int(&json, round);
+	om_log_add_round(&json, round);
 	om_json_close_object(&json);
 	return om_json_result(&json);
 }

@@ -12,6 +12,7 @@
 #include "utils/uuid.h"
 
 #include "horizon.h"
+#include "jsonout.h"
 #include "names.h"
 #include "tables.h"
 
@@ -32,6 +33,9 @@ typedef struct OmLogWriter
 
 extern OmLogWriter *om_log_begin(void);
 extern void om_log_end(OmLogWriter *writer);
+
+/* The member "round" of a detail; the first round goes without saying. */
+extern void om_log_add_round(OmJson *json, int round);
 
 /* {"round": n} for orders that were taken up again; NULL for all others. */
 extern Jsonb *om_log_round_detail(int round);

@@ -20,16 +20,6 @@ om_inbox_create(void)
 	return inbox;
 }
 
-int
-om_inbox_compare(const OmRetry *a, const OmRetry *b)
-{
-	if (a->tick_id != b->tick_id)
-		return a->tick_id < b->tick_id ? -1 : 1;
-	if (a->lxid != b->lxid)
-		return a->lxid < b->lxid ? -1 : 1;
-	return (a->event_id > b->event_id) - (a->event_id < b->event_id);
-}
-
 /* New events come last; only what is loaded from retries may belong elsewhere. */
 static void
 insert_in_order(OmInbox *inbox, OmItem *item)
@@ -40,7 +30,7 @@ insert_in_order(OmInbox *inbox, OmItem *item)
 	{
 		OmItem *other = dlist_container(OmItem, node, iter.cur);
 
-		if (om_inbox_compare(&other->event, &item->event) < 0)
+		if (om_retry_compare(&other->event, &item->event) < 0)
 		{
 			dlist_insert_after(&other->node, &item->node);
 			return;

@@ -82,7 +82,4 @@ extern void om_inbox_remove(OmInbox *inbox, OmItem *item, bool keep_backlog);
 /* When something is due by itself; 0: nothing. */
 extern TimestampTz om_inbox_next_due(OmInbox *inbox);
 
-/* Comparison by the order of the log. */
-extern int om_inbox_compare(const OmRetry *a, const OmRetry *b);
-
 #endif /* OM_INBOX_H */

@@ -48,15 +48,6 @@ lock_order(OmOrderTables *tables, const pg_uuid_t *id)
 	return order;
 }
 
-static void
-add_round(OmJson *json, int round)
-{
-	if (round == 0)
-		return;
-	om_json_key(json, "round");
-	om_json_int(json, round);
-}
-
 static Jsonb *
 cancellation_detail(OmStatus from, int round, const char *reason, const char *replaced_by)
 {
@@ -72,7 +63,7 @@ cancellation_detail(OmStatus from, int round, const char *reason, const char *re
 		om_json_key(&json, "replaced_by");
 		om_json_string(&json, replaced_by);
 	}
-	add_round(&json, round);
+	om_log_add_round(&json, round);
 	om_json_close_object(&json);
 	return om_json_result(&json);
 }
@@ -119,7 +110,7 @@ failure_detail(const OmOrder *order, const char *consumer, const char *error_cod
 	om_json_string(&json, error_code);
 	om_json_key(&json, "message");
 	om_json_string(&json, message);
-	add_round(&json, order->round);
+	om_log_add_round(&json, order->round);
 	om_json_close_object(&json);
 	return om_json_result(&json);
 }

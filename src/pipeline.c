@@ -43,19 +43,6 @@ typedef struct Run
 	MemoryContext step_context;
 } Run;
 
-static const OmInstallation *
-require_home(void)
-{
-	const OmInstallation *installation = om_installation_get();
-
-	if (om_installation_is_foreign(installation) || installation->moved)
-		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
-						errmsg("the data has been restored or copied from elsewhere and rests"),
-						om_errdetail("data", "moved"),
-						errhint("Run SELECT order_mgmt.post_restore() to go on here.")));
-	return installation;
-}
-
 /*
  * What the session remembers of each stage from call to call, as a worker does
  * from batch to batch: who calls run_pipeline() in a loop would else read again
@@ -214,7 +201,7 @@ run_stage_to_end(Run *run, OmConsumer *consumer, const OmReach *reach)
 int64
 om_pipeline_run(int64 max_events)
 {
-	const OmInstallation *installation = require_home();
+	const OmInstallation *installation = om_installation_require_home();
 	Run run = {.max_events = max_events};
 	int64 before;
 

@@ -431,17 +431,20 @@ add_retry(OmTable *table, HeapTuple row, void *arg)
 	*list = lappend(*list, read_retry(table, row));
 }
 
+int
+om_retry_compare(const OmRetry *a, const OmRetry *b)
+{
+	if (a->tick_id != b->tick_id)
+		return a->tick_id < b->tick_id ? -1 : 1;
+	if (a->lxid != b->lxid)
+		return a->lxid < b->lxid ? -1 : 1;
+	return (a->event_id > b->event_id) - (a->event_id < b->event_id);
+}
+
 static int
 compare_retries(const ListCell *a, const ListCell *b)
 {
-	const OmRetry *left = lfirst(a);
-	const OmRetry *right = lfirst(b);
-
-	if (left->tick_id != right->tick_id)
-		return left->tick_id < right->tick_id ? -1 : 1;
-	if (left->lxid != right->lxid)
-		return left->lxid < right->lxid ? -1 : 1;
-	return (left->event_id > right->event_id) - (left->event_id < right->event_id);
+	return om_retry_compare(lfirst(a), lfirst(b));
 }
 
 List *

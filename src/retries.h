@@ -42,6 +42,9 @@ typedef struct OmRetry
 /* The event of a row of the log that is the ordinal'th of its orders (0 for those about none). */
 extern OmRetry *om_retry_of_event(const OmLogRow *row, int ordinal);
 
+/* By the order in which all consumers read the log. */
+extern int om_retry_compare(const OmRetry *a, const OmRetry *b);
+
 /*
  * Notes a failed attempt, in the current transaction: the event is due again
  * after a back-off, or, when that was its last attempt, becomes a dead letter.

@@ -2,6 +2,10 @@
  * shipper.c
  *		The shipper.
  *
+ * An order one of whose rows a client has locked stays in the inbox and is taken
+ * up again.  Reading its event twice is harmless: only what is confirmed is
+ * shipped.
+ *
  * Where order_mgmt.auto_ship is off, people ship by ship_order().  The shipper
  * then waits at the first order that nobody has shipped or cancelled yet, so
  * shipment_queue shows what is to be done, and cancels orders whose hold has
@@ -155,11 +159,7 @@ expire(OmLogWriter *log, OmOrder *order)
 	om_json_string(&json, om_status_names[OM_STATUS_CONFIRMED]);
 	om_json_key(&json, "reason");
 	om_json_string(&json, om_reason_names[OM_REASON_EXPIRED]);
-	if (order->round > 0)
-	{
-		om_json_key(&json, "round");
-		om_json_int(&json, order->round);
-	}
+	om_log_add_round(&json, order->round);
 	om_json_close_object(&json);
 	order->status = OM_STATUS_CANCELLED;
 	order->reasons |= 1u << OM_REASON_EXPIRED;

@@ -340,6 +340,7 @@ sub run_round
 	$round++;
 	%told = ();
 	$fault = $name && { name => $name, action => $action, kind => $kind };
+	my $log_before = -s $node->logfile;
 	arm($name, $action, $kind) if $fault;
 	for (;;)
 	{
@@ -357,6 +358,8 @@ sub run_round
 		return "the point was not reached, or not all was acknowledged: " . join ' ', %told if time > $deadline;
 	}
 	note_leads($step) if !$fault;
+	# Who had all answers before the kill may be asking while the server is being restarted.
+	$node->wait_for_log(qr/ready to accept connections/, $log_before) if $action && $action eq 'kill';
 	return find_wrong();
 }
 
