@@ -17,9 +17,9 @@ BARE_HEADERS = \
 LAYERS = \
 	names faults \
 	settings shared money jsonout relations tables plans locks rotation installation uuid7 inflight handlerseats wakeup \
-	months horizon eventlog ticks cursors reader retries registry signatures backlog inbox claims keys orders ledger \
+	months horizon eventlog ticks cursors reader retries registry signatures backlog inbox claims keys orders ledger work \
 	request capture checkers settlement updater shipper lifecycle deadletters \
-	consumer subscribers pipeline outbox proofs invariants repair upkeep comments schema \
+	consumer pass subscribers pipeline outbox proofs invariants repair upkeep comments schema \
 	handlers worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
 	api_consumers api_subscriptions api_faults \

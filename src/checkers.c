@@ -446,7 +446,16 @@ look_at(OmChecker *checker, OmClaim *claim, OmLedger *ledger, bool *waits, bool 
 }
 
 static void
-refuse(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmLogWriter *log)
+log_one(OmWork *work, OmEventType type, const pg_uuid_t *order_id, Jsonb *detail)
+{
+	pg_uuid_t *copy = palloc(sizeof(pg_uuid_t)); /* the claim goes */
+
+	*copy = *order_id;
+	(void) om_log_orders(om_work_log(work), type, copy, 1, detail);
+}
+
+static void
+refuse(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmWork *work)
 {
 	Refusal refusal = {0};
 
@@ -459,7 +468,7 @@ refuse(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmLogWriter *log)
 			add_shortage(&refusal, checker->kind, entry, demand->amount,
 						 (int64) (om_ledger_available(entry) + om_demand_held_before(demand)));
 	}
-	om_log_orders(log, traits[checker->kind].refused, &claim->order_id, 1,
+	log_one(work, traits[checker->kind].refused, &claim->order_id,
 				  refusal_detail(&refusal, claim->round));
 	om_claims_remove(checker->claims, claim);
 }
@@ -472,7 +481,7 @@ typedef struct Held
 } Held;
 
 static void
-hold(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmLogWriter *log, Held *held, int64 seq)
+hold(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmWork *work, Held *held, int64 seq)
 {
 	for (int i = 0; i < claim->ndemands; i++)
 		om_ledger_hold(om_ledger_entry(ledger, om_demand_key(&claim->demands[i])),
@@ -480,34 +489,40 @@ hold(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmLogWriter *log, Hel
 	if (claim->round == 0)
 		held->orders[held->count++] = claim->order_id;
 	else
-		om_log_orders(log, traits[checker->kind].held, &claim->order_id, 1,
-					  om_log_round_detail(claim->round));
+		log_one(work, traits[checker->kind].held, &claim->order_id,
+				om_log_round_detail(claim->round));
 	om_claims_hold(checker->claims, claim, seq);
 }
 
 /* What the orders of these items ask for; that of an item with a claim is known. */
 static Asked *
-ask_for_all(OmChecker *checker, OmItem **items, int count)
+ask_for_all(OmChecker *checker, OmWork *work, OmItem **items, int count)
 {
-	OmOrderTables *tables = om_orders_open(AccessShareLock);
+	pg_uuid_t *ids = palloc(sizeof(pg_uuid_t) * count);
 	Asked *asked = palloc0(sizeof(Asked) * count);
+	int nids = 0;
 
+	for (int i = 0; i < count; i++)
+	{
+		if (items[i]->claim == NULL)
+			ids[nids++] = items[i]->event.order_id;
+	}
+	om_orders_read(work->orders, ids, nids, checker->kind == OM_LEDGER_STOCK);
 	for (int i = 0; i < count; i++)
 	{
 		if (items[i]->claim != NULL)
 			continue;
-		asked[i] = ask_for(checker->kind, tables, &items[i]->event.order_id);
+		asked[i] = ask_for(checker->kind, work->orders, &items[i]->event.order_id);
 		if (asked[i].count == 0)
 			ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
 							errmsg("event " INT64_FORMAT " is about an order that does not exist",
 								   items[i]->event.event_id)));
 	}
-	om_orders_close(tables);
 	return asked;
 }
 
 static OmLedger *
-lock_ledger(OmChecker *checker, OmItem **items, const Asked *asked, int count)
+lock_ledger(OmChecker *checker, OmWork *work, OmItem **items, const Asked *asked, int count)
 {
 	int total = 0;
 	int nkeys = 0;
@@ -525,7 +540,7 @@ lock_ledger(OmChecker *checker, OmItem **items, const Asked *asked, int count)
 		for (int k = 0; k < asked[i].count; k++)
 			keys[nkeys++] = asked[i].keys[k];
 	}
-	return om_ledger_lock(checker->kind, keys, nkeys, OM_LEDGER_SKIP);
+	return om_work_lock(work, checker->kind, keys, nkeys);
 }
 
 /*
@@ -533,12 +548,11 @@ lock_ledger(OmChecker *checker, OmItem **items, const Asked *asked, int count)
  * for which sums over the others are at hand.
  */
 void
-om_checker_run(OmChecker *checker, OmItem **items, int count, int64 seq)
+om_checker_run(OmChecker *checker, OmWork *work, OmItem **items, int count, int64 seq)
 {
 	Held held = {0, palloc(sizeof(pg_uuid_t) * Max(count, 1))};
-	Asked *asked = ask_for_all(checker, items, count);
-	OmLedger *ledger = lock_ledger(checker, items, asked, count);
-	OmLogWriter *log = NULL;
+	Asked *asked = ask_for_all(checker, work, items, count);
+	OmLedger *ledger = lock_ledger(checker, work, items, asked, count);
 
 	OM_FAULT_POINT("checkers/ledger-locked");
 	for (int i = 0; i < count; i++)
@@ -552,24 +566,15 @@ om_checker_run(OmChecker *checker, OmItem **items, int count, int64 seq)
 								  asked[i].amounts);
 		look_at(checker, claim, ledger, &waits, &refused);
 		if (waits)
-		{
 			om_claims_wait(checker->claims, claim);
-			continue;
-		}
-		if (log == NULL)
-			log = om_log_begin();
-		if (refused)
-			refuse(checker, claim, ledger, log);
+		else if (refused)
+			refuse(checker, claim, ledger, work);
 		else
-			hold(checker, claim, ledger, log, &held, seq);
+			hold(checker, claim, ledger, work, &held, seq);
 	}
 	OM_FAULT_POINT("checkers/decided");
-	om_ledger_write(ledger);
-	OM_FAULT_POINT("checkers/ledger-written");
-	if (log == NULL)
-		return;
-	om_log_orders(log, traits[checker->kind].held, held.orders, held.count, NULL);
-	om_log_end(log);
+	if (held.count > 0)
+		om_log_orders(om_work_log(work), traits[checker->kind].held, held.orders, held.count, NULL);
 }
 
 void

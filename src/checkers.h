@@ -13,6 +13,7 @@
 #include "ledger.h"
 #include "orders.h"
 #include "reader.h"
+#include "work.h"
 
 typedef struct OmChecker OmChecker;
 
@@ -26,7 +27,7 @@ extern void om_checker_note(OmChecker *checker, const OmLogRow *row, int64 seq);
 extern void om_checker_caught_up(OmChecker *checker, int64 seq);
 
 /* Decides on these, in their order, as far as that is possible now. */
-extern void om_checker_run(OmChecker *checker, OmItem **items, int count, int64 seq);
+extern void om_checker_run(OmChecker *checker, OmWork *work, OmItem **items, int count, int64 seq);
 
 /* The check itself has failed: a refusal without a reason, so that the order can be settled. */
 extern void om_checker_give_up(OmChecker *checker, OmItem *item);

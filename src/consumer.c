@@ -66,6 +66,8 @@ struct OmConsumer
 	int limit;            /* size of a batch while a culprit is looked for; 0: as asked */
 	int nsuspects;        /* so many events are taken one by one */
 	int64 suspects_begin; /* both count from this event on; 0: from the next one on */
+	int64 done_before;    /* the step */
+	int retrying_before;  /* the same */
 	int ntaken;           /* size of the last batch */
 	int64 first_event_id; /* of that batch */
 	bool looked;          /* it had some that were ready: there may be more, and more to read */
@@ -177,19 +179,27 @@ ledger_kind(const OmConsumer *consumer)
 	return consumer->stage == OM_STAGE_BALANCE_CHECKER ? OM_LEDGER_ACCOUNTS : OM_LEDGER_STOCK;
 }
 
-static uint32
-types_read(const OmConsumer *consumer)
+uint32
+om_consumer_types_read(const OmConsumer *consumer)
 {
 	uint32 types = stage_traits[consumer->stage].types;
 
 	return is_checker(consumer) ? types | om_checker_types(ledger_kind(consumer)) : types;
 }
 
-static void
-note_row(OmConsumer *consumer, const OmLogRow *row)
+OmReader *
+om_consumer_reader(OmConsumer *consumer)
+{
+	return consumer->reader;
+}
+
+void
+om_consumer_take_in(OmConsumer *consumer, const OmLogRow *row)
 {
 	int64 seq = om_reader_seq(consumer->reader);
 
+	if ((om_consumer_types_read(consumer) & OM_EVENT_BIT(row->type)) == 0)
+		return;
 	if (stage_traits[consumer->stage].types & OM_EVENT_BIT(row->type))
 		consumer->reader->cursor->processed += row->norders;
 	if (consumer->checker != NULL)
@@ -213,10 +223,10 @@ read_some(OmConsumer *consumer, const OmReach *reach, int max_events)
 {
 	OmLogRows *rows = om_log_rows_create();
 
-	if (!om_reader_read(consumer->reader, reach, types_read(consumer), max_events, rows))
+	if (!om_reader_read(consumer->reader, reach, om_consumer_types_read(consumer), max_events, rows))
 		return false;
 	for (int i = 0; i < rows->count; i++)
-		note_row(consumer, &rows->rows[i]);
+		om_consumer_take_in(consumer, &rows->rows[i]);
 	return true;
 }
 
@@ -227,8 +237,8 @@ ships_by_hand(const OmConsumer *consumer)
 }
 
 /* People who ship by hand are shown a few orders at a time; who is far ahead waits. */
-static bool
-may_read(OmConsumer *consumer, int max_events)
+bool
+om_consumer_may_read(OmConsumer *consumer, int max_events)
 {
 	if (ships_by_hand(consumer))
 		return consumer->inbox->count == 0;
@@ -269,7 +279,7 @@ load(OmConsumer *consumer, const OmReach *reach, int max_events)
 	{
 		create_state(consumer);
 		if (consumer->watch != NULL)
-			consumer->watch->has_taken_over();
+			consumer->watch->has_taken_over(consumer->stage);
 	}
 	while (om_reader_is_behind(consumer->reader))
 	{
@@ -401,16 +411,16 @@ set_culprit_aside(OmConsumer *consumer, const OmReach *reach, int max_events)
 /* ---------- handling ---------- */
 
 static void
-run_stage(OmConsumer *consumer, OmItem **items, int count)
+run_stage(OmConsumer *consumer, OmWork *work, OmItem **items, int count)
 {
 	int64 seq = om_reader_seq(consumer->reader);
 
 	if (consumer->checker != NULL)
-		om_checker_run(consumer->checker, items, count, seq);
+		om_checker_run(consumer->checker, work, items, count, seq);
 	else if (consumer->updater != NULL)
-		om_updater_run(consumer->updater, items, count, seq);
+		om_updater_run(consumer->updater, work, items, count, seq);
 	else
-		om_shipper_run(consumer->inbox, items, count);
+		om_shipper_run(consumer->inbox, work, items, count);
 }
 
 /* Once a culprit is out of the way, batches grow again. */
@@ -456,8 +466,8 @@ take(OmConsumer *consumer, OmItem **items, int max_events)
 	return count;
 }
 
-static void
-handle(OmConsumer *consumer, int max_events)
+void
+om_consumer_handle(OmConsumer *consumer, OmWork **work, int max_events)
 {
 	OmItem **items = palloc(sizeof(OmItem *) * max_events);
 	int count = take(consumer, items, max_events);
@@ -471,9 +481,11 @@ handle(OmConsumer *consumer, int max_events)
 	for (int i = 0; i < count && !ships_by_hand(consumer); i++)
 		consumer->looked |= items[i]->ready;
 	if (consumer->watch != NULL)
-		consumer->watch->will_handle(count, consumer->first_event_id);
+		consumer->watch->will_handle(consumer->stage, count, consumer->first_event_id);
 	OM_FAULT_POINT("consumer/batch-taken");
-	run_stage(consumer, items, count);
+	if (*work == NULL)
+		*work = om_work_begin(OM_LEDGER_SKIP);
+	run_stage(consumer, *work, items, count);
 	OM_FAULT_POINT("consumer/batch-handled");
 	/* The stored copy of what has been handled at last */
 	if (retried != 0 && om_inbox_find(consumer->inbox, retried) == NULL)
@@ -517,47 +529,87 @@ count_handled(OmConsumer *consumer)
 	return more;
 }
 
-static OmStepResult
+bool
+om_consumer_is_sound(const OmConsumer *consumer)
+{
+	return consumer->culprit.event_id == 0 && consumer->limit == 0 && consumer->nsuspects == 0;
+}
+
+bool
+om_consumer_begin_step(OmConsumer *consumer, const OmReach *reach, int max_events)
+{
+	consumer->must_flush = consumer->looked = false;
+	consumer->ntaken = 0;
+	if (!load(consumer, reach, max_events))
+		return false;
+	consumer->done_before = count_done(consumer);
+	consumer->retrying_before = consumer->inbox->nretrying;
+	return true;
+}
+
+bool
+om_consumer_has_done(const OmConsumer *consumer)
+{
+	return count_done(consumer) != consumer->done_before ||
+		   consumer->inbox->nretrying != consumer->retrying_before ||
+		   om_reader_has_drifted(consumer->reader);
+}
+
+bool
+om_consumer_has_ready(const OmConsumer *consumer)
+{
+	return consumer->inbox->nready > 0;
+}
+
+void
+om_consumer_store(OmConsumer *consumer)
+{
+	om_reader_store(consumer->reader, om_backlog_first(consumer->inbox->backlog),
+					count_waiting(consumer));
+}
+
+bool
+om_consumer_end_step(OmConsumer *consumer, int max_events, int64 *events)
+{
+	*events += count_handled(consumer);
+	relax_limit(consumer, max_events);
+	return consumer->looked;
+}
+
+/* True when there may be more to do. */
+static bool
 step(OmConsumer *consumer, const OmReach *reach, int max_events, int64 *events)
 {
-	int64 done_before;
-	int retrying_before;
+	OmWork *work = NULL;
 	bool has_read = false;
 	bool has_done;
 
-	if (!load(consumer, reach, max_events))
-		return OM_STEP_IDLE;
-	done_before = count_done(consumer);
-	retrying_before = consumer->inbox->nretrying;
-	has_done = set_culprit_aside(consumer, reach, max_events);
-	if (!has_done)
+	if (!om_consumer_begin_step(consumer, reach, max_events))
+		return false;
+	if (!set_culprit_aside(consumer, reach, max_events))
 	{
-		has_read = may_read(consumer, batch_size(consumer, max_events)) &&
+		has_read = om_consumer_may_read(consumer, batch_size(consumer, max_events)) &&
 				   read_some(consumer, reach, max_events);
-		handle(consumer, max_events);
-		has_done =
-			count_done(consumer) != done_before || consumer->inbox->nretrying != retrying_before;
+		om_consumer_handle(consumer, &work, max_events);
+		if (work != NULL)
+			om_work_end(work);
 	}
-	if (has_done || om_reader_has_drifted(consumer->reader))
-		om_reader_store(consumer->reader, om_backlog_first(consumer->inbox->backlog),
-						count_waiting(consumer));
-	*events += count_handled(consumer);
-	return has_read || has_done || consumer->looked ? OM_STEP_DONE : OM_STEP_IDLE;
+	has_done = om_consumer_has_done(consumer);
+	if (has_done)
+		om_consumer_store(consumer);
+	return om_consumer_end_step(consumer, max_events, events) || has_read || has_done;
 }
 
 OmStepResult
 om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_events, int64 *events)
 {
-	OmStepResult result;
+	bool more;
 
-	consumer->must_flush = consumer->looked = false;
-	consumer->ntaken = 0;
 	if (!om_lock_try((OmLock) consumer->stage))
 		return OM_STEP_BUSY;
 	/* Taken under the lock, it shows all that the last owner has committed. */
 	PushActiveSnapshot(om_current_snapshot());
-	result = step(consumer, reach, max_events, events);
+	more = step(consumer, reach, max_events, events);
 	PopActiveSnapshot();
-	relax_limit(consumer, max_events);
-	return result;
+	return more ? OM_STEP_DONE : OM_STEP_IDLE;
 }

@@ -12,6 +12,7 @@
 
 #include "names.h"
 #include "reader.h"
+#include "work.h"
 
 typedef struct OmConsumer OmConsumer;
 
@@ -38,6 +39,39 @@ extern void om_consumer_forget(OmConsumer *consumer);
 extern OmStepResult om_consumer_step(OmConsumer *consumer, const OmReach *reach, int max_events,
 									 int64 *events);
 
+/*
+ * The parts of a step, for who runs several stages in one transaction (pass.c).
+ * A step begins under the lock of its stage; false: it cannot go on now.
+ */
+extern bool om_consumer_begin_step(OmConsumer *consumer, const OmReach *reach, int max_events);
+
+/* True when it may read on; with how many events it has not yet looked at. */
+extern bool om_consumer_may_read(OmConsumer *consumer, int max_events);
+
+/* Takes in a row, if it is about it. */
+extern void om_consumer_take_in(OmConsumer *consumer, const OmLogRow *row);
+
+/* Handles a batch of what is due; *work is begun when there is something. */
+extern void om_consumer_handle(OmConsumer *consumer, OmWork **work, int max_events);
+
+/* True when the step has changed something that the position has to be stored for. */
+extern bool om_consumer_has_done(const OmConsumer *consumer);
+extern void om_consumer_store(OmConsumer *consumer);
+
+/* Ends the step; true when there may be more to do. */
+extern bool om_consumer_end_step(OmConsumer *consumer, int max_events, int64 *events);
+
+/* True when there are events that could have been handled, had the batch been larger. */
+extern bool om_consumer_has_ready(const OmConsumer *consumer);
+
+/* False while something that has gone wrong is being looked for, event by event. */
+extern bool om_consumer_is_sound(const OmConsumer *consumer);
+
+extern OmReader *om_consumer_reader(OmConsumer *consumer);
+
+/* Event types that it reads; more than it is there for. */
+extern uint32 om_consumer_types_read(const OmConsumer *consumer);
+
 /* What an error in a step means; the (sub)transaction has been aborted. */
 typedef enum OmStepFailure
 {
@@ -56,11 +90,12 @@ extern OmStepFailure om_consumer_failed(OmConsumer *consumer, const ErrorData *e
 extern void om_consumer_crashed(OmConsumer *consumer, int nsuspects, int64 suspects_begin,
 								int64 event_id, bool give_up);
 
-/* For the record of what is in flight; both are called by whoever owns the stage. */
+/* For the record of what is in flight; called by whoever owns the stage. */
 typedef struct OmConsumerWatch
 {
-	void (*has_taken_over)(void); /* the position has been read: perhaps from one who crashed */
-	void (*will_handle)(int nevents, int64 first_event_id);
+	/* The position has been read: perhaps from one who crashed. */
+	void (*has_taken_over)(OmStage stage);
+	void (*will_handle)(OmStage stage, int nevents, int64 first_event_id);
 } OmConsumerWatch;
 
 extern void om_consumer_watch(OmConsumer *consumer, const OmConsumerWatch *watch);

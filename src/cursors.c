@@ -231,16 +231,19 @@ om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting)
 }
 
 /*
- * A transaction that handled its own events before its commit stays marked
- * until a horizon shows it as a whole: the next tick may have been made while
- * it was still running.
+ * A transaction whose events have been handled before their turn stays marked
+ * until a horizon shows it as a whole: the next tick may have been made before
+ * it, or while it was still running.
  */
 void
 om_cursor_finish_window(OmCursor *cursor)
 {
 	OmHorizon *reached = cursor->target;
 	OmHorizon *base = cursor->base;
+	int nahead = om_horizon_count_ahead(base);
 
+	for (int i = base->nexceptions - nahead; i < base->nexceptions; i++)
+		om_horizon_add_seen(reached, base->exceptions[i]);
 	if (base->own_lxid != 0 && reached->own_lxid == 0 &&
 		!om_horizon_shows_all(reached, base->own_lxid))
 		om_horizon_add_own(reached, base->own_lxid, base->own_event_id);

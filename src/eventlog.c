@@ -66,10 +66,22 @@ om_log_begin(void)
 	writer->lxid = om_installation_lxid();
 	writer->at = GetCurrentTimestamp();
 	OM_FAULT_POINT("eventlog/numbered");
+	writer->month_end = om_months_next(om_months_begin(writer->at));
+	writer->happened = NULL;
 	writer->table = om_table_open(om_months_leaf("event_log", writer->at), RowExclusiveLock);
 	om_wakeup_at_commit();
 	OM_FAULT_POINT("eventlog/opened");
 	return writer;
+}
+
+/* The partition is that of the first event. */
+void
+om_log_go_on(OmLogWriter *writer)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (now < writer->month_end)
+		writer->at = Max(writer->at, now);
 }
 
 void
@@ -77,6 +89,27 @@ om_log_end(OmLogWriter *writer)
 {
 	om_table_close(writer->table);
 	pfree(writer);
+}
+
+OmLogRows *
+om_log_rows_create(void)
+{
+	OmLogRows *rows = palloc0(sizeof(OmLogRows));
+
+	rows->capacity = 64;
+	rows->rows = palloc(sizeof(OmLogRow) * rows->capacity);
+	return rows;
+}
+
+static OmLogRow *
+next_row(OmLogRows *result)
+{
+	if (result->count == result->capacity)
+	{
+		result->capacity *= 2;
+		result->rows = repalloc_huge(result->rows, sizeof(OmLogRow) * result->capacity);
+	}
+	return &result->rows[result->count];
 }
 
 static int64
@@ -96,6 +129,22 @@ append_row(OmLogWriter *writer, OmEventType type, Datum *values, bool *isnull, J
 	om_table_insert(writer->table, values, isnull, NCOLUMNS);
 	OM_FAULT_POINT("eventlog/appended");
 	return last_event_id;
+}
+
+static void
+note_happened(OmLogWriter *writer, OmEventType type, int64 event_id, const pg_uuid_t *orders,
+			  int norders, Jsonb *detail)
+{
+	if (writer->happened == NULL)
+		return;
+	*next_row(writer->happened) = (OmLogRow){.lxid = writer->lxid,
+											 .event_id = event_id,
+											 .at = writer->at,
+											 .type = type,
+											 .norders = norders,
+											 .orders = unconstify(pg_uuid_t *, orders),
+											 .detail = detail};
+	writer->happened->count++;
 }
 
 void
@@ -136,7 +185,8 @@ om_log_orders(OmLogWriter *writer, OmEventType type, const pg_uuid_t *orders, in
 	{
 		Datum values[NCOLUMNS] = {0};
 		bool isnull[NCOLUMNS];
-		Size size = Min(norders - done, OM_ORDERS_PER_ROW) * sizeof(pg_uuid_t);
+		int count = Min(norders - done, OM_ORDERS_PER_ROW);
+		Size size = count * sizeof(pg_uuid_t);
 		bytea *packed = palloc(VARHDRSZ + size);
 		int64 event_id;
 
@@ -146,6 +196,7 @@ om_log_orders(OmLogWriter *writer, OmEventType type, const pg_uuid_t *orders, in
 		values[COLUMN_ORDER_IDS - 1] = PointerGetDatum(packed);
 		isnull[COLUMN_ORDER_IDS - 1] = false;
 		event_id = append_row(writer, type, values, isnull, detail);
+		note_happened(writer, type, event_id, orders + done, count, detail);
 		if (first == 0)
 			first = event_id;
 		pfree(packed);
@@ -208,14 +259,14 @@ window_ranges(const OmLogWindow *window, int *count)
 {
 	const OmHorizon *from = window->from;
 	const OmHorizon *to = window->to;
-	LxidRange *ranges = palloc(sizeof(LxidRange) * (from->nrunning + 2));
+	LxidRange *ranges = palloc(sizeof(LxidRange) * (from->nexceptions + 2));
 	int n = 0;
 
-	for (int i = 0; i < from->nrunning; i++)
+	for (int i = 0; i < from->nexceptions; i++)
 	{
-		int64 lxid = from->running[i];
+		int64 lxid = from->exceptions[i];
 
-		if (om_horizon_shows_all(to, lxid))
+		if (lxid < from->xmax && om_horizon_shows_all(to, lxid))
 			ranges[n++] = (LxidRange){lxid, lxid};
 	}
 	if (to->xmax > from->xmax)
@@ -405,17 +456,6 @@ cut_row(const LogScan *scan, OmLogRow *row, int max_events)
 	return false;
 }
 
-static OmLogRow *
-next_row(OmLogRows *result)
-{
-	if (result->count == result->capacity)
-	{
-		result->capacity *= 2;
-		result->rows = repalloc_huge(result->rows, sizeof(OmLogRow) * result->capacity);
-	}
-	return &result->rows[result->count];
-}
-
 /* Takes the row at hand; false when there was room for a part of it only. */
 static bool
 keep_row(LogScan *scan, const LeafScan *leaf, OmLogPosition here, int max_events)
@@ -467,16 +507,6 @@ read_range(LogScan *scan, const LxidRange *range, int max_events)
 		step_leaf(leaf);
 	}
 	return true;
-}
-
-OmLogRows *
-om_log_rows_create(void)
-{
-	OmLogRows *rows = palloc0(sizeof(OmLogRows));
-
-	rows->capacity = 64;
-	rows->rows = palloc(sizeof(OmLogRow) * rows->capacity);
-	return rows;
 }
 
 void

@@ -24,36 +24,6 @@
 #define OM_ORDERS_PER_ROW 112
 #define OM_EVENT_ID_STEP 128
 
-typedef struct OmLogWriter
-{
-	OmTable *table;
-	TimestampTz at;
-	int64 lxid;
-} OmLogWriter;
-
-extern OmLogWriter *om_log_begin(void);
-extern void om_log_end(OmLogWriter *writer);
-
-/* The member "round" of a detail; the first round goes without saying. */
-extern void om_log_add_round(OmJson *json, int round);
-
-/* {"round": n} for orders that were taken up again; NULL for all others. */
-extern Jsonb *om_log_round_detail(int round);
-
-/* The round that a detail names; 0 when it names none. */
-extern int om_log_round(Jsonb *detail);
-
-/* One event about each of these orders; detail (may be NULL) is that of all of them. */
-extern int64 om_log_orders(OmLogWriter *writer, OmEventType type, const pg_uuid_t *orders,
-						   int norders, Jsonb *detail);
-
-/* An event about an account or a product. */
-extern int64 om_log_change(OmLogWriter *writer, OmEventType type, Datum customer_or_product,
-						   Jsonb *detail);
-
-/* Id of the last event that a transaction, the current one, has written; 0: none. */
-extern int64 om_log_last_event_id(int64 lxid);
-
 /* One stored row, or the part of it that has not been read before. */
 typedef struct OmLogRow
 {
@@ -93,6 +63,41 @@ typedef struct OmLogRows
 	OmLogPosition reached; /* everything up to here has been looked at */
 	bool exhausted;        /* there is nothing more in the window */
 } OmLogRows;
+
+typedef struct OmLogWriter
+{
+	OmTable *table;
+	TimestampTz at;
+	int64 lxid;
+	TimestampTz month_end;
+	OmLogRows *happened; /* gets what is appended; or NULL */
+} OmLogWriter;
+
+extern OmLogWriter *om_log_begin(void);
+/* Further events happen now, and no more when they began. */
+extern void om_log_go_on(OmLogWriter *writer);
+
+extern void om_log_end(OmLogWriter *writer);
+
+/* The member "round" of a detail; the first round goes without saying. */
+extern void om_log_add_round(OmJson *json, int round);
+
+/* {"round": n} for orders that were taken up again; NULL for all others. */
+extern Jsonb *om_log_round_detail(int round);
+
+/* The round that a detail names; 0 when it names none. */
+extern int om_log_round(Jsonb *detail);
+
+/* One event about each of these orders; detail (may be NULL) is that of all of them. */
+extern int64 om_log_orders(OmLogWriter *writer, OmEventType type, const pg_uuid_t *orders,
+						   int norders, Jsonb *detail);
+
+/* An event about an account or a product. */
+extern int64 om_log_change(OmLogWriter *writer, OmEventType type, Datum customer_or_product,
+						   Jsonb *detail);
+
+/* Id of the last event that a transaction, the current one, has written; 0: none. */
+extern int64 om_log_last_event_id(int64 lxid);
 
 extern OmLogRows *om_log_rows_create(void);
 

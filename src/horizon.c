@@ -21,11 +21,11 @@ compare_lxids(const void *a, const void *b)
 }
 
 static OmHorizon *
-create_horizon(int max_running)
+create_horizon(int max_exceptions)
 {
 	OmHorizon *horizon = palloc0(sizeof(OmHorizon));
 
-	horizon->running = palloc(sizeof(int64) * Max(max_running, 1));
+	horizon->exceptions = palloc(sizeof(int64) * Max(max_exceptions, 1));
 	return horizon;
 }
 
@@ -48,16 +48,16 @@ om_horizon_take(Snapshot snapshot, int64 xid_base)
 	horizon->xmin = widen(snapshot->xmin, next, xid_base);
 	horizon->xmax = widen(snapshot->xmax, next, xid_base);
 	for (uint32 i = 0; i < snapshot->xcnt; i++)
-		horizon->running[horizon->nrunning++] = widen(snapshot->xip[i], next, xid_base);
+		horizon->exceptions[horizon->nexceptions++] = widen(snapshot->xip[i], next, xid_base);
 	if (TransactionIdIsValid(own))
 	{
 		int64 own_lxid = widen(own, next, xid_base);
 
 		if (own_lxid < horizon->xmax)
-			horizon->running[horizon->nrunning++] = own_lxid;
+			horizon->exceptions[horizon->nexceptions++] = own_lxid;
 		horizon->xmin = Min(horizon->xmin, own_lxid);
 	}
-	qsort(horizon->running, horizon->nrunning, sizeof(int64), compare_lxids);
+	qsort(horizon->exceptions, horizon->nexceptions, sizeof(int64), compare_lxids);
 	return horizon;
 }
 
@@ -71,12 +71,61 @@ om_horizon_add_own(OmHorizon *horizon, int64 lxid, int64 last_event_id)
 bool
 om_horizon_shows_all(const OmHorizon *horizon, int64 lxid)
 {
+	bool is_exception;
+
 	if (lxid < horizon->xmin)
 		return true;
-	if (lxid >= horizon->xmax)
-		return false;
-	return bsearch(&lxid, horizon->running, horizon->nrunning, sizeof(int64), compare_lxids) ==
-		   NULL;
+	is_exception = horizon->nexceptions > 0 &&
+				   bsearch(&lxid, horizon->exceptions, horizon->nexceptions, sizeof(int64),
+						   compare_lxids) != NULL;
+	return (lxid < horizon->xmax) != is_exception;
+}
+
+static void
+remove_exception(OmHorizon *horizon, int64 lxid)
+{
+	int kept = 0;
+
+	for (int i = 0; i < horizon->nexceptions; i++)
+	{
+		if (horizon->exceptions[i] != lxid)
+			horizon->exceptions[kept++] = horizon->exceptions[i];
+	}
+	horizon->nexceptions = kept;
+}
+
+/* Lxids that are seen ahead of the others mostly come in their order. */
+static void
+add_exception(OmHorizon *horizon, int64 lxid)
+{
+	int n = horizon->nexceptions++;
+
+	horizon->exceptions = repalloc(horizon->exceptions, sizeof(int64) * horizon->nexceptions);
+	for (; n > 0 && horizon->exceptions[n - 1] > lxid; n--)
+		horizon->exceptions[n] = horizon->exceptions[n - 1];
+	horizon->exceptions[n] = lxid;
+}
+
+void
+om_horizon_add_seen(OmHorizon *horizon, int64 lxid)
+{
+	if (om_horizon_shows_all(horizon, lxid))
+		return;
+	if (lxid < horizon->xmax)
+		remove_exception(horizon, lxid);
+	else
+		add_exception(horizon, lxid);
+}
+
+int
+om_horizon_count_ahead(const OmHorizon *horizon)
+{
+	int count = 0;
+
+	while (count < horizon->nexceptions &&
+		   horizon->exceptions[horizon->nexceptions - 1 - count] >= horizon->xmax)
+		count++;
+	return count;
 }
 
 bool
@@ -93,21 +142,21 @@ enum
 	STORED_XMAX,
 	STORED_OWN_LXID,
 	STORED_OWN_EVENT_ID,
-	STORED_RUNNING
+	STORED_EXCEPTIONS
 };
 
 ArrayType *
 om_horizon_to_array(const OmHorizon *horizon)
 {
-	int length = STORED_RUNNING + horizon->nrunning;
+	int length = STORED_EXCEPTIONS + horizon->nexceptions;
 	Datum *elements = palloc(sizeof(Datum) * length);
 
 	elements[STORED_XMIN] = Int64GetDatum(horizon->xmin);
 	elements[STORED_XMAX] = Int64GetDatum(horizon->xmax);
 	elements[STORED_OWN_LXID] = Int64GetDatum(horizon->own_lxid);
 	elements[STORED_OWN_EVENT_ID] = Int64GetDatum(horizon->own_event_id);
-	for (int i = 0; i < horizon->nrunning; i++)
-		elements[STORED_RUNNING + i] = Int64GetDatum(horizon->running[i]);
+	for (int i = 0; i < horizon->nexceptions; i++)
+		elements[STORED_EXCEPTIONS + i] = Int64GetDatum(horizon->exceptions[i]);
 	return construct_array(elements, length, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
 						   TYPALIGN_DOUBLE);
 }
@@ -119,34 +168,34 @@ om_horizon_from_array(ArrayType *array)
 	int64 *elements = (int64 *) ARR_DATA_PTR(array);
 	OmHorizon *horizon;
 
-	if (length < STORED_RUNNING || ARR_HASNULL(array) || ARR_ELEMTYPE(array) != INT8OID)
+	if (length < STORED_EXCEPTIONS || ARR_HASNULL(array) || ARR_ELEMTYPE(array) != INT8OID)
 		elog(ERROR, "stored horizon is malformed");
-	horizon = create_horizon(length - STORED_RUNNING);
+	horizon = create_horizon(length - STORED_EXCEPTIONS);
 	horizon->xmin = elements[STORED_XMIN];
 	horizon->xmax = elements[STORED_XMAX];
 	horizon->own_lxid = elements[STORED_OWN_LXID];
 	horizon->own_event_id = elements[STORED_OWN_EVENT_ID];
-	horizon->nrunning = length - STORED_RUNNING;
-	memcpy(horizon->running, elements + STORED_RUNNING, sizeof(int64) * horizon->nrunning);
+	horizon->nexceptions = length - STORED_EXCEPTIONS;
+	memcpy(horizon->exceptions, elements + STORED_EXCEPTIONS, sizeof(int64) * horizon->nexceptions);
 	return horizon;
 }
 
 OmHorizon *
 om_horizon_copy(const OmHorizon *horizon)
 {
-	OmHorizon *copy = create_horizon(horizon->nrunning);
-	int64 *running = copy->running;
+	OmHorizon *copy = create_horizon(horizon->nexceptions);
+	int64 *exceptions = copy->exceptions;
 
 	*copy = *horizon;
-	copy->running = running;
-	memcpy(running, horizon->running, sizeof(int64) * horizon->nrunning);
+	copy->exceptions = exceptions;
+	memcpy(exceptions, horizon->exceptions, sizeof(int64) * horizon->nexceptions);
 	return copy;
 }
 
 void
 om_horizon_free(OmHorizon *horizon)
 {
-	pfree(horizon->running);
+	pfree(horizon->exceptions);
 	pfree(horizon);
 }
 
@@ -154,6 +203,6 @@ bool
 om_horizon_equals(const OmHorizon *a, const OmHorizon *b)
 {
 	return a->xmin == b->xmin && a->xmax == b->xmax && a->own_lxid == b->own_lxid &&
-		   a->own_event_id == b->own_event_id && a->nrunning == b->nrunning &&
-		   memcmp(a->running, b->running, sizeof(int64) * a->nrunning) == 0;
+		   a->own_event_id == b->own_event_id && a->nexceptions == b->nexceptions &&
+		   memcmp(a->exceptions, b->exceptions, sizeof(int64) * a->nexceptions) == 0;
 }

@@ -13,11 +13,11 @@
 typedef struct OmHorizon
 {
 	int64 xmin;         /* every lxid below has ended */
-	int64 xmax;         /* no lxid from here on can be seen */
+	int64 xmax;         /* lxids from here on cannot be seen */
 	int64 own_lxid;     /* save that of this one (0: none) ... */
 	int64 own_event_id; /* ... the events up to here can be seen */
-	int nrunning;
-	int64 *running; /* sorted: in between, but not yet ended */
+	int nexceptions;
+	int64 *exceptions; /* sorted: below xmax but not yet ended; from xmax on, but seen as a whole */
 } OmHorizon;
 
 /*
@@ -29,12 +29,18 @@ extern OmHorizon *om_horizon_take(Snapshot snapshot, int64 xid_base);
 /* Adds what the current transaction has written to the log so far. */
 extern void om_horizon_add_own(OmHorizon *horizon, int64 lxid, int64 last_event_id);
 
+/* From now on it shows this transaction as a whole, too. */
+extern void om_horizon_add_seen(OmHorizon *horizon, int64 lxid);
+
+/* How many transactions from xmax on it shows. */
+extern int om_horizon_count_ahead(const OmHorizon *horizon);
+
 extern bool om_horizon_shows(const OmHorizon *horizon, int64 lxid, int64 event_id);
 
 /* Whether a transaction as a whole can be seen. */
 extern bool om_horizon_shows_all(const OmHorizon *horizon, int64 lxid);
 
-/* The stored form: bigint[] {xmin, xmax, own_lxid, own_event_id, running …}. */
+/* The stored form: bigint[] {xmin, xmax, own_lxid, own_event_id, exceptions …}. */
 extern ArrayType *om_horizon_to_array(const OmHorizon *horizon);
 extern OmHorizon *om_horizon_from_array(ArrayType *array);
 

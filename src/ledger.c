@@ -9,8 +9,10 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "common/int.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
@@ -34,6 +36,122 @@ static const LedgerLayout layouts[] = {
 	[OM_LEDGER_ACCOUNTS] = {"accounts", 5, 6, 8, OM_MONEY_MAX},
 	[OM_LEDGER_STOCK] = {"stock", 2, 3, 4, PG_INT64_MAX},
 };
+
+/* ---------- entries by key ---------- */
+
+typedef struct Entry
+{
+	const char *key;
+	OmLedgerEntry *entry;
+	uint32 hash;
+	char status; /* of the entry in the hash table */
+} Entry;
+
+static inline uint32
+hash_key(const char *key)
+{
+	return hash_bytes((const unsigned char *) key, strlen(key));
+}
+
+#define SH_PREFIX entries
+#define SH_ELEMENT_TYPE Entry
+#define SH_KEY_TYPE const char *
+#define SH_KEY key
+#define SH_HASH_KEY(table, key) hash_key(key)
+#define SH_EQUAL(table, a, b) (strcmp(a, b) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(table, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* ---------- where rows were written last ---------- */
+
+/*
+ * While somebody holds an old snapshot, a row that changes often has many
+ * versions, all of which a probe of the index walks along.  Who has written the
+ * newest one knows where it is.  The pipeline remembers that for as long as its
+ * process lives; whether the place is right is seen when it is looked at.
+ */
+typedef struct Place
+{
+	const char *key;
+	ItemPointerData position;
+	uint32 hash;
+	char status; /* of the entry in the hash table */
+} Place;
+
+#define SH_PREFIX places
+#define SH_ELEMENT_TYPE Place
+#define SH_KEY_TYPE const char *
+#define SH_KEY key
+#define SH_HASH_KEY(table, key) hash_key(key)
+#define SH_EQUAL(table, a, b) (strcmp(a, b) == 0)
+#define SH_STORE_HASH
+#define SH_GET_HASH(table, a) (a)->hash
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* When there are more, all are forgotten. */
+#define MAX_PLACES 100000
+
+typedef struct Places
+{
+	MemoryContext context; /* NULL: none yet */
+	Oid relid;
+	places_hash *by_key;
+} Places;
+
+static Places known_places[2]; /* by OmLedgerKind */
+
+static Places *
+get_places(const OmLedger *ledger)
+{
+	Places *places = &known_places[ledger->kind];
+	Oid relid = RelationGetRelid(ledger->table->rel);
+
+	if (places->context == NULL)
+		places->context = AllocSetContextCreate(TopMemoryContext, "places of ledger rows",
+												ALLOCSET_DEFAULT_SIZES);
+	if (places->by_key == NULL || places->relid != relid || places->by_key->members > MAX_PLACES)
+	{
+		MemoryContextReset(places->context);
+		places->by_key = places_create(places->context, 1024, NULL);
+		places->relid = relid;
+	}
+	return places;
+}
+
+static void
+remember_place(const OmLedgerEntry *entry)
+{
+	Places *places = get_places(entry->ledger);
+	bool found;
+	Place *place = places_insert(places->by_key, entry->key, &found);
+
+	if (!found)
+		place->key = MemoryContextStrdup(places->context, entry->key);
+	place->position = entry->ledger->table->written_at;
+}
+
+/* The row as it was left, locked; NULL when it is not there any more, or not free. */
+static HeapTuple
+lock_where_left(OmLedger *ledger, const OmLedgerEntry *entry, Datum key)
+{
+	Place *place = places_lookup(get_places(ledger)->by_key, entry->key);
+	HeapTuple row = place == NULL ? NULL
+								  : om_table_fetch(ledger->table, &place->position, key,
+												   GetActiveSnapshot());
+
+	if (row == NULL || om_table_lock_version(ledger->table, &row->t_self, &row) > OM_ROW_CHANGED)
+		return NULL;
+	return row;
+}
+
+/* ---------- rows ---------- */
 
 static int
 compare_keys(const void *a, const void *b)
@@ -70,56 +188,90 @@ fill_entry(const OmLedger *ledger, OmLedgerEntry *entry, HeapTuple row)
 }
 
 static OmLedger *
-open_ledger(OmLedgerKind kind, char **keys, int nkeys, LOCKMODE lockmode)
+open_ledger(OmLedgerKind kind, OmLedgerWait wait, LOCKMODE lockmode)
 {
 	OmLedger *ledger = palloc0(sizeof(OmLedger));
+
+	ledger->kind = kind;
+	ledger->wait = wait;
+	ledger->entries = entries_create(CurrentMemoryContext, 256, NULL);
+	ledger->table = om_table_open(om_relation_get(layouts[kind].table), lockmode);
+	return ledger;
+}
+
+/* Entries for those of the keys that have none yet, in the order of keys. */
+static List *
+add_entries(OmLedger *ledger, char **keys, int nkeys)
+{
 	char **sorted = palloc(sizeof(char *) * Max(nkeys, 1));
+	List *added = NIL;
 
 	memcpy(sorted, keys, sizeof(char *) * nkeys);
 	qsort(sorted, nkeys, sizeof(char *), compare_keys);
-	ledger->kind = kind;
-	ledger->entries = palloc0(sizeof(OmLedgerEntry) * Max(nkeys, 1));
 	for (int i = 0; i < nkeys; i++)
 	{
-		if (i > 0 && strcmp(sorted[i], sorted[i - 1]) == 0)
+		bool found;
+		Entry *place = entries_insert(ledger->entries, sorted[i], &found);
+
+		if (found)
 			continue;
-		ledger->entries[ledger->count++].key = sorted[i];
+		place->entry = palloc0(sizeof(OmLedgerEntry));
+		place->entry->key = sorted[i];
+		place->entry->ledger = ledger;
+		added = lappend(added, place->entry);
 	}
-	ledger->table = om_table_open(om_relation_get(layouts[kind].table), lockmode);
-	return ledger;
+	pfree(sorted);
+	return added;
+}
+
+static HeapTuple
+lock_row(OmLedger *ledger, OmLedgerEntry *entry)
+{
+	Datum key = CStringGetTextDatum(entry->key);
+	HeapTuple row;
+
+	if (ledger->wait == OM_LEDGER_WAIT)
+		return om_table_lock(ledger->table, &key);
+	row = lock_where_left(ledger, entry, key);
+	return row != NULL ? row : om_table_lock_if_free(ledger->table, &key, &entry->busy);
+}
+
+void
+om_ledger_lock_more(OmLedger *ledger, char **keys, int nkeys)
+{
+	ListCell *cell;
+
+	foreach(cell, add_entries(ledger, keys, nkeys))
+	{
+		OmLedgerEntry *entry = lfirst(cell);
+
+		fill_entry(ledger, entry, lock_row(ledger, entry));
+		OM_FAULT_POINT("ledger/row-locked");
+	}
+	OM_FAULT_POINT("ledger/locked");
 }
 
 OmLedger *
 om_ledger_lock(OmLedgerKind kind, char **keys, int nkeys, OmLedgerWait wait)
 {
-	OmLedger *ledger = open_ledger(kind, keys, nkeys, RowExclusiveLock);
+	OmLedger *ledger = open_ledger(kind, wait, RowExclusiveLock);
 
-	for (int i = 0; i < ledger->count; i++)
-	{
-		OmLedgerEntry *entry = &ledger->entries[i];
-		Datum key = CStringGetTextDatum(entry->key);
-
-		fill_entry(ledger, entry,
-				   wait == OM_LEDGER_WAIT
-					   ? om_table_lock(ledger->table, &key)
-					   : om_table_lock_if_free(ledger->table, &key, &entry->busy));
-		OM_FAULT_POINT("ledger/row-locked");
-	}
-	OM_FAULT_POINT("ledger/locked");
+	om_ledger_lock_more(ledger, keys, nkeys);
 	return ledger;
 }
 
 OmLedger *
 om_ledger_read(OmLedgerKind kind, char **keys, int nkeys)
 {
-	OmLedger *ledger = open_ledger(kind, keys, nkeys, AccessShareLock);
+	OmLedger *ledger = open_ledger(kind, OM_LEDGER_WAIT, AccessShareLock);
+	ListCell *cell;
 
-	for (int i = 0; i < ledger->count; i++)
+	foreach(cell, add_entries(ledger, keys, nkeys))
 	{
-		Datum key = CStringGetTextDatum(ledger->entries[i].key);
+		OmLedgerEntry *entry = lfirst(cell);
+		Datum key = CStringGetTextDatum(entry->key);
 
-		fill_entry(ledger, &ledger->entries[i],
-				   om_table_find(ledger->table, &key, GetActiveSnapshot()));
+		fill_entry(ledger, entry, om_table_find(ledger->table, &key, GetActiveSnapshot()));
 	}
 	return ledger;
 }
@@ -127,22 +279,11 @@ om_ledger_read(OmLedgerKind kind, char **keys, int nkeys)
 OmLedgerEntry *
 om_ledger_entry(OmLedger *ledger, const char *key)
 {
-	int low = 0;
-	int high = ledger->count - 1;
+	Entry *place = entries_lookup(ledger->entries, key);
 
-	while (low <= high)
-	{
-		int middle = (low + high) / 2;
-		int order = strcmp(key, ledger->entries[middle].key);
-
-		if (order == 0)
-			return &ledger->entries[middle];
-		if (order < 0)
-			high = middle - 1;
-		else
-			low = middle + 1;
-	}
-	elog(ERROR, "\"%s\" is not among the locked rows", key);
+	if (place == NULL)
+		elog(ERROR, "\"%s\" is not among the locked rows", key);
+	return place->entry;
 }
 
 int64
@@ -151,12 +292,21 @@ om_ledger_available(const OmLedgerEntry *entry)
 	return entry->total - entry->reserved;
 }
 
+static void
+note_change(OmLedgerEntry *entry, int64 amount)
+{
+	if (amount == 0 || entry->changed)
+		return;
+	entry->changed = true;
+	entry->ledger->changed = lappend(entry->ledger->changed, entry);
+}
+
 void
 om_ledger_hold(OmLedgerEntry *entry, int64 amount)
 {
 	Assert(entry->exists && amount <= om_ledger_available(entry));
 	entry->reserved += amount;
-	entry->changed |= amount != 0;
+	note_change(entry, amount);
 }
 
 void
@@ -165,7 +315,7 @@ om_ledger_release(OmLedgerEntry *entry, int64 amount)
 	if (!entry->exists || amount > entry->reserved)
 		elog(ERROR, "release of more than is held for \"%s\"", entry->key);
 	entry->reserved -= amount;
-	entry->changed |= amount != 0;
+	note_change(entry, amount);
 }
 
 void
@@ -184,7 +334,7 @@ om_ledger_adjust(OmLedgerEntry *entry, OmLedgerKind kind, int64 delta)
 		total > layouts[kind].max_total)
 		return false;
 	entry->total = total;
-	entry->changed |= delta != 0;
+	note_change(entry, delta);
 	return true;
 }
 
@@ -195,21 +345,21 @@ om_ledger_write(OmLedger *ledger)
 	Datum values[LEDGER_MAX_COLUMNS] = {0};
 	bool isnull[LEDGER_MAX_COLUMNS] = {false};
 	bool replace[LEDGER_MAX_COLUMNS] = {false};
+	ListCell *cell;
 
 	replace[layout->total - 1] = replace[layout->reserved - 1] = replace[layout->updated_at - 1] =
 		true;
 	values[layout->updated_at - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	OM_FAULT_POINT("ledger/before-write");
-	for (int i = 0; i < ledger->count; i++)
+	foreach(cell, ledger->changed)
 	{
-		OmLedgerEntry *entry = &ledger->entries[i];
+		OmLedgerEntry *entry = lfirst(cell);
 
-		if (!entry->changed)
-			continue;
 		values[layout->total - 1] = amount_datum(ledger, entry->total);
 		values[layout->reserved - 1] = amount_datum(ledger, entry->reserved);
 		om_table_update(ledger->table, entry->row, values, isnull, replace, LEDGER_MAX_COLUMNS);
-		entry->changed = false;
+		if (ledger->wait == OM_LEDGER_SKIP)
+			remember_place(entry);
 		OM_FAULT_POINT("ledger/row-written");
 	}
 	OM_FAULT_POINT("ledger/written");

@@ -14,6 +14,8 @@
 
 #include "postgres.h"
 
+#include "nodes/pg_list.h"
+
 #include "tables.h"
 
 typedef enum OmLedgerKind
@@ -31,19 +33,11 @@ typedef struct OmLedgerEntry
 	int64 total;
 	int64 reserved;
 	HeapTuple row;
+	struct OmLedger *ledger;
 } OmLedgerEntry;
 
-typedef struct OmLedger
-{
-	OmLedgerKind kind;
-	OmTable *table;
-	int count;
-	OmLedgerEntry *entries; /* sorted by key */
-} OmLedger;
-
 /*
- * Locks the rows of these keys (duplicates and missing ones allowed).  A client
- * waits for rows that are locked; the pipeline leaves them out as busy.
+ * A client waits for rows that are locked; the pipeline leaves them out as busy.
  */
 typedef enum OmLedgerWait
 {
@@ -51,7 +45,20 @@ typedef enum OmLedgerWait
 	OM_LEDGER_SKIP
 } OmLedgerWait;
 
+typedef struct OmLedger
+{
+	OmLedgerKind kind;
+	OmLedgerWait wait;
+	OmTable *table;
+	struct entries_hash *entries; /* by key */
+	List *changed;
+} OmLedger;
+
+/* Locks the rows of these keys (duplicates and missing ones allowed). */
 extern OmLedger *om_ledger_lock(OmLedgerKind kind, char **keys, int nkeys, OmLedgerWait wait);
+
+/* The same for further keys; those that are locked already are left as they are. */
+extern void om_ledger_lock_more(OmLedger *ledger, char **keys, int nkeys);
 
 /* Reads them without a lock, to answer "would it pass?". */
 extern OmLedger *om_ledger_read(OmLedgerKind kind, char **keys, int nkeys);

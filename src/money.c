@@ -9,28 +9,51 @@
 
 #include "common/int.h"
 #include "fmgr.h"
+#include "libpq/pqformat.h"
 #include "utils/builtins.h"
 
 #include "money.h"
 
+/* Signs as numeric_send() gives them; others are NaN and the infinities. */
+#define POSITIVE 0x0000
+#define NEGATIVE 0x4000
+
+/* Sixteen digits before the decimal point; numeric(18,4) has fourteen. */
+#define MAX_WEIGHT 3
+
+/*
+ * A numeric as numeric_send() lays it out: its digits have base 10000, so each
+ * of them, up to the first after the decimal point, is a part of the amount in
+ * minor units as it is.
+ */
 OmMoneyResult
 om_money_from_numeric(Numeric value, int64 *minor)
 {
-	Datum limit = NumericGetDatum(om_money_to_numeric(OM_MONEY_MAX));
-	Datum magnitude = DirectFunctionCall1(numeric_abs, NumericGetDatum(value));
-	Datum scaled;
-	Datum whole;
+	bytea *sent = DatumGetByteaPP(DirectFunctionCall1(numeric_send, NumericGetDatum(value)));
+	StringInfoData words = {.data = VARDATA_ANY(sent), .len = VARSIZE_ANY_EXHDR(sent)};
+	int ndigits = (int16) pq_getmsgint(&words, sizeof(int16));
+	int weight = (int16) pq_getmsgint(&words, sizeof(int16));
+	int sign = pq_getmsgint(&words, sizeof(int16));
+	int128 amount = 0;
+	bool exact = true;
 
-	/* NaN sorts above everything, so it is too large as well. */
-	if (DatumGetBool(DirectFunctionCall2(numeric_gt, magnitude, limit)))
+	(void) pq_getmsgint(&words, sizeof(int16)); /* decimals to be shown */
+	if ((sign != POSITIVE && sign != NEGATIVE) || weight > MAX_WEIGHT)
 		return OM_MONEY_TOO_LARGE;
-	scaled = DirectFunctionCall2(numeric_mul, NumericGetDatum(value),
-								 NumericGetDatum(int64_to_numeric(10000)));
-	whole = DirectFunctionCall2(numeric_trunc, scaled, Int32GetDatum(0));
-	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, scaled, whole)))
-		return OM_MONEY_TOO_PRECISE;
-	*minor = DatumGetInt64(DirectFunctionCall1(numeric_int8, whole));
-	return OM_MONEY_OK;
+	for (int place = weight; place >= -1 || ndigits > 0; place--, ndigits--)
+	{
+		int digit = ndigits > 0 ? (int) pq_getmsgint(&words, sizeof(int16)) : 0;
+
+		if (place >= -1)
+			amount = amount * 10000 + digit;
+		else
+			exact &= digit == 0;
+	}
+	pfree(sent);
+	if (amount > OM_MONEY_MAX)
+		return OM_MONEY_TOO_LARGE;
+	*minor = (int64) (sign == NEGATIVE ? -amount : amount);
+	return exact ? OM_MONEY_OK : OM_MONEY_TOO_PRECISE;
 }
 
 int64

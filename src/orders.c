@@ -14,6 +14,7 @@
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "money.h"
@@ -55,10 +56,45 @@ enum
 /* One month of orders and order_lines. */
 typedef struct OmOrderLeaf
 {
+	OmOrderTables *tables;
 	TimestampTz begin;
 	OmTable *orders;
 	OmTable *lines; /* opened when first needed */
 } OmOrderLeaf;
+
+typedef struct Known
+{
+	pg_uuid_t id;
+	OmOrder *order;
+	char status; /* of the entry in the hash table */
+} Known;
+
+/* Most of an id is random. */
+static inline uint32
+hash_id(const pg_uuid_t *id)
+{
+	uint32 tail;
+
+	memcpy(&tail, id->data + sizeof(pg_uuid_t) - sizeof(tail), sizeof(tail));
+	return tail;
+}
+
+static inline bool
+ids_are_equal(const pg_uuid_t *a, const pg_uuid_t *b)
+{
+	return memcmp(a, b, sizeof(pg_uuid_t)) == 0;
+}
+
+#define SH_PREFIX known
+#define SH_ELEMENT_TYPE Known
+#define SH_KEY_TYPE pg_uuid_t
+#define SH_KEY id
+#define SH_HASH_KEY(table, key) hash_id(&(key))
+#define SH_EQUAL(table, a, b) ids_are_equal(&(a), &(b))
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
 
 int
 om_order_compare_ids(const void *a, const void *b)
@@ -75,11 +111,21 @@ om_orders_open(LOCKMODE lockmode)
 	return tables;
 }
 
+OmOrderTables *
+om_orders_open_batch(void)
+{
+	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
+
+	tables->known = known_create(CurrentMemoryContext, 256, NULL);
+	return tables;
+}
+
 void
 om_orders_close(OmOrderTables *tables)
 {
 	ListCell *cell;
 
+	Assert(tables->changed == NIL);
 	foreach(cell, tables->leaves)
 	{
 		OmOrderLeaf *leaf = lfirst(cell);
@@ -89,6 +135,8 @@ om_orders_close(OmOrderTables *tables)
 			om_table_close(leaf->lines);
 	}
 	list_free_deep(tables->leaves);
+	if (tables->known != NULL)
+		known_destroy(tables->known);
 	pfree(tables);
 }
 
@@ -111,6 +159,7 @@ get_leaf(OmOrderTables *tables, TimestampTz at, bool make)
 	if (!OidIsValid(relid))
 		return NULL;
 	leaf = palloc0(sizeof(OmOrderLeaf));
+	leaf->tables = tables;
 	leaf->begin = begin;
 	leaf->orders = om_table_open(relid, tables->lockmode);
 	tables->leaves = lappend(tables->leaves, leaf);
@@ -188,6 +237,8 @@ reasons_from_array(ArrayType *array)
 	int count;
 	uint32 reasons = 0;
 
+	if (ARR_NDIM(array) == 0)
+		return 0;
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &words, NULL, &count);
 	for (int i = 0; i < count; i++)
 	{
@@ -216,11 +267,10 @@ reasons_to_array(uint32 reasons)
 }
 
 static void
-read_state(OmOrder *order, HeapTuple row)
+read_state(OmOrder *order, HeapTuple row, const Datum *values)
 {
-	OmTable *table = order->leaf->orders;
-	ArrayType *trail;
-	text *word = DatumGetTextPP(om_row_get_not_null(table, row, ORDER_STATUS));
+	ArrayType *trail = DatumGetArrayTypeP(values[ORDER_TRAIL - 1]);
+	text *word = DatumGetTextPP(values[ORDER_STATUS - 1]);
 	int status =
 		om_names_find(om_status_names, OM_STATUS_COUNT, VARDATA_ANY(word), VARSIZE_ANY_EXHDR(word));
 
@@ -228,41 +278,90 @@ read_state(OmOrder *order, HeapTuple row)
 		elog(ERROR, "an order has an unknown status");
 	order->row = row;
 	order->status = (OmStatus) status;
-	order->settled = DatumGetInt16(om_row_get_not_null(table, row, ORDER_SETTLED));
-	order->round = DatumGetInt16(om_row_get_not_null(table, row, ORDER_ROUND));
-	order->reasons =
-		reasons_from_array(DatumGetArrayTypeP(om_row_get_not_null(table, row, ORDER_REASONS)));
-	trail = DatumGetArrayTypeP(om_row_get_not_null(table, row, ORDER_TRAIL));
+	order->settled = DatumGetInt16(values[ORDER_SETTLED - 1]);
+	order->round = DatumGetInt16(values[ORDER_ROUND - 1]);
+	order->reasons = reasons_from_array(DatumGetArrayTypeP(values[ORDER_REASONS - 1]));
 	order->ntrail = ArrayGetNItems(ARR_NDIM(trail), ARR_DIMS(trail));
-	order->trail = palloc(sizeof(int64) * Max(order->ntrail, 1));
+	order->trail = palloc(sizeof(int64) * (order->ntrail + 1));
 	memcpy(order->trail, ARR_DATA_PTR(trail), sizeof(int64) * order->ntrail);
-	order->updated_at = DatumGetTimestampTz(om_row_get_not_null(table, row, ORDER_UPDATED_AT));
+	order->updated_at = DatumGetTimestampTz(values[ORDER_UPDATED_AT - 1]);
+}
+
+/* The columns of a row, which must not be null where ours are not. */
+static Datum *
+deform(const OmOrderLeaf *leaf, HeapTuple row)
+{
+	TupleDesc desc = RelationGetDescr(leaf->orders->rel);
+	Datum *values = palloc(sizeof(Datum) * desc->natts);
+	bool *isnull = palloc(sizeof(bool) * desc->natts);
+
+	heap_deform_tuple(row, desc, values, isnull);
+	for (int i = 0; i < ORDER_NCOLUMNS; i++)
+	{
+		if (isnull[i] && i != ORDER_REF - 1)
+			elog(ERROR, "column %d of an order is null", i + 1);
+	}
+	pfree(isnull);
+	return values;
 }
 
 static OmOrder *
 read_order(OmOrderLeaf *leaf, HeapTuple row)
 {
 	OmOrder *order = palloc0(sizeof(OmOrder));
-	OmTable *table = leaf->orders;
+	Datum *values = deform(leaf, row);
 
 	order->leaf = leaf;
-	order->id = *DatumGetUUIDP(om_row_get_not_null(table, row, ORDER_ID));
-	order->created_at = DatumGetTimestampTz(om_row_get_not_null(table, row, ORDER_CREATED_AT));
-	order->customer_id = TextDatumGetCString(om_row_get_not_null(table, row, ORDER_CUSTOMER_ID));
-	order->total = om_money_from_datum(om_row_get_not_null(table, row, ORDER_TOTAL));
-	read_state(order, row);
+	order->id = *DatumGetUUIDP(values[ORDER_ID - 1]);
+	order->created_at = DatumGetTimestampTz(values[ORDER_CREATED_AT - 1]);
+	order->customer_id = TextDatumGetCString(values[ORDER_CUSTOMER_ID - 1]);
+	order->total = om_money_from_datum(values[ORDER_TOTAL - 1]);
+	read_state(order, row, values);
+	pfree(values);
 	return order;
+}
+
+static void
+read_state_again(OmOrder *order, HeapTuple row)
+{
+	Datum *values = deform(order->leaf, row);
+
+	read_state(order, row, values);
+	pfree(values);
+}
+
+static OmOrder *
+find_known(const OmOrderTables *tables, const pg_uuid_t *id)
+{
+	Known *entry = tables->known == NULL ? NULL : known_lookup(tables->known, *id);
+
+	return entry == NULL ? NULL : entry->order;
+}
+
+static void
+remember(OmOrderTables *tables, OmOrder *order)
+{
+	bool found;
+
+	if (tables->known != NULL)
+		known_insert(tables->known, order->id, &found)->order = order;
 }
 
 OmOrder *
 om_order_find(OmOrderTables *tables, const pg_uuid_t *id, Snapshot snapshot)
 {
 	TimestampTz created_at = om_uuid7_time(id);
-	OmOrderLeaf *leaf = get_leaf(tables, created_at, false /* make */);
+	OmOrder *order = find_known(tables, id);
+	OmOrderLeaf *leaf = order != NULL ? NULL : get_leaf(tables, created_at, false /* make */);
 	Datum key[2] = {TimestampTzGetDatum(created_at), UUIDPGetDatum(id)};
 	HeapTuple row = leaf == NULL ? NULL : om_table_find(leaf->orders, key, snapshot);
 
-	return row == NULL ? NULL : read_order(leaf, row);
+	if (row != NULL)
+	{
+		order = read_order(leaf, row);
+		remember(tables, order);
+	}
+	return order;
 }
 
 static HeapTuple
@@ -290,21 +389,25 @@ om_order_relock(OmOrder *order)
 
 	if (row == NULL)
 		elog(ERROR, "an order has vanished");
-	read_state(order, row);
+	read_state_again(order, row);
+	order->locked = order->leaf->tables->known != NULL;
 }
 
 bool
 om_order_relock_if_free(OmOrder *order)
 {
-	Datum key[2] = {TimestampTzGetDatum(order->created_at), UUIDPGetDatum(&order->id)};
-	bool busy;
-	HeapTuple row = om_table_lock_if_free(order->leaf->orders, key, &busy);
+	HeapTuple newest = NULL;
+	OmRowLock lock = OM_ROW_LOCKED;
 
-	if (busy)
+	if (!order->locked)
+		lock = om_table_lock_version(order->leaf->orders, &order->row->t_self, &newest);
+	if (lock == OM_ROW_BUSY)
 		return false;
-	if (row == NULL)
+	if (lock == OM_ROW_GONE)
 		elog(ERROR, "an order has vanished");
-	read_state(order, row);
+	if (lock == OM_ROW_CHANGED)
+		read_state_again(order, newest);
+	order->locked = order->leaf->tables->known != NULL;
 	return true;
 }
 
@@ -331,17 +434,23 @@ om_needs_sum(OmNeed *needs, int count)
 }
 
 static void
-add_need(OmTable *lines, HeapTuple row, void *arg)
+add_need(OmOrder *order, Datum product_id, Datum quantity)
 {
-	OmOrder *order = arg;
 	OmNeed *need;
 
 	order->needs = order->needs == NULL
 					 ? palloc(sizeof(OmNeed))
 					 : repalloc(order->needs, sizeof(OmNeed) * (order->nneeds + 1));
 	need = &order->needs[order->nneeds++];
-	need->product_id = TextDatumGetCString(om_row_get_not_null(lines, row, LINE_PRODUCT_ID));
-	need->quantity = DatumGetInt32(om_row_get_not_null(lines, row, LINE_QUANTITY));
+	need->product_id = TextDatumGetCString(product_id);
+	need->quantity = DatumGetInt32(quantity);
+}
+
+static void
+add_need_of_row(OmTable *lines, HeapTuple row, void *arg)
+{
+	add_need(arg, om_row_get_not_null(lines, row, LINE_PRODUCT_ID),
+			 om_row_get_not_null(lines, row, LINE_QUANTITY));
 }
 
 void
@@ -351,9 +460,112 @@ om_order_load_needs(OmOrderTables *tables, OmOrder *order, Snapshot snapshot)
 
 	if (order->needs != NULL)
 		return;
-	om_table_scan(get_lines(tables, order->leaf), key, 2, snapshot, add_need, order);
+	om_table_scan(get_lines(tables, order->leaf), key, 2, snapshot, add_need_of_row, order);
 	order->nneeds = om_needs_sum(order->needs, order->nneeds);
 }
+
+/* ---------- many at a time ---------- */
+
+/* Fewer are found faster one by one. */
+#define WALK_FROM 4
+
+/* Sorted, each once. */
+static pg_uuid_t *
+sort_ids(const pg_uuid_t *ids, int *count)
+{
+	pg_uuid_t *sorted = palloc(sizeof(pg_uuid_t) * Max(*count, 1));
+	int kept = 0;
+
+	memcpy(sorted, ids, sizeof(pg_uuid_t) * *count);
+	qsort(sorted, *count, sizeof(pg_uuid_t), om_order_compare_ids);
+	for (int i = 0; i < *count; i++)
+	{
+		if (i == 0 || !ids_are_equal(&sorted[i], &sorted[kept - 1]))
+			sorted[kept++] = sorted[i];
+	}
+	*count = kept;
+	return sorted;
+}
+
+/* Those orders of one month that are not known yet. */
+static void
+read_orders_of(OmOrderLeaf *leaf, const pg_uuid_t *ids, int count)
+{
+	OmTableWalk *walk = om_table_walk_begin(leaf->orders, GetActiveSnapshot());
+
+	for (int i = 0; i < count; i++)
+	{
+		Datum key[2] = {TimestampTzGetDatum(om_uuid7_time(&ids[i])), UUIDPGetDatum(&ids[i])};
+		TupleTableSlot *slot;
+
+		if (find_known(leaf->tables, &ids[i]) != NULL)
+			continue;
+		slot = om_table_walk_next(walk, key);
+		if (slot != NULL)
+			remember(leaf->tables, read_order(leaf, ExecCopySlotHeapTuple(slot)));
+	}
+	om_table_walk_end(walk);
+}
+
+static void
+read_needs_of(OmOrderLeaf *leaf, const pg_uuid_t *ids, int count)
+{
+	OmTableWalk *walk = om_table_walk_begin(get_lines(leaf->tables, leaf), GetActiveSnapshot());
+
+	for (int i = 0; i < count; i++)
+	{
+		OmOrder *order = find_known(leaf->tables, &ids[i]);
+		Datum key[2] = {TimestampTzGetDatum(om_uuid7_time(&ids[i])), UUIDPGetDatum(&ids[i])};
+		TupleTableSlot *slot;
+
+		if (order == NULL || order->needs != NULL)
+			continue;
+		while ((slot = om_table_walk_next(walk, key)) != NULL)
+		{
+			slot_getsomeattrs(slot, LINE_QUANTITY);
+			add_need(order, slot->tts_values[LINE_PRODUCT_ID - 1],
+					 slot->tts_values[LINE_QUANTITY - 1]);
+		}
+		order->nneeds = om_needs_sum(order->needs, order->nneeds);
+	}
+	om_table_walk_end(walk);
+}
+
+static int
+count_of_month(const OmOrderLeaf *leaf, const pg_uuid_t *ids, int count)
+{
+	TimestampTz end = om_months_next(leaf->begin);
+	int n = 0;
+
+	while (n < count && om_uuid7_time(&ids[n]) < end)
+		n++;
+	return n;
+}
+
+void
+om_orders_read(OmOrderTables *tables, const pg_uuid_t *ids, int count, bool with_needs)
+{
+	pg_uuid_t *sorted;
+	int n;
+
+	if (count < WALK_FROM)
+		return;
+	sorted = sort_ids(ids, &count);
+	for (int done = 0; done < count; done += n)
+	{
+		OmOrderLeaf *leaf = get_leaf(tables, om_uuid7_time(&sorted[done]), false /* make */);
+
+		n = leaf == NULL ? 1 : count_of_month(leaf, sorted + done, count - done);
+		if (leaf == NULL)
+			continue;
+		read_orders_of(leaf, sorted + done, n);
+		if (with_needs)
+			read_needs_of(leaf, sorted + done, n);
+	}
+	pfree(sorted);
+}
+
+/* ---------- state ---------- */
 
 void
 om_order_add_to_trail(OmOrder *order, int64 lxid)
@@ -411,8 +623,8 @@ om_order_is_own(const OmOrder *order)
 	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(order->row->t_data));
 }
 
-void
-om_order_write(OmOrder *order)
+static void
+write_order(OmOrder *order)
 {
 	OmTable *table = order->leaf->orders;
 	Datum values[ORDER_NCOLUMNS] = {0};
@@ -429,4 +641,32 @@ om_order_write(OmOrder *order)
 		replace[ORDER_REASONS - 1] = replace[ORDER_TRAIL - 1] = replace[ORDER_UPDATED_AT - 1] =
 			true;
 	om_table_update(table, order->row, values, isnull, replace, ORDER_NCOLUMNS);
+}
+
+void
+om_order_write(OmOrder *order)
+{
+	OmOrderTables *tables = order->leaf->tables;
+
+	if (tables->known == NULL)
+		write_order(order);
+	else if (!order->changed)
+		tables->changed = lappend(tables->changed, order);
+	order->changed = tables->known != NULL;
+}
+
+void
+om_orders_write(OmOrderTables *tables)
+{
+	ListCell *cell;
+
+	foreach(cell, tables->changed)
+	{
+		OmOrder *order = lfirst(cell);
+
+		write_order(order);
+		order->changed = order->locked = false;
+	}
+	list_free(tables->changed);
+	tables->changed = NIL;
 }

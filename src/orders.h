@@ -14,11 +14,17 @@
 #include "names.h"
 #include "tables.h"
 
-/* The partitions that a call or batch has touched so far, kept open. */
+/*
+ * The partitions that a call or batch has touched so far, kept open.  Those of a
+ * batch also remember the orders that have been read, so that each is read once,
+ * and write at the end what has become of them, once.
+ */
 typedef struct OmOrderTables
 {
 	LOCKMODE lockmode;
 	List *leaves;
+	struct known_hash *known; /* or NULL */
+	List *changed;            /* known orders to be written */
 } OmOrderTables;
 
 /* The two verdicts on an order, as bits. */
@@ -48,6 +54,8 @@ typedef struct OmOrder
 	int nneeds;    /* after om_order_load_needs() */
 	OmNeed *needs; /* by product_id */
 	HeapTuple row;
+	bool locked;  /* and so is this version; for orders of a batch */
+	bool changed; /* and is written at its end */
 	struct OmOrderLeaf *leaf;
 } OmOrder;
 
@@ -80,6 +88,15 @@ typedef struct OmNewOrder
 extern OmOrderTables *om_orders_open(LOCKMODE lockmode);
 extern void om_orders_close(OmOrderTables *tables);
 
+/* The same for a batch. */
+extern OmOrderTables *om_orders_open_batch(void);
+
+/* Reads many at a time, with their needs where wanted. */
+extern void om_orders_read(OmOrderTables *tables, const pg_uuid_t *ids, int count, bool with_needs);
+
+/* Writes those that have changed. */
+extern void om_orders_write(OmOrderTables *tables);
+
 extern void om_order_insert(OmOrderTables *tables, const OmNewOrder *order, int64 lxid);
 
 /* NULL when there is no such order. */
@@ -111,7 +128,7 @@ extern bool om_order_is_own(const OmOrder *order);
 /* The current transaction's events belong to the order's trail. */
 extern void om_order_add_to_trail(OmOrder *order, int64 lxid);
 
-/* Writes status, settled, reasons and trail of a locked order. */
+/* Writes status, settled, reasons and trail of a locked order; that of a batch, at its end. */
 extern void om_order_write(OmOrder *order);
 
 extern int om_order_compare_ids(const void *a, const void *b);

@@ -165,3 +165,43 @@ om_reader_now(Snapshot snapshot)
 		om_horizon_add_own(now, om_installation_lxid(), PG_INT64_MAX);
 	return now;
 }
+
+static bool
+horizons_are_equal(const OmHorizon *a, const OmHorizon *b)
+{
+	return a == NULL || b == NULL ? a == b : om_horizon_equals(a, b);
+}
+
+bool
+om_reader_stands_with(const OmReader *reader, const OmReader *other)
+{
+	const OmCursor *a = reader->cursor;
+	const OmCursor *b = other->cursor;
+
+	return a->tick_id == b->tick_id && a->position.lxid == b->position.lxid &&
+		   a->position.event_id == b->position.event_id && om_horizon_equals(a->base, b->base) &&
+		   horizons_are_equal(a->target, b->target);
+}
+
+static void
+replace_horizon(OmHorizon **horizon, const OmHorizon *other)
+{
+	if (horizons_are_equal(*horizon, other))
+		return;
+	if (*horizon != NULL)
+		om_horizon_free(*horizon);
+	*horizon = other == NULL ? NULL : om_horizon_copy(other);
+}
+
+void
+om_reader_follow(OmReader *reader, const OmReader *other)
+{
+	OmCursor *cursor = reader->cursor;
+	MemoryContext caller = MemoryContextSwitchTo(reader->context);
+
+	cursor->tick_id = other->cursor->tick_id;
+	cursor->position = other->cursor->position;
+	replace_horizon(&cursor->base, other->cursor->base);
+	replace_horizon(&cursor->target, other->cursor->target);
+	MemoryContextSwitchTo(caller);
+}

@@ -65,4 +65,10 @@ extern bool om_reader_has_drifted(const OmReader *reader);
 /* All that can be seen now, own events included. */
 extern OmHorizon *om_reader_now(Snapshot snapshot);
 
+/* True when two readers would read the same next. */
+extern bool om_reader_stands_with(const OmReader *reader, const OmReader *other);
+
+/* Takes over the place to which another has read. */
+extern void om_reader_follow(OmReader *reader, const OmReader *other);
+
 #endif /* OM_READER_H */

@@ -2,7 +2,7 @@
  * settlement.c
  *		Ends holds.
  *
- * The caller locks the orders after om_settlement_begin() and then applies
+ * The caller locks the orders after om_settlement_lock() and then applies
  * what their state still asks for; a ledger row locked for an order that
  * turns out to have moved on is simply not changed.
  */
@@ -12,8 +12,8 @@
 
 #include "settlement.h"
 
-static OmLedger *
-lock_accounts(OmOrder **orders, const int *verdicts, int count, OmLedgerWait wait)
+static void
+lock_accounts(OmWork *work, OmOrder **orders, const int *verdicts, int count)
 {
 	char **keys = palloc(sizeof(char *) * Max(count, 1));
 	int nkeys = 0;
@@ -23,12 +23,13 @@ lock_accounts(OmOrder **orders, const int *verdicts, int count, OmLedgerWait wai
 		if (verdicts[i] & OM_VERDICT_BALANCE)
 			keys[nkeys++] = orders[i]->customer_id;
 	}
-	return nkeys == 0 ? NULL : om_ledger_lock(OM_LEDGER_ACCOUNTS, keys, nkeys, wait);
+	if (nkeys > 0)
+		(void) om_work_lock(work, OM_LEDGER_ACCOUNTS, keys, nkeys);
+	pfree(keys);
 }
 
-static OmLedger *
-lock_stock(OmOrderTables *tables, OmOrder **orders, const int *verdicts, int count,
-		   OmLedgerWait wait)
+static void
+lock_stock(OmWork *work, OmOrder **orders, const int *verdicts, int count)
 {
 	int total = 0;
 	int nkeys = 0;
@@ -38,12 +39,12 @@ lock_stock(OmOrderTables *tables, OmOrder **orders, const int *verdicts, int cou
 	{
 		if (verdicts[i] & OM_VERDICT_STOCK)
 		{
-			om_order_load_needs(tables, orders[i], GetActiveSnapshot());
+			om_order_load_needs(work->orders, orders[i], GetActiveSnapshot());
 			total += orders[i]->nneeds;
 		}
 	}
 	if (total == 0)
-		return NULL;
+		return;
 	keys = palloc(sizeof(char *) * total);
 	for (int i = 0; i < count; i++)
 	{
@@ -53,61 +54,57 @@ lock_stock(OmOrderTables *tables, OmOrder **orders, const int *verdicts, int cou
 				keys[nkeys++] = orders[i]->needs[n].product_id;
 		}
 	}
-	return om_ledger_lock(OM_LEDGER_STOCK, keys, nkeys, wait);
+	(void) om_work_lock(work, OM_LEDGER_STOCK, keys, nkeys);
+	pfree(keys);
 }
 
-OmSettlement *
-om_settlement_begin(OmOrderTables *tables, OmOrder **orders, const int *verdicts, int count,
-					OmLedgerWait wait)
+void
+om_settlement_lock(OmWork *work, OmOrder **orders, const int *verdicts, int count)
 {
-	OmSettlement *settlement = palloc(sizeof(OmSettlement));
+	lock_accounts(work, orders, verdicts, count);
+	lock_stock(work, orders, verdicts, count);
+}
 
-	settlement->tables = tables;
-	settlement->accounts = lock_accounts(orders, verdicts, count, wait);
-	settlement->stock = lock_stock(tables, orders, verdicts, count, wait);
-	return settlement;
+static OmLedgerEntry *
+account_of(OmWork *work, const OmOrder *order)
+{
+	return om_ledger_entry(work->ledgers[OM_LEDGER_ACCOUNTS], order->customer_id);
+}
+
+static OmLedgerEntry *
+stock_of(OmWork *work, const OmNeed *need)
+{
+	return om_ledger_entry(work->ledgers[OM_LEDGER_STOCK], need->product_id);
 }
 
 bool
-om_settlement_is_free(OmSettlement *settlement, const OmOrder *order, int verdicts)
+om_settlement_is_free(OmWork *work, const OmOrder *order, int verdicts)
 {
-	if ((verdicts & OM_VERDICT_BALANCE) &&
-		om_ledger_entry(settlement->accounts, order->customer_id)->busy)
+	if ((verdicts & OM_VERDICT_BALANCE) && account_of(work, order)->busy)
 		return false;
 	if ((verdicts & OM_VERDICT_STOCK) == 0)
 		return true;
 	for (int i = 0; i < order->nneeds; i++)
 	{
-		if (om_ledger_entry(settlement->stock, order->needs[i].product_id)->busy)
+		if (stock_of(work, &order->needs[i])->busy)
 			return false;
 	}
 	return true;
 }
 
 void
-om_settlement_apply(OmSettlement *settlement, OmOrder *order, OmSettleAction action, int verdicts)
+om_settlement_apply(OmWork *work, OmOrder *order, OmSettleAction action, int verdicts)
 {
 	void (*settle)(OmLedgerEntry *, int64) =
 		action == OM_SETTLE_POST ? om_ledger_post : om_ledger_release;
 
 	if (verdicts & OM_VERDICT_BALANCE)
-		settle(om_ledger_entry(settlement->accounts, order->customer_id), order->total);
+		settle(account_of(work, order), order->total);
 	if (verdicts & OM_VERDICT_STOCK)
 	{
-		om_order_load_needs(settlement->tables, order, GetActiveSnapshot());
+		om_order_load_needs(work->orders, order, GetActiveSnapshot());
 		for (int i = 0; i < order->nneeds; i++)
-			settle(om_ledger_entry(settlement->stock, order->needs[i].product_id),
-				   order->needs[i].quantity);
+			settle(stock_of(work, &order->needs[i]), order->needs[i].quantity);
 	}
 	order->settled |= verdicts;
-}
-
-void
-om_settlement_end(OmSettlement *settlement)
-{
-	if (settlement->accounts != NULL)
-		om_ledger_write(settlement->accounts);
-	if (settlement->stock != NULL)
-		om_ledger_write(settlement->stock);
-	pfree(settlement);
 }

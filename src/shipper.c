@@ -26,17 +26,16 @@
 
 /* Ships what is still confirmed; false when a row is locked by somebody else. */
 static bool
-ship(OmSettlement *settlement, OmOrder *order, OmLogWriter *log, bool *shipped)
+ship(OmWork *work, OmOrder *order, bool *shipped)
 {
 	*shipped = false;
-	if (!om_settlement_is_free(settlement, order, OM_VERDICTS_BOTH) ||
-		!om_order_relock_if_free(order))
+	if (!om_settlement_is_free(work, order, OM_VERDICTS_BOTH) || !om_order_relock_if_free(order))
 		return false;
 	if (order->status != OM_STATUS_CONFIRMED)
 		return true; /* cancelled meanwhile */
-	om_settlement_apply(settlement, order, OM_SETTLE_POST, OM_VERDICTS_BOTH);
+	om_settlement_apply(work, order, OM_SETTLE_POST, OM_VERDICTS_BOTH);
 	order->status = OM_STATUS_SHIPPED;
-	om_order_add_to_trail(order, log->lxid);
+	om_order_add_to_trail(order, om_work_log(work)->lxid);
 	om_order_write(order);
 	*shipped = true;
 	return true;
@@ -45,23 +44,20 @@ ship(OmSettlement *settlement, OmOrder *order, OmLogWriter *log, bool *shipped)
 bool
 om_shipper_ship_one(const pg_uuid_t *id, Jsonb *detail)
 {
-	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
-	OmOrder *order = om_order_find(tables, id, GetActiveSnapshot());
+	OmWork *work = om_work_begin(OM_LEDGER_WAIT);
+	OmOrder *order = om_order_find(work->orders, id, GetActiveSnapshot());
 	int both = OM_VERDICTS_BOTH;
 	bool shipped = false;
 
 	if (order != NULL && order->status == OM_STATUS_CONFIRMED)
 	{
-		OmSettlement *settlement = om_settlement_begin(tables, &order, &both, 1, OM_LEDGER_WAIT);
-		OmLogWriter *log = om_log_begin();
-
+		om_settlement_lock(work, &order, &both, 1);
 		om_order_relock(order);
-		(void) ship(settlement, order, log, &shipped);
-		om_settlement_end(settlement);
-		om_log_orders(log, OM_EVENT_ORDER_SHIPPED, id, shipped ? 1 : 0, detail);
-		om_log_end(log);
+		(void) ship(work, order, &shipped);
+		if (shipped)
+			om_log_orders(om_work_log(work), OM_EVENT_ORDER_SHIPPED, id, 1, detail);
 	}
-	om_orders_close(tables);
+	om_work_end(work);
 	return shipped;
 }
 
@@ -83,11 +79,15 @@ static Parcel *
 find_confirmed(OmInbox *inbox, OmOrderTables *tables, OmItem **items, int nitems, int *count)
 {
 	Parcel *parcels = palloc(sizeof(Parcel) * nitems);
+	pg_uuid_t *ids = palloc(sizeof(pg_uuid_t) * nitems);
 
+	for (int i = 0; i < nitems; i++)
+		ids[i] = items[i]->event.order_id;
+	om_orders_read(tables, ids, nitems, true /* with_needs */);
 	*count = 0;
 	for (int i = 0; i < nitems; i++)
 	{
-		OmOrder *order = om_order_find(tables, &items[i]->event.order_id, GetActiveSnapshot());
+		OmOrder *order = om_order_find(tables, &ids[i], GetActiveSnapshot());
 
 		if (order != NULL && order->status == OM_STATUS_CONFIRMED)
 			parcels[(*count)++] = (Parcel){items[i], order};
@@ -98,8 +98,8 @@ find_confirmed(OmInbox *inbox, OmOrderTables *tables, OmItem **items, int nitems
 	return parcels;
 }
 
-static OmSettlement *
-begin_settlement(OmOrderTables *tables, const Parcel *parcels, int count)
+static void
+lock_ledgers(OmWork *work, const Parcel *parcels, int count)
 {
 	OmOrder **orders = palloc(sizeof(OmOrder *) * count);
 	int *both = palloc(sizeof(int) * count);
@@ -109,49 +109,43 @@ begin_settlement(OmOrderTables *tables, const Parcel *parcels, int count)
 		orders[i] = parcels[i].order;
 		both[i] = OM_VERDICTS_BOTH;
 	}
-	return om_settlement_begin(tables, orders, both, count, OM_LEDGER_SKIP);
+	om_settlement_lock(work, orders, both, count);
 }
 
 static void
-ship_all(OmInbox *inbox, OmItem **items, int nitems)
+ship_all(OmInbox *inbox, OmWork *work, OmItem **items, int nitems)
 {
-	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
 	int count;
-	Parcel *parcels = find_confirmed(inbox, tables, items, nitems, &count);
+	Parcel *parcels = find_confirmed(inbox, work->orders, items, nitems, &count);
+	pg_uuid_t *shipped = palloc(sizeof(pg_uuid_t) * Max(count, 1));
+	int nshipped = 0;
 
-	if (count > 0)
+	if (count == 0)
+		return;
+	lock_ledgers(work, parcels, count);
+	OM_FAULT_POINT("shipper/ledgers-locked");
+	for (int i = 0; i < count; i++)
 	{
-		OmSettlement *settlement = begin_settlement(tables, parcels, count);
-		OmLogWriter *log = om_log_begin();
-		pg_uuid_t *shipped = palloc(sizeof(pg_uuid_t) * count);
-		int nshipped = 0;
+		bool is_shipped;
 
-		OM_FAULT_POINT("shipper/ledgers-locked");
-		for (int i = 0; i < count; i++)
+		if (!ship(work, parcels[i].order, &is_shipped))
 		{
-			bool is_shipped;
-
-			if (!ship(settlement, parcels[i].order, log, &is_shipped))
-			{
-				om_inbox_sleep_on_lock(inbox, parcels[i].item);
-				continue;
-			}
-			if (is_shipped)
-				shipped[nshipped++] = parcels[i].order->id;
-			om_inbox_remove(inbox, parcels[i].item, false /* keep_backlog */);
+			om_inbox_sleep_on_lock(inbox, parcels[i].item);
+			continue;
 		}
-		OM_FAULT_POINT("shipper/orders-written");
-		om_settlement_end(settlement);
-		OM_FAULT_POINT("shipper/posted");
-		om_log_orders(log, OM_EVENT_ORDER_SHIPPED, shipped, nshipped, NULL);
-		om_log_end(log);
+		if (is_shipped)
+			shipped[nshipped++] = parcels[i].order->id;
+		om_inbox_remove(inbox, parcels[i].item, false /* keep_backlog */);
 	}
-	om_orders_close(tables);
+	OM_FAULT_POINT("shipper/shipped");
+	if (nshipped > 0)
+		om_log_orders(om_work_log(work), OM_EVENT_ORDER_SHIPPED, shipped, nshipped, NULL);
 }
 
 static void
-expire(OmLogWriter *log, OmOrder *order)
+expire(OmWork *work, OmOrder *order)
 {
+	OmLogWriter *log = om_work_log(work);
 	OmJson json = {0};
 
 	om_json_open_object(&json);
@@ -177,10 +171,9 @@ typedef enum Wait
 } Wait;
 
 static Wait
-look_at(OmOrderTables *tables, const pg_uuid_t *id, bool expired)
+look_at(OmWork *work, const pg_uuid_t *id, bool expired)
 {
-	OmOrder *order = om_order_find(tables, id, GetActiveSnapshot());
-	OmLogWriter *log;
+	OmOrder *order = om_order_find(work->orders, id, GetActiveSnapshot());
 
 	if (order == NULL || order->status != OM_STATUS_CONFIRMED)
 		return WAIT_OVER;
@@ -189,19 +182,14 @@ look_at(OmOrderTables *tables, const pg_uuid_t *id, bool expired)
 	if (!om_order_relock_if_free(order))
 		return WAIT_FOR_LOCK;
 	if (order->status == OM_STATUS_CONFIRMED)
-	{
-		log = om_log_begin();
-		expire(log, order);
-		om_log_end(log);
-	}
+		expire(work, order);
 	return WAIT_OVER;
 }
 
 /* Stops at the first order that nobody has shipped or cancelled yet. */
 static void
-wait_for_people(OmInbox *inbox, OmItem **items, int count)
+wait_for_people(OmInbox *inbox, OmWork *work, OmItem **items, int count)
 {
-	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
 	TimestampTz now = GetCurrentTimestamp();
 	Wait wait = WAIT_OVER;
 
@@ -211,7 +199,7 @@ wait_for_people(OmInbox *inbox, OmItem **items, int count)
 		TimestampTz due = item->event.at + om_setting_hold_timeout * USECS_PER_SEC;
 		bool expires = om_setting_hold_timeout > 0;
 
-		wait = look_at(tables, &item->event.order_id, expires && due <= now);
+		wait = look_at(work, &item->event.order_id, expires && due <= now);
 		if (wait == WAIT_OVER)
 			om_inbox_remove(inbox, item, false /* keep_backlog */);
 		else if (wait == WAIT_FOR_LOCK)
@@ -219,14 +207,13 @@ wait_for_people(OmInbox *inbox, OmItem **items, int count)
 		else
 			item->due = expires ? due : 0; /* and it is looked at whenever something happens */
 	}
-	om_orders_close(tables);
 }
 
 void
-om_shipper_run(OmInbox *inbox, OmItem **items, int count)
+om_shipper_run(OmInbox *inbox, OmWork *work, OmItem **items, int count)
 {
 	if (om_setting_auto_ship)
-		ship_all(inbox, items, count);
+		ship_all(inbox, work, items, count);
 	else
-		wait_for_people(inbox, items, count);
+		wait_for_people(inbox, work, items, count);
 }

@@ -12,6 +12,7 @@
 
 #include "access/genam.h"
 #include "access/heapam.h"
+#include "access/nbtree.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -95,6 +96,18 @@ om_table_close(OmTable *table)
 	pfree(table);
 }
 
+/* A condition on a column of the primary key. */
+static void
+init_scan_key(OmTable *table, int column, StrategyNumber strategy, Datum value, ScanKey key)
+{
+	Oid family = table->key->rd_opfamily[column];
+	Oid type = table->key->rd_opcintype[column];
+	Oid operator= get_opfamily_member(family, type, type, strategy);
+
+	ScanKeyEntryInitialize(key, 0, column + 1, strategy, type,
+						   table->key->rd_indcollation[column], get_opcode(operator), value);
+}
+
 /* A scan for "column = value" on the leading columns of the primary key. */
 static IndexScanDesc
 begin_key_scan(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot)
@@ -103,14 +116,7 @@ begin_key_scan(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot)
 	IndexScanDesc scan;
 
 	for (int i = 0; i < nkeys; i++)
-	{
-		Oid family = table->key->rd_opfamily[i];
-		Oid type = table->key->rd_opcintype[i];
-		Oid equal = get_opfamily_member(family, type, type, BTEqualStrategyNumber);
-
-		ScanKeyEntryInitialize(&scan_keys[i], 0, i + 1, BTEqualStrategyNumber, type,
-							   table->key->rd_indcollation[i], get_opcode(equal), key[i]);
-	}
+		init_scan_key(table, i, BTEqualStrategyNumber, key[i], &scan_keys[i]);
 	scan = om_index_beginscan(table->rel, table->key, snapshot, nkeys);
 	index_rescan(scan, scan_keys, nkeys, NULL, 0);
 	return scan;
@@ -157,6 +163,127 @@ om_table_last(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot)
 {
 	return fetch_first(table, key, nkeys, snapshot, BackwardScanDirection);
 }
+
+HeapTuple
+om_table_fetch(OmTable *table, ItemPointer position, Datum key, Snapshot snapshot)
+{
+	AttrNumber column = table->key->rd_index->indkey.values[0];
+	HeapTuple row = NULL;
+
+	if (table_tuple_fetch_row_version(table->rel, position, snapshot, table->found))
+	{
+		FmgrInfo *compare = index_getprocinfo(table->key, 1, BTORDER_PROC);
+		bool isnull;
+		Datum value = slot_getattr(table->found, column, &isnull);
+
+		if (DatumGetInt32(FunctionCall2Coll(compare, table->key->rd_indcollation[0], value, key)) ==
+			0)
+			row = ExecCopySlotHeapTuple(table->found);
+	}
+	ExecClearTuple(table->found);
+	return row;
+}
+
+/* ---------- walks ---------- */
+
+/* So many rows that nobody asked for are passed by before a new probe is cheaper. */
+#define WALK_AT_MOST 32
+
+struct OmTableWalk
+{
+	OmTable *table;
+	IndexScanDesc scan;
+	FmgrInfo compare[2]; /* of the two columns */
+	AttrNumber columns[2];
+	bool has_row;    /* in table->found */
+	bool handed_out; /* that row */
+};
+
+OmTableWalk *
+om_table_walk_begin(OmTable *table, Snapshot snapshot)
+{
+	OmTableWalk *walk = palloc0(sizeof(OmTableWalk));
+
+	walk->table = table;
+	walk->scan = om_index_beginscan(table->rel, table->key, snapshot, 1);
+	for (int i = 0; i < 2; i++)
+	{
+		fmgr_info_copy(&walk->compare[i], index_getprocinfo(table->key, i + 1, BTORDER_PROC),
+					   CurrentMemoryContext);
+		walk->columns[i] = table->key->rd_index->indkey.values[i];
+	}
+	return walk;
+}
+
+static void
+walk_on(OmTableWalk *walk)
+{
+	walk->has_row = index_getnext_slot(walk->scan, ForwardScanDirection, walk->table->found);
+	walk->handed_out = false;
+}
+
+static void
+walk_to(OmTableWalk *walk, const Datum *key)
+{
+	ScanKeyData first;
+
+	init_scan_key(walk->table, 0, BTGreaterEqualStrategyNumber, key[0], &first);
+	index_rescan(walk->scan, &first, 1, NULL, 0);
+	walk_on(walk);
+}
+
+/* A column of the row at hand beside that of a key. */
+static int
+compare_column(OmTableWalk *walk, int i, const Datum *key)
+{
+	bool isnull;
+	Datum value = slot_getattr(walk->table->found, walk->columns[i], &isnull);
+
+	return DatumGetInt32(FunctionCall2Coll(&walk->compare[i],
+										   walk->table->key->rd_indcollation[i], value, key[i]));
+}
+
+TupleTableSlot *
+om_table_walk_next(OmTableWalk *walk, const Datum *key)
+{
+	int passed_by = 0;
+
+	if (!walk->has_row)
+		walk_to(walk, key);
+	else if (walk->handed_out)
+		walk_on(walk);
+	while (walk->has_row)
+	{
+		int order = compare_column(walk, 0, key);
+
+		if (order < 0 && ++passed_by == WALK_AT_MOST)
+		{
+			walk_to(walk, key);
+			continue;
+		}
+		if (order == 0)
+			order = compare_column(walk, 1, key);
+		if (order > 0)
+			return NULL;
+		if (order == 0)
+		{
+			walk->handed_out = true;
+			return walk->table->found;
+		}
+		walk_on(walk);
+	}
+	return NULL;
+}
+
+void
+om_table_walk_end(OmTableWalk *walk)
+{
+	index_endscan(walk->scan);
+	ExecClearTuple(walk->table->found);
+	pfree(walk);
+}
+
+/* ---------- locks ---------- */
 
 /*
  * A caller in REPEATABLE READ decides on what its snapshot shows; a row that
@@ -243,6 +370,38 @@ lock_row(OmTable *table, const Datum *key, LockWaitPolicy policy, bool *busy)
 	return NULL;
 }
 
+OmRowLock
+om_table_lock_version(OmTable *table, ItemPointer position, HeapTuple *newest)
+{
+	TM_FailureData failure;
+	TM_Result result;
+	OmRowLock lock = OM_ROW_LOCKED;
+
+	do
+	{
+		ItemPointerData start = *position;
+
+		CHECK_FOR_INTERRUPTS();
+		result = table_tuple_lock(table->rel, &start, GetActiveSnapshot(), table->found,
+								  GetCurrentCommandId(false), LockTupleNoKeyExclusive, LockWaitSkip,
+								  TUPLE_LOCK_FLAG_FIND_LAST_VERSION, &failure);
+	} while (result == TM_WouldBlock && wait_for_worker(table, failure.xmax, position));
+	if (result == TM_WouldBlock)
+		return OM_ROW_BUSY;
+	if (result == TM_Deleted)
+		return OM_ROW_GONE;
+	if (result != TM_Ok)
+		elog(ERROR, "unexpected result %d of a row lock in \"%s\"", result,
+			 RelationGetRelationName(table->rel));
+	if (!ItemPointerEquals(position, &table->found->tts_tid))
+	{
+		*newest = ExecCopySlotHeapTuple(table->found);
+		lock = OM_ROW_CHANGED;
+	}
+	ExecClearTuple(table->found);
+	return lock;
+}
+
 HeapTuple
 om_table_lock(OmTable *table, const Datum *key)
 {
@@ -327,6 +486,7 @@ om_table_update(OmTable *table, HeapTuple old, const Datum *values, const bool *
 	table->estate->es_snapshot = GetActiveSnapshot();
 	ExecSimpleRelationUpdate(table->info, table->estate, &unused, table->probe, table->fresh);
 	act_as_caller(&scope);
+	table->written_at = table->fresh->tts_tid;
 	ExecClearTuple(table->fresh);
 	ResetPerTupleExprContext(table->estate);
 }

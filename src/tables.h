@@ -26,6 +26,7 @@ typedef struct OmTable
 	TupleTableSlot *found;
 	TupleTableSlot *probe; /* position of a row to be written */
 	TupleTableSlot *fresh; /* row to be written */
+	ItemPointerData written_at; /* by the last update */
 } OmTable;
 
 extern OmTable *om_table_open(Oid relid, LOCKMODE lockmode);
@@ -41,6 +42,35 @@ extern HeapTuple om_table_lock(OmTable *table, const Datum *key);
 
 /* The same, but it waits for workers only; NULL and *busy when anybody else holds the row. */
 extern HeapTuple om_table_lock_if_free(OmTable *table, const Datum *key, bool *busy);
+
+/*
+ * Locks the newest version of a row of which a version is at hand, waiting for
+ * workers only.  *newest becomes a copy of it when it is another one.
+ */
+typedef enum OmRowLock
+{
+	OM_ROW_LOCKED, /* it is the newest */
+	OM_ROW_CHANGED,
+	OM_ROW_BUSY,
+	OM_ROW_GONE
+} OmRowLock;
+
+extern OmRowLock om_table_lock_version(OmTable *table, ItemPointer position, HeapTuple *newest);
+
+/* The version at a position, if the snapshot shows it and it has this key; else NULL. */
+extern HeapTuple om_table_fetch(OmTable *table, ItemPointer position, Datum key, Snapshot snapshot);
+
+/*
+ * Visits rows by ascending keys (of two columns).  Rows that lie close to each
+ * other are reached by going on from one to the next instead of by new probes.
+ */
+typedef struct OmTableWalk OmTableWalk;
+
+extern OmTableWalk *om_table_walk_begin(OmTable *table, Snapshot snapshot);
+
+/* The next row with this key, valid until the next call; NULL: there is none (more). */
+extern TupleTableSlot *om_table_walk_next(OmTableWalk *walk, const Datum *key);
+extern void om_table_walk_end(OmTableWalk *walk);
 
 /* What a new statement of the transaction would see, own changes included. */
 extern Snapshot om_current_snapshot(void);

@@ -70,9 +70,7 @@ typedef struct Batch
 	Waiting **entries;
 	OmOrder **orders; /* sorted by id */
 	int *releases;    /* verdicts that may have to be released */
-	OmOrderTables *tables;
-	OmSettlement *settlement;
-	OmLogWriter *log;
+	OmWork *work;
 	int nconfirmed;
 	pg_uuid_t *confirmed;
 } Batch;
@@ -214,24 +212,27 @@ compare_items(const void *a, const void *b)
 								&(*(OmItem *const *) b)->event.order_id);
 }
 
+/* Reads their orders; items that are about nothing any more go. */
 static void
 begin_batch(Batch *batch, OmItem **items, int count)
 {
+	OmUpdater *updater = batch->updater;
 	OmItem **sorted = palloc(sizeof(OmItem *) * count);
+	pg_uuid_t *ids = palloc(sizeof(pg_uuid_t) * count);
 
 	memcpy(sorted, items, sizeof(OmItem *) * count);
 	qsort(sorted, count, sizeof(OmItem *), compare_items);
-	batch->tables = om_orders_open(RowExclusiveLock);
+	for (int i = 0; i < count; i++)
+		ids[i] = sorted[i]->event.order_id;
+	om_orders_read(batch->work->orders, ids, count, false /* with_needs */);
 	batch->entries = palloc(sizeof(Waiting *) * count);
 	batch->orders = palloc(sizeof(OmOrder *) * count);
 	batch->releases = palloc(sizeof(int) * count);
 	batch->confirmed = palloc(sizeof(pg_uuid_t) * count);
 	for (int i = 0; i < count; i++)
 	{
-		OmUpdater *updater = batch->updater;
-		pg_uuid_t *order_id = &sorted[i]->event.order_id;
-		Waiting *entry = hash_search(updater->waiting, order_id, HASH_FIND, NULL);
-		OmOrder *order = om_order_find(batch->tables, order_id, GetActiveSnapshot());
+		Waiting *entry = hash_search(updater->waiting, &ids[i], HASH_FIND, NULL);
+		OmOrder *order = om_order_find(batch->work->orders, &ids[i], GetActiveSnapshot());
 
 		if (entry == NULL)
 		{
@@ -245,9 +246,7 @@ begin_batch(Batch *batch, OmItem **items, int count)
 		batch->orders[batch->count] = order;
 		batch->releases[batch->count++] = verdicts_to_release(entry, order);
 	}
-	batch->settlement = om_settlement_begin(batch->tables, batch->orders, batch->releases,
-											batch->count, OM_LEDGER_SKIP);
-	batch->log = om_log_begin();
+	om_settlement_lock(batch->work, batch->orders, batch->releases, batch->count);
 }
 
 static void
@@ -258,7 +257,7 @@ write_order(Batch *batch, OmOrder *order, const Waiting *entry)
 		if (entry->verdict_lxid[i] != 0)
 			om_order_add_to_trail(order, entry->verdict_lxid[i]);
 	}
-	om_order_add_to_trail(order, batch->log->lxid);
+	om_order_add_to_trail(order, batch->work->log->lxid);
 	om_order_write(order);
 }
 
@@ -266,22 +265,23 @@ static void
 confirm(Batch *batch, OmOrder *order)
 {
 	order->status = OM_STATUS_CONFIRMED;
+	(void) om_work_log(batch->work);
 	if (order->round == 0)
 		batch->confirmed[batch->nconfirmed++] = order->id;
 	else
-		om_log_orders(batch->log, OM_EVENT_ORDER_CONFIRMED, &order->id, 1,
+		om_log_orders(om_work_log(batch->work), OM_EVENT_ORDER_CONFIRMED, &order->id, 1,
 					  om_log_round_detail(order->round));
 }
 
 static void
 reject(Batch *batch, OmOrder *order, const Waiting *entry)
 {
-	om_settlement_apply(batch->settlement, order, OM_SETTLE_RELEASE,
+	om_settlement_apply(batch->work, order, OM_SETTLE_RELEASE,
 						verdicts_to_release(entry, order));
 	order->status = OM_STATUS_REJECTED;
 	order->settled = OM_VERDICTS_BOTH;
 	order->reasons = entry->reasons;
-	om_log_orders(batch->log, OM_EVENT_ORDER_REJECTED, &order->id, 1,
+	om_log_orders(om_work_log(batch->work), OM_EVENT_ORDER_REJECTED, &order->id, 1,
 				  om_checkers_reasons_detail(entry->reasons, order->round));
 }
 
@@ -311,12 +311,13 @@ settle(Batch *batch, OmOrder *order, Waiting *entry)
 	/* Its event is still to come, and then it is our turn. */
 	if (!entry->ended || verdicts == 0)
 		return order->settled == OM_VERDICTS_BOTH;
-	om_settlement_apply(batch->settlement, order, OM_SETTLE_RELEASE,
+	om_settlement_apply(batch->work, order, OM_SETTLE_RELEASE,
 						verdicts_to_release(entry, order));
 	order->settled |= verdicts;
 	if (order->settled == OM_VERDICTS_BOTH && (entry->seen & ~entry->refused) != 0)
-		om_log_orders(batch->log, OM_EVENT_ORDER_RELEASED, &order->id, 1,
+		om_log_orders(om_work_log(batch->work), OM_EVENT_ORDER_RELEASED, &order->id, 1,
 					  om_log_round_detail(order->round));
+	(void) om_work_log(batch->work);
 	write_order(batch, order, entry);
 	return order->settled == OM_VERDICTS_BOTH;
 }
@@ -365,9 +366,9 @@ review_waiting(OmUpdater *updater, OmOrderTables *tables, int64 seq)
 }
 
 void
-om_updater_run(OmUpdater *updater, OmItem **items, int count, int64 seq)
+om_updater_run(OmUpdater *updater, OmWork *work, OmItem **items, int count, int64 seq)
 {
-	Batch batch = {.updater = updater};
+	Batch batch = {.updater = updater, .work = work};
 
 	begin_batch(&batch, items, count);
 	OM_FAULT_POINT("updater/ledgers-locked");
@@ -376,19 +377,17 @@ om_updater_run(OmUpdater *updater, OmItem **items, int count, int64 seq)
 		OmOrder *order = batch.orders[i];
 		Waiting *entry = batch.entries[i];
 
-		if (om_settlement_is_free(batch.settlement, order, batch.releases[i]) &&
+		if (om_settlement_is_free(work, order, batch.releases[i]) &&
 			om_order_relock_if_free(order))
 			handle(&batch, order, entry);
 		else
 			om_inbox_sleep_on_lock(updater->inbox, entry->item);
 	}
-	OM_FAULT_POINT("updater/orders-written");
-	om_settlement_end(batch.settlement);
-	OM_FAULT_POINT("updater/released");
-	om_log_orders(batch.log, OM_EVENT_ORDER_CONFIRMED, batch.confirmed, batch.nconfirmed, NULL);
-	om_log_end(batch.log);
-	review_waiting(updater, batch.tables, seq);
-	om_orders_close(batch.tables);
+	OM_FAULT_POINT("updater/decided");
+	if (batch.nconfirmed > 0)
+		om_log_orders(om_work_log(work), OM_EVENT_ORDER_CONFIRMED, batch.confirmed,
+					  batch.nconfirmed, NULL);
+	review_waiting(updater, work->orders, seq);
 }
 
 void

@@ -9,6 +9,7 @@
 
 #include "eventlog.h"
 #include "inbox.h"
+#include "work.h"
 
 typedef struct OmUpdater OmUpdater;
 
@@ -22,7 +23,7 @@ extern OmUpdater *om_updater_create(OmInbox *inbox);
 extern void om_updater_note(OmUpdater *updater, const OmLogRow *row, int64 seq);
 
 /* Decides on these orders, as far as nobody has locked what that needs. */
-extern void om_updater_run(OmUpdater *updater, OmItem **items, int count, int64 seq);
+extern void om_updater_run(OmUpdater *updater, OmWork *work, OmItem **items, int count, int64 seq);
 
 /* Nothing more will come of an item. */
 extern void om_updater_give_up(OmUpdater *updater, OmItem *item);

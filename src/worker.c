@@ -3,13 +3,15 @@
  *		Runs the stages of one database.
  *
  * A worker takes the seat that the launcher prepared, looks whether there is
- * anything to do here, and then works in passes: make a tick if there were
- * commits, let each of its stages handle batches, until nothing is left; then
+ * anything to do here, and then works in rounds: make a tick if there were
+ * commits, let each of its stages handle a batch, until nothing is left; then
  * it sleeps on its latch, without a transaction, until a commit sets it.
  *
- * Each batch is a transaction of its own.  Checkers and ticks commit
- * asynchronously: what a crash takes from them is a suffix of the WAL and is
- * done again as a whole, before anybody has seen it as an answer.
+ * Who has all stages takes a batch through all of them in one transaction, tick
+ * included (pass.c).  Where that cannot be, each batch of a stage is a
+ * transaction of its own.  Checkers and ticks then commit asynchronously: what a
+ * crash takes from them is a suffix of the WAL and is done again as a whole,
+ * before anybody has seen it as an answer.
  *
  * An error is traced to the event that causes it, which is set aside; one that
  * no event is to blame for makes only that stage rest for a moment.  Deadlocks
@@ -42,16 +44,21 @@
 #include "inflight.h"
 #include "installation.h"
 #include "months.h"
+#include "pass.h"
 #include "settings.h"
 #include "shared.h"
 #include "ticks.h"
 #include "upkeep.h"
+#include "wakeup.h"
 #include "worker.h"
 
 #define BUSY_RETRY_MS 20
 #define ERROR_RETRY_MIN_MS 100
 #define ERROR_RETRY_MAX_MS 60000
 #define UPKEEP_AFTER_BATCHES 5000
+
+/* So many rounds go stage by stage before all stages are tried together again. */
+#define ROUNDS_APART 16
 
 /* What is tried again by itself after an error: a stage, or the upkeep. */
 typedef struct Task
@@ -79,6 +86,10 @@ typedef struct Worker
 	Task handlers; /* looking after the workers of subscriptions */
 	int batches;   /* since the last upkeep */
 	Task tasks[OM_STAGE_COUNT];
+	Task together; /* all stages in one transaction */
+	OmPass pass;
+	int rounds_apart; /* still to come */
+	bool more;        /* the last round has left something to do */
 	MemoryContext batch_context;
 } Worker;
 
@@ -264,13 +275,13 @@ make_tick_when_needed(void)
 /* The event that crashes the server so often in a row is given up. */
 #define CRASHES_TO_GIVE_UP 3
 
-static Task *current_task;
-
 static void
-note_in_flight(int nevents, int64 event_id)
+note_in_flight(OmStage stage, int nevents, int64 event_id)
 {
-	om_inflight_begin(current_task->slot, nevents, event_id);
-	current_task->in_flight = true;
+	Task *task = &worker.tasks[stage];
+
+	om_inflight_begin(task->slot, nevents, event_id);
+	task->in_flight = true;
 }
 
 static void
@@ -286,15 +297,15 @@ note_landed(Task *task)
 
 /* Whoever had this stage before us may have crashed with it. */
 static void
-review_crash(void)
+review_crash(OmStage stage)
 {
-	Task *task = current_task;
+	Task *task = &worker.tasks[stage];
 	OmSuspicion suspicion;
 
 	if (task->is_reviewed)
 		return;
 	task->is_reviewed = true;
-	task->slot = om_inflight_attach(om_stage_names[task - worker.tasks]);
+	task->slot = om_inflight_attach(om_stage_names[stage]);
 	suspicion = om_inflight_review(task->slot);
 	task->gives_up = suspicion.crashes >= CRASHES_TO_GIVE_UP;
 	if (suspicion.nevents > 0 || suspicion.event_id != 0)
@@ -312,7 +323,6 @@ handle_batch(OmStage stage, int64 *events, TimestampTz *timer)
 	OmConsumer *consumer = worker.tasks[stage].consumer;
 	MemoryContext caller;
 
-	current_task = &worker.tasks[stage];
 	begin_transaction();
 	caller = MemoryContextSwitchTo(worker.batch_context);
 	if (!om_consumer_is_paused(stage))
@@ -345,6 +355,74 @@ run_stage(Task *task)
 	return result == OM_STEP_DONE;
 }
 
+static void
+stage_has_handled(OmStage stage)
+{
+	note_landed(&worker.tasks[stage]);
+}
+
+/*
+ * Our own commit is no news for our own stages; it counts as ticked unless
+ * somebody else has committed, too, or reads by ticks.
+ */
+static void
+note_ticked(uint64 commits, bool has_logged)
+{
+	if (worker.pass.has_ticked)
+	{
+		worker.first_pass = false;
+		if (has_logged && !om_handlerseat_any() &&
+			pg_atomic_read_u64(&worker.database->commits) == commits + 1)
+			commits++;
+		pg_atomic_write_u64(&worker.database->ticked, commits);
+		om_handlerseat_wake(worker.oid);
+	}
+	ConditionVariableBroadcast(&worker.database->progress);
+}
+
+static void
+set_timers(void)
+{
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		Task *task = &worker.tasks[stage];
+
+		task->not_before = 0;
+		task->retry_ms = 0;
+		task->timer = om_consumer_next_due(task->consumer);
+	}
+}
+
+/* All stages in one transaction; true when there may be more to do. */
+static bool
+run_together(Task *task pg_attribute_unused())
+{
+	uint64 commits = pg_atomic_read_u64(&worker.database->commits);
+	bool wants_tick =
+		worker.first_pass || pg_atomic_read_u64(&worker.database->ticked) < commits;
+	bool has_logged;
+	int64 events = 0;
+	OmPassResult result;
+	MemoryContext caller;
+
+	begin_transaction();
+	caller = MemoryContextSwitchTo(worker.batch_context);
+	result = om_pass_run(&worker.pass, wants_tick, om_setting_batch_size, &events);
+	if (result != OM_PASS_REFUSED)
+		set_timers();
+	MemoryContextSwitchTo(caller);
+	OM_FAULT_POINT("worker/before-commit-together");
+	has_logged = om_wakeup_is_pending();
+	commit_transaction(has_logged);
+	OM_FAULT_POINT("worker/after-commit-together");
+	note_ticked(commits, has_logged);
+	MemoryContextReset(worker.batch_context);
+	worker.batches += events > 0;
+	if (result == OM_PASS_REFUSED)
+		worker.rounds_apart = ROUNDS_APART;
+	return result == OM_PASS_DONE;
+}
+
 static bool
 run_upkeep(Task *task)
 {
@@ -359,6 +437,21 @@ run_upkeep(Task *task)
 	return false;
 }
 
+/* Of all stages together the one that was at work has failed; the others must forget, too. */
+static Task *
+find_failed(Task *task)
+{
+	if (task != &worker.together)
+		return task;
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		if (stage != worker.pass.stage)
+			om_consumer_forget(worker.tasks[stage].consumer);
+	}
+	worker.rounds_apart = ROUNDS_APART;
+	return worker.pass.stage < 0 ? task : &worker.tasks[worker.pass.stage];
+}
+
 /* True when it is to be tried again at once. */
 static bool
 recover_from_error(Task *task)
@@ -367,6 +460,7 @@ recover_from_error(Task *task)
 	OmStepFailure failure = OM_FAILURE_GENERAL;
 
 	HOLD_INTERRUPTS();
+	task = find_failed(task);
 	MemoryContextSwitchTo(worker.batch_context);
 	error = CopyErrorData();
 	if (task->consumer != NULL)
@@ -378,6 +472,8 @@ recover_from_error(Task *task)
 		EmitErrorReport();
 	AbortCurrentTransaction();
 	FlushErrorState();
+	/* What was seen ahead of the last tick is read again, for which there must be a newer one. */
+	worker.first_pass = true;
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(worker.batch_context);
 	if (failure == OM_FAILURE_GENERAL)
@@ -480,24 +576,85 @@ look_after_handlers_when_due(void)
 		(void) attempt(&worker.handlers, look_after_handlers, "subscriptions");
 }
 
+/* One batch of each stage, in transactions of their own; true when there may be more to do. */
+static bool
+work_apart(void)
+{
+	bool more = false;
+
+	make_tick_when_needed();
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		if (worker.stages & OM_STAGE_BIT(stage))
+			more |= attempt(&worker.tasks[stage], run_stage, om_stage_names[stage]);
+	}
+	if (worker.rounds_apart > 0)
+		worker.rounds_apart = more ? worker.rounds_apart - 1 : 0;
+	return more;
+}
+
+static bool
+is_due(TimestampTz time)
+{
+	return time != 0 && time <= GetCurrentTimestamp();
+}
+
+/* No stage rests after an error. */
+static bool
+may_work_together(void)
+{
+	if (worker.stages != OM_STAGES_ALL || worker.rounds_apart > 0 ||
+		(worker.together.not_before != 0 && !is_due(worker.together.not_before)))
+		return false;
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		const Task *task = &worker.tasks[stage];
+
+		if (task->not_before != 0 && !is_due(task->not_before))
+			return false;
+	}
+	return true;
+}
+
+static bool
+has_something_to_do(void)
+{
+	bool due = worker.more || worker.first_pass ||
+			   pg_atomic_read_u64(&worker.database->ticked) <
+				   pg_atomic_read_u64(&worker.database->commits);
+
+	for (int stage = 0; stage < OM_STAGE_COUNT && !due; stage++)
+		due = is_due(worker.tasks[stage].timer) || worker.tasks[stage].not_before != 0;
+	return due;
+}
+
+/* True when there may be more to do. */
+static bool
+work_once(void)
+{
+	bool more = false;
+
+	if (may_work_together())
+	{
+		if (!has_something_to_do())
+			return false;
+		more = attempt(&worker.together, run_together, "all stages");
+		if (worker.rounds_apart == 0)
+			return more;
+	}
+	return work_apart() || more;
+}
+
 static void
 work_until_idle(void)
 {
-	bool more;
-
 	do
 	{
 		obey_signals();
 		do_upkeep_when_due();
 		look_after_handlers_when_due();
-		make_tick_when_needed();
-		more = false;
-		for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
-		{
-			if (worker.stages & OM_STAGE_BIT(stage))
-				more |= attempt(&worker.tasks[stage], run_stage, om_stage_names[stage]);
-		}
-	} while (more);
+		worker.more = work_once();
+	} while (worker.more);
 }
 
 /* The earlier of two times, of which 0 is none. */
@@ -516,6 +673,7 @@ time_to_sleep(void)
 	TimestampTz next = earlier(worker.upkeep.not_before, worker.upkeep.timer);
 
 	next = earlier(next, earlier(worker.handlers.not_before, worker.handlers.timer));
+	next = earlier(next, worker.together.not_before);
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
 		next = earlier(next, worker.tasks[stage].not_before);
@@ -560,7 +718,9 @@ set_up(void)
 	{
 		worker.tasks[stage].consumer = om_consumer_create(stage);
 		om_consumer_watch(worker.tasks[stage].consumer, &watch);
+		worker.pass.consumers[stage] = worker.tasks[stage].consumer;
 	}
+	worker.pass.has_handled = stage_has_handled;
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	worker.seat->failures = 0;
 	worker.seat->works = true;
