@@ -469,7 +469,7 @@ refuse(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmWork *work)
 						 (int64) (om_ledger_available(entry) + om_demand_held_before(demand)));
 	}
 	log_one(work, traits[checker->kind].refused, &claim->order_id,
-				  refusal_detail(&refusal, claim->round));
+			refusal_detail(&refusal, claim->round));
 	om_claims_remove(checker->claims, claim);
 }
 

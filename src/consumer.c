@@ -223,7 +223,8 @@ read_some(OmConsumer *consumer, const OmReach *reach, int max_events)
 {
 	OmLogRows *rows = om_log_rows_create();
 
-	if (!om_reader_read(consumer->reader, reach, om_consumer_types_read(consumer), max_events, rows))
+	if (!om_reader_read(consumer->reader, reach, om_consumer_types_read(consumer), max_events,
+						rows))
 		return false;
 	for (int i = 0; i < rows->count; i++)
 		om_consumer_take_in(consumer, &rows->rows[i]);

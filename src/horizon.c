@@ -75,9 +75,9 @@ om_horizon_shows_all(const OmHorizon *horizon, int64 lxid)
 
 	if (lxid < horizon->xmin)
 		return true;
-	is_exception = horizon->nexceptions > 0 &&
-				   bsearch(&lxid, horizon->exceptions, horizon->nexceptions, sizeof(int64),
-						   compare_lxids) != NULL;
+	is_exception =
+		horizon->nexceptions > 0 && bsearch(&lxid, horizon->exceptions, horizon->nexceptions,
+											sizeof(int64), compare_lxids) != NULL;
 	return (lxid < horizon->xmax) != is_exception;
 }
 

@@ -142,9 +142,9 @@ static HeapTuple
 lock_where_left(OmLedger *ledger, const OmLedgerEntry *entry, Datum key)
 {
 	Place *place = places_lookup(get_places(ledger)->by_key, entry->key);
-	HeapTuple row = place == NULL ? NULL
-								  : om_table_fetch(ledger->table, &place->position, key,
-												   GetActiveSnapshot());
+	HeapTuple row = place == NULL
+					  ? NULL
+					  : om_table_fetch(ledger->table, &place->position, key, GetActiveSnapshot());
 
 	if (row == NULL || om_table_lock_version(ledger->table, &row->t_self, &row) > OM_ROW_CHANGED)
 		return NULL;

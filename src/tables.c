@@ -104,8 +104,8 @@ init_scan_key(OmTable *table, int column, StrategyNumber strategy, Datum value, 
 	Oid type = table->key->rd_opcintype[column];
 	Oid operator= get_opfamily_member(family, type, type, strategy);
 
-	ScanKeyEntryInitialize(key, 0, column + 1, strategy, type,
-						   table->key->rd_indcollation[column], get_opcode(operator), value);
+	ScanKeyEntryInitialize(key, 0, column + 1, strategy, type, table->key->rd_indcollation[column],
+						   get_opcode(operator), value);
 }
 
 /* A scan for "column = value" on the leading columns of the primary key. */
@@ -239,8 +239,8 @@ compare_column(OmTableWalk *walk, int i, const Datum *key)
 	bool isnull;
 	Datum value = slot_getattr(walk->table->found, walk->columns[i], &isnull);
 
-	return DatumGetInt32(FunctionCall2Coll(&walk->compare[i],
-										   walk->table->key->rd_indcollation[i], value, key[i]));
+	return DatumGetInt32(
+		FunctionCall2Coll(&walk->compare[i], walk->table->key->rd_indcollation[i], value, key[i]));
 }
 
 TupleTableSlot *

@@ -24,8 +24,8 @@ typedef struct OmTable
 	EState *estate;
 	ResultRelInfo *info;
 	TupleTableSlot *found;
-	TupleTableSlot *probe; /* position of a row to be written */
-	TupleTableSlot *fresh; /* row to be written */
+	TupleTableSlot *probe;      /* position of a row to be written */
+	TupleTableSlot *fresh;      /* row to be written */
 	ItemPointerData written_at; /* by the last update */
 } OmTable;
 

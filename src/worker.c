@@ -398,8 +398,7 @@ static bool
 run_together(Task *task pg_attribute_unused())
 {
 	uint64 commits = pg_atomic_read_u64(&worker.database->commits);
-	bool wants_tick =
-		worker.first_pass || pg_atomic_read_u64(&worker.database->ticked) < commits;
+	bool wants_tick = worker.first_pass || pg_atomic_read_u64(&worker.database->ticked) < commits;
 	bool has_logged;
 	int64 events = 0;
 	OmPassResult result;
