@@ -117,15 +117,23 @@ om_horizon_add_seen(OmHorizon *horizon, int64 lxid)
 		add_exception(horizon, lxid);
 }
 
+/* They come last among the exceptions. */
 int
 om_horizon_count_ahead(const OmHorizon *horizon)
 {
-	int count = 0;
+	int below = 0;
+	int above = horizon->nexceptions;
 
-	while (count < horizon->nexceptions &&
-		   horizon->exceptions[horizon->nexceptions - 1 - count] >= horizon->xmax)
-		count++;
-	return count;
+	while (below < above)
+	{
+		int middle = (below + above) / 2;
+
+		if (horizon->exceptions[middle] < horizon->xmax)
+			below = middle + 1;
+		else
+			above = middle;
+	}
+	return horizon->nexceptions - below;
 }
 
 bool

@@ -154,9 +154,10 @@ lock_where_left(OmLedger *ledger, const OmLedgerEntry *entry, Datum key)
 /* ---------- rows ---------- */
 
 static int
-compare_keys(const void *a, const void *b)
+compare_entries(const ListCell *a, const ListCell *b)
 {
-	return strcmp(*(char *const *) a, *(char *const *) b);
+	return strcmp(((const OmLedgerEntry *) lfirst(a))->key,
+				  ((const OmLedgerEntry *) lfirst(b))->key);
 }
 
 static int64
@@ -203,24 +204,21 @@ open_ledger(OmLedgerKind kind, OmLedgerWait wait, LOCKMODE lockmode)
 static List *
 add_entries(OmLedger *ledger, char **keys, int nkeys)
 {
-	char **sorted = palloc(sizeof(char *) * Max(nkeys, 1));
 	List *added = NIL;
 
-	memcpy(sorted, keys, sizeof(char *) * nkeys);
-	qsort(sorted, nkeys, sizeof(char *), compare_keys);
 	for (int i = 0; i < nkeys; i++)
 	{
 		bool found;
-		Entry *place = entries_insert(ledger->entries, sorted[i], &found);
+		Entry *place = entries_insert(ledger->entries, keys[i], &found);
 
 		if (found)
 			continue;
 		place->entry = palloc0(sizeof(OmLedgerEntry));
-		place->entry->key = sorted[i];
+		place->entry->key = keys[i];
 		place->entry->ledger = ledger;
 		added = lappend(added, place->entry);
 	}
-	pfree(sorted);
+	list_sort(added, compare_entries);
 	return added;
 }
 

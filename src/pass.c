@@ -34,7 +34,11 @@
 #include "work.h"
 
 /* Positions are not made longer than that; a window with more passes ends stage by stage. */
-#define MAX_AHEAD 1000
+#define MAX_AHEAD 4000
+
+/* After so many passes in one window batches grow, up to four times. */
+#define GROW_AFTER 128
+#define GROW_AT_MOST 4
 
 static OmReader *
 reader_of(OmPass *pass, int stage)
@@ -91,6 +95,15 @@ is_in_step(OmPass *pass)
 			return false;
 	}
 	return true;
+}
+
+/* Who is far behind takes more at a time: rows that change often are then written less often. */
+static int
+batch_size(OmPass *pass, int max_events)
+{
+	int growth = 1 + om_horizon_count_ahead(reader_of(pass, 0)->cursor->base) / GROW_AFTER;
+
+	return Min(max_events, PG_INT32_MAX / GROW_AT_MOST) * Min(growth, GROW_AT_MOST);
 }
 
 static void
@@ -181,6 +194,7 @@ run(OmPass *pass, int max_events, int64 *events)
 
 	if (!begin_steps(pass, max_events) || !is_in_step(pass))
 		return OM_PASS_REFUSED;
+	max_events = batch_size(pass, max_events);
 	more = read_once(pass, max_events);
 	OM_FAULT_POINT("pass/read");
 	work = run_stages(pass, max_events);
