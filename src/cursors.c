@@ -244,8 +244,7 @@ om_cursor_finish_window(OmCursor *cursor)
 
 	for (int i = base->nexceptions - nahead; i < base->nexceptions; i++)
 		om_horizon_add_seen(reached, base->exceptions[i]);
-	if (base->own_lxid != 0 && reached->own_lxid == 0 &&
-		!om_horizon_shows_all(reached, base->own_lxid))
+	if (base->own_lxid != 0 && !om_horizon_shows(reached, base->own_lxid, base->own_event_id))
 		om_horizon_add_own(reached, base->own_lxid, base->own_event_id);
 	om_horizon_free(base);
 	cursor->base = reached;

@@ -48,4 +48,7 @@ extern OmHorizon *om_horizon_copy(const OmHorizon *horizon);
 extern void om_horizon_free(OmHorizon *horizon);
 extern bool om_horizon_equals(const OmHorizon *a, const OmHorizon *b);
 
+/* The same, but a may have seen further events of the own transaction. */
+extern bool om_horizon_has_reached(const OmHorizon *a, const OmHorizon *b);
+
 #endif /* OM_HORIZON_H */

@@ -2,7 +2,7 @@
  * pass.c
  *		All stages together.
  *
- * One process that has all stages need not hand orders on through the log: the
+ * One process (a worker, or run_pipeline()) that has all stages need not hand orders on through the log: the
  * stages stand at the same place, read the same events once, and are told in
  * memory what the ones before them have just done.  Rows are locked and written
  * once, and the whole commits once.  The log is what it would be otherwise, and
@@ -72,11 +72,9 @@ tick_is_of_use(OmPass *pass)
 static bool
 begin_steps(OmPass *pass, int max_events)
 {
-	static const OmReach ticks_only = {NULL, 0};
-
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		if (!om_consumer_begin_step(pass->consumers[stage], &ticks_only, max_events))
+		if (!om_consumer_begin_step(pass->consumers[stage], &pass->reach, max_events))
 			return false;
 	}
 	return true;
@@ -117,7 +115,6 @@ tell_all(OmPass *pass, const OmLogRow *row)
 static bool
 read_once(OmPass *pass, int max_events)
 {
-	static const OmReach ticks_only = {NULL, 0};
 	OmLogRows *rows = om_log_rows_create();
 	uint32 types = 0;
 
@@ -127,7 +124,7 @@ read_once(OmPass *pass, int max_events)
 			return false;
 		types |= om_consumer_types_read(pass->consumers[stage]);
 	}
-	if (!om_reader_read(reader_of(pass, 0), &ticks_only, types, max_events, rows))
+	if (!om_reader_read(reader_of(pass, 0), &pass->reach, types, max_events, rows))
 		return false;
 	for (int i = 0; i < rows->count; i++)
 		tell_all(pass, &rows->rows[i]);
@@ -158,11 +155,27 @@ run_stages(OmPass *pass, int max_events)
 	for (pass->stage = 0; pass->stage < OM_STAGE_COUNT; pass->stage++)
 	{
 		om_consumer_handle(pass->consumers[pass->stage], &work, max_events);
-		pass->has_handled(pass->stage);
+		if (pass->has_handled != NULL)
+			pass->has_handled(pass->stage);
 		tell_what_happened(pass, work, &told);
 	}
 	pass->stage = -1;
 	return work;
+}
+
+/* Of a client's transaction only the events so far have been seen. */
+static void
+mark_seen(OmPass *pass, int64 lxid)
+{
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		OmHorizon *base = reader_of(pass, stage)->cursor->base;
+
+		if (pass->reach.horizon == NULL)
+			om_horizon_add_seen(base, lxid);
+		else
+			om_horizon_add_own(base, lxid, om_log_last_event_id(lxid));
+	}
 }
 
 static void
@@ -171,8 +184,8 @@ end_work(OmPass *pass, OmWork *work)
 	int64 lxid = work->log == NULL ? 0 : work->log->lxid;
 
 	om_work_end(work);
-	for (int stage = 0; lxid != 0 && stage < OM_STAGE_COUNT; stage++)
-		om_horizon_add_seen(reader_of(pass, stage)->cursor->base, lxid);
+	if (lxid != 0)
+		mark_seen(pass, lxid);
 }
 
 static void

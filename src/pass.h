@@ -19,14 +19,16 @@ typedef enum OmPassResult
 typedef struct OmPass
 {
 	OmConsumer *consumers[OM_STAGE_COUNT];
-	void (*has_handled)(OmStage stage); /* called after each */
+	OmReach reach;                      /* of a client, who may write on; a worker has none */
+	void (*has_handled)(OmStage stage); /* called after each; or NULL */
 	int stage;                          /* that is at work; -1: none */
 	bool has_ticked;
 } OmPass;
 
 /*
- * Handles up to max_events events of each stage.  Wants a transaction that has
- * not written yet; with wants_tick it makes one where that is of use.
+ * Handles up to max_events events of each stage, or somewhat more.  With
+ * wants_tick it makes one where that is of use, for which the transaction must
+ * not have written yet.
  */
 extern OmPassResult om_pass_run(OmPass *pass, bool wants_tick, int max_events, int64 *events);
 

@@ -24,6 +24,7 @@
 #include "installation.h"
 #include "jsonout.h"
 #include "locks.h"
+#include "pass.h"
 #include "pipeline.h"
 #include "reader.h"
 #include "registry.h"
@@ -37,7 +38,8 @@
 typedef struct Run
 {
 	OmConsumer *consumers[OM_STAGE_COUNT]; /* NULL: not ours */
-	bool is_alone;                         /* nobody else works as any consumer */
+	OmPass pass;
+	bool is_alone; /* nobody else works as any consumer */
 	int64 max_events;
 	int64 events;
 	MemoryContext step_context;
@@ -148,9 +150,26 @@ is_enough(const Run *run)
 	return run->max_events > 0 && run->events >= run->max_events;
 }
 
-/* A step in a subtransaction of its own; true when there may be more to do. */
+/* All stages, or one of them; true when there may be more to do. */
 static bool
-attempt_step(Run *run, OmConsumer *consumer, const OmReach *reach, int max_events)
+step(Run *run, OmConsumer *consumer, int max_events)
+{
+	if (consumer != NULL)
+		return om_consumer_step(consumer, &run->pass.reach, max_events, &run->events) ==
+			   OM_STEP_DONE;
+	return om_pass_run(&run->pass, false /* wants_tick */, max_events, &run->events) ==
+		   OM_PASS_DONE;
+}
+
+static OmConsumer *
+find_failed(const Run *run, OmConsumer *consumer)
+{
+	return consumer != NULL || run->pass.stage < 0 ? consumer : run->consumers[run->pass.stage];
+}
+
+/* The same in a subtransaction of its own. */
+static bool
+attempt_step(Run *run, OmConsumer *consumer, int max_events)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -160,12 +179,13 @@ attempt_step(Run *run, OmConsumer *consumer, const OmReach *reach, int max_event
 	MemoryContextSwitchTo(run->step_context);
 	PG_TRY();
 	{
-		more = om_consumer_step(consumer, reach, max_events, &run->events) == OM_STEP_DONE;
+		more = step(run, consumer, max_events);
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
 		ErrorData *error;
+		OmConsumer *failed = find_failed(run, consumer);
 
 		MemoryContextSwitchTo(run->step_context);
 		error = CopyErrorData();
@@ -173,7 +193,7 @@ attempt_step(Run *run, OmConsumer *consumer, const OmReach *reach, int max_event
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
-		if (om_consumer_failed(consumer, error) != OM_FAILURE_ISOLATED)
+		if (failed == NULL || om_consumer_failed(failed, error) != OM_FAILURE_ISOLATED)
 			ReThrowError(error);
 		more = true;
 	}
@@ -183,17 +203,44 @@ attempt_step(Run *run, OmConsumer *consumer, const OmReach *reach, int max_event
 	return more;
 }
 
+static int64
+room_left(const Run *run)
+{
+	return run->max_events > 0 ? run->max_events - run->events : PG_INT32_MAX;
+}
+
 static void
-run_stage_to_end(Run *run, OmConsumer *consumer, const OmReach *reach)
+run_stage_to_end(Run *run, OmConsumer *consumer)
 {
 	bool more = true;
 
 	while (more && !is_enough(run))
 	{
-		int64 room = run->max_events > 0 ? run->max_events - run->events : PG_INT32_MAX;
-
 		CHECK_FOR_INTERRUPTS();
-		more = attempt_step(run, consumer, reach, (int) Min(room, om_setting_batch_size));
+		more = attempt_step(run, consumer, (int) Min(room_left(run), om_setting_batch_size));
+		MemoryContextReset(run->step_context);
+	}
+}
+
+/* Who asks for a few events gets them stage by stage. */
+#define TOGETHER_FROM 400
+
+/* A pass that fails, or is refused, leaves the rest to the stages one by one. */
+static void
+run_together_to_end(Run *run)
+{
+	bool more = run->is_alone;
+
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		run->pass.consumers[stage] = run->consumers[stage];
+		more &= run->consumers[stage] != NULL;
+	}
+	while (more && room_left(run) >= TOGETHER_FROM)
+	{
+		CHECK_FOR_INTERRUPTS();
+		more = attempt_step(run, NULL,
+							(int) Min(room_left(run) / OM_STAGE_COUNT, om_setting_batch_size));
 		MemoryContextReset(run->step_context);
 	}
 }
@@ -215,19 +262,19 @@ om_pipeline_run(int64 max_events)
 	take_stages(&run);
 	do
 	{
-		OmReach reach;
-
 		before = run.events;
 		PushActiveSnapshot(om_current_snapshot());
-		reach = look_around(&run, installation);
+		run.pass.reach = look_around(&run, installation);
 		PopActiveSnapshot();
+		run_together_to_end(&run);
 		for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 		{
 			if (run.consumers[stage] != NULL)
-				run_stage_to_end(&run, run.consumers[stage], &reach);
+				run_stage_to_end(&run, run.consumers[stage]);
 		}
 		if (!is_enough(&run))
-			run.events += om_subscribers_run(&reach, max_events > 0 ? max_events - run.events : 0);
+			run.events +=
+				om_subscribers_run(&run.pass.reach, max_events > 0 ? max_events - run.events : 0);
 	} while (run.events > before && !is_enough(&run));
 	CommandCounterIncrement();
 	return run.events;

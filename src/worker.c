@@ -533,6 +533,7 @@ obey_signals(void)
 	{
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
+		worker.more = true; /* what waited may go on now */
 		if (!om_setting_workers)
 			rest();
 	}
