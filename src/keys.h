@@ -32,6 +32,9 @@ typedef struct OmKeyRecord
 	Datum result;       /* of an adjustment: numeric */
 } OmKeyRecord;
 
+/* To be called when the library is loaded. */
+extern void om_keys_init(void);
+
 /* Fills in the hashes; request parts may be NULL. */
 extern void om_key_make(OmKey *key, OmKeyKind kind, const char *subject, const char *name,
 						const char *const *request, int nparts);
@@ -41,6 +44,9 @@ extern void om_keys_begin(void);
 
 /* True when the key has been used before. */
 extern bool om_key_find(const OmKey *key, OmKeyRecord *record);
+
+/* The same, but not in the table that om_key_insert() writes to, which looks there itself. */
+extern bool om_key_find_older(const OmKey *key, OmKeyRecord *record);
 
 /* OM002 when the key was used with another request. */
 extern void om_key_require_same(const OmKeyRecord *record, const char *name);
