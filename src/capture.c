@@ -214,11 +214,7 @@ claim_key(PendingKey *pending)
 		if (om_key_insert(&pending->key, &capture->order_id, NULL))
 			return;
 		if (!om_key_find(&pending->key, &record))
-			ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-							errmsg("could not serialize access due to concurrent use of "
-								   "idempotency key \"%s\"",
-								   capture->request.idempotency_key),
-							errhint("Run the transaction again.")));
+			elog(ERROR, "an idempotency key has vanished");
 	}
 	recall(capture, &record);
 }

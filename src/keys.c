@@ -103,6 +103,7 @@ om_key_make(OmKey *key, OmKeyKind kind, const char *subject, const char *name,
 
 	hash_parts(identity, lengthof(identity), key->key_hash);
 	hash_parts(request, nparts, key->request_hash);
+	key->name = name;
 }
 
 static void
@@ -237,6 +238,19 @@ insert_if_absent(OmTable *table, OmLock lock, const Datum *values, const bool *i
 	return !exists;
 }
 
+static void
+require_visible(const OmKey *key)
+{
+	OmKeyRecord record;
+
+	if (!om_key_find(key, &record))
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not serialize access due to concurrent use of idempotency key"
+							   " \"%s\"",
+							   key->name),
+						errhint("Run the transaction again.")));
+}
+
 bool
 om_key_insert(const OmKey *key, const pg_uuid_t *order_id, Numeric result)
 {
@@ -256,5 +270,7 @@ om_key_insert(const OmKey *key, const pg_uuid_t *order_id, Numeric result)
 		XactLockTableWait(writer, table->rel, NULL, XLTW_None);
 	om_table_close(table);
 	OM_FAULT_POINT("keys/inserted");
+	if (!inserted && IsolationUsesXactSnapshot())
+		require_visible(key);
 	return inserted;
 }

@@ -23,6 +23,7 @@ typedef struct OmKey
 {
 	uint8 key_hash[OM_KEY_HASH_SIZE];
 	uint8 request_hash[OM_KEY_HASH_SIZE];
+	const char *name; /* as the caller of om_key_make() has it */
 } OmKey;
 
 typedef struct OmKeyRecord
@@ -53,7 +54,7 @@ extern void om_key_require_same(const OmKeyRecord *record, const char *name);
 
 /*
  * Records the first use of a key, waiting for another transaction that is just
- * doing the same; false when that one has committed.
+ * doing the same; false when that one has committed, and om_key_find() shows it.
  */
 extern bool om_key_insert(const OmKey *key, const pg_uuid_t *order_id, Numeric result);
 

@@ -572,9 +572,9 @@ om_table_insert_later(OmTable *table, const Datum *values, const bool *isnull, i
 	fill_fresh(table, values, isnull, ncolumns);
 	check_fresh(table);
 	caller = MemoryContextSwitchTo(table->waiting_context);
-	ExecStoreHeapTuple(heap_form_tuple(table->desc, table->fresh->tts_values,
-									   table->fresh->tts_isnull),
-					   slot, false /* shouldFree */);
+	ExecStoreHeapTuple(
+		heap_form_tuple(table->desc, table->fresh->tts_values, table->fresh->tts_isnull), slot,
+		false /* shouldFree */);
 	MemoryContextSwitchTo(caller);
 	table->nwaiting++;
 	act_as_caller(&scope);

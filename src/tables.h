@@ -29,7 +29,7 @@ typedef struct OmTable
 	TupleTableSlot *fresh; /* row to be written */
 
 	/* The rest belongs to tables.c. */
-	TupleDesc desc;          /* a copy, which outlives the relation's */
+	TupleDesc desc;                /* a copy, which outlives the relation's */
 	struct ScanKeyData *scan_keys; /* for the columns of the primary key, without values */
 	Oid key_oid;
 	Oid *index_oids;
