@@ -34,18 +34,44 @@ typedef struct PendingKey
 	OmCapture *capture;
 } PendingKey;
 
+/* Where prices are looked up, from when the first line has none. */
+typedef struct PriceList
+{
+	OmTable *products;
+	Snapshot snapshot;
+} PriceList;
+
+static void
+open_prices(PriceList *prices)
+{
+	prices->products = om_table_open(om_relation_get("products"), AccessShareLock);
+	prices->snapshot = RegisterSnapshot(om_current_snapshot());
+}
+
+static void
+close_prices(PriceList *prices)
+{
+	if (prices->products == NULL)
+		return;
+	UnregisterSnapshot(prices->snapshot);
+	om_table_close(prices->products);
+}
+
 /* The price that the product has today; false when it has none. */
 static bool
-look_up_price(OmTable *products, OmRequestLine *line, Snapshot snapshot)
+look_up_price(PriceList *prices, OmRequestLine *line)
 {
 	Datum key = CStringGetTextDatum(line->product_id);
-	HeapTuple row = om_table_find(products, &key, snapshot);
+	HeapTuple row;
 	Datum price;
 	bool isnull;
 
+	if (prices->products == NULL)
+		open_prices(prices);
+	row = om_table_find(prices->products, &key, prices->snapshot);
 	if (row == NULL)
 		return false;
-	price = om_row_get(products, row, PRODUCT_UNIT_PRICE, &isnull);
+	price = om_row_get(prices->products, row, PRODUCT_UNIT_PRICE, &isnull);
 	if (!isnull)
 		line->unit_price = om_money_from_datum(price);
 	line->has_price = !isnull;
@@ -53,7 +79,7 @@ look_up_price(OmTable *products, OmRequestLine *line, Snapshot snapshot)
 }
 
 static void
-price_one(OmCapture *capture, OmTable *products, Snapshot snapshot)
+price_one(OmCapture *capture, PriceList *prices)
 {
 	OmRequest *request = &capture->request;
 
@@ -62,7 +88,7 @@ price_one(OmCapture *capture, OmTable *products, Snapshot snapshot)
 	{
 		OmRequestLine *line = &request->lines[i];
 
-		if (!line->has_price && !look_up_price(products, line, snapshot))
+		if (!line->has_price && !look_up_price(prices, line))
 		{
 			om_problem_set(&capture->problem, ERRCODE_OM_INVALID,
 						   psprintf("lines[%d].unit_price", i),
@@ -92,16 +118,14 @@ is_new(const OmCapture *capture)
 void
 om_capture_price(OmCapture *captures, int count)
 {
-	OmTable *products = om_table_open(om_relation_get("products"), AccessShareLock);
-	Snapshot snapshot = RegisterSnapshot(om_current_snapshot());
+	PriceList prices = {0};
 
 	for (int i = 0; i < count; i++)
 	{
 		if (is_new(&captures[i]))
-			price_one(&captures[i], products, snapshot);
+			price_one(&captures[i], &prices);
 	}
-	UnregisterSnapshot(snapshot);
-	om_table_close(products);
+	close_prices(&prices);
 }
 
 static int
@@ -157,34 +181,41 @@ make_keys(OmCapture *captures, int count, int *npending)
 	return pending;
 }
 
-/* A repeated request is answered as it was, whatever the prices are today. */
+/*
+ * A repeated request is answered as it was, whatever the prices are today: what
+ * is wrong with one that has been captured before does not count.  Where nothing
+ * is wrong, claim_key() will see, so only with "all" everything is looked up.
+ */
 static void
-recall_repeated(PendingKey *pending, int npending)
+recall_repeated(PendingKey *pending, int npending, bool all)
 {
 	OmKeyRecord record;
 
 	for (int i = 0; i < npending; i++)
 	{
-		if (om_key_find(&pending[i].key, &record))
-			recall(pending[i].capture, &record);
+		OmCapture *capture = pending[i].capture;
+
+		if ((capture->problem.sqlstate == 0 && !all) || !om_key_find(&pending[i].key, &record))
+			continue;
+		capture->problem = (OmProblem){0};
+		recall(capture, &record);
 	}
 }
 
-/* Takes the key for a new order, unless somebody else does so at this moment. */
+/* Takes the key for a new order, unless it has been used, or somebody else does so at this moment. */
 static void
 claim_key(PendingKey *pending)
 {
 	OmCapture *capture = pending->capture;
 	OmKeyRecord record;
 
-	if (om_key_insert(&pending->key, &capture->order_id, NULL))
-		return;
-	if (!om_key_find(&pending->key, &record))
-		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-						errmsg("could not serialize access due to concurrent use of "
-							   "idempotency key \"%s\"",
-							   capture->request.idempotency_key),
-						errhint("Run the transaction again.")));
+	if (!om_key_find_older(&pending->key, &record))
+	{
+		if (om_key_insert(&pending->key, &capture->order_id, NULL))
+			return;
+		if (!om_key_find(&pending->key, &record))
+			elog(ERROR, "an idempotency key has vanished");
+	}
 	recall(capture, &record);
 }
 
@@ -278,13 +309,13 @@ om_capture_run(OmCapture *captures, int count, bool all_or_nothing)
 	int npending;
 	PendingKey *pending = make_keys(captures, count, &npending);
 
+	om_capture_price(captures, count);
 	if (npending > 0)
 	{
 		om_keys_begin();
-		recall_repeated(pending, npending);
+		recall_repeated(pending, npending, all_or_nothing && has_problem(captures, count));
 		OM_FAULT_POINT("capture/keys-looked-up");
 	}
-	om_capture_price(captures, count);
 	if (all_or_nothing && has_problem(captures, count))
 		return;
 	make_ids(captures, count);

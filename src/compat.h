@@ -64,6 +64,33 @@ om_my_proc_number(void)
 #endif
 }
 
+/* Tells the transactions of one session apart. */
+static inline LocalTransactionId
+om_local_transaction(void)
+{
+#if PG_VERSION_NUM >= 170000
+	return MyProc->vxid.lxid;
+#else
+	return MyProc->lxid;
+#endif
+}
+
+/* Enters a row that has just been written into the indexes of its table. */
+static inline void
+om_insert_index_entries(ResultRelInfo *info, TupleTableSlot *slot, EState *estate)
+{
+	List *rechecks;
+
+	if (info->ri_NumIndices == 0)
+		return;
+#if PG_VERSION_NUM >= 160000
+	rechecks = ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL, false);
+#else
+	rechecks = ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL);
+#endif
+	list_free(rechecks);
+}
+
 /* A live process by its number, from 0 to MaxBackends - 1; NULL where there is none. */
 static inline PGPROC *
 om_live_process(int number)

@@ -7,10 +7,13 @@
 #include "fmgr.h"
 
 #include "installation.h"
+#include "keys.h"
 #include "launcher.h"
 #include "pipeline.h"
+#include "relations.h"
 #include "settings.h"
 #include "shared.h"
+#include "tables.h"
 #include "utility_hook.h"
 #include "wakeup.h"
 
@@ -24,6 +27,9 @@ _PG_init(void)
 	om_settings_define();
 	om_shared_init();
 	om_wakeup_init();
+	om_relations_init();
+	om_tables_init();
+	om_keys_init();
 	om_installation_init();
 	om_pipeline_init();
 	om_utility_hook_init();

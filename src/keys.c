@@ -8,24 +8,32 @@
  * A rotation takes SHARE ROW EXCLUSIVE on the table it leaves, so a writer that
  * holds its lock and finds the table still current knows that nobody writes
  * the same key elsewhere.
+ *
+ * A key is looked for and inserted under a lock of its own (one of 65,536, by
+ * hash), which is let go at once: whoever comes next finds the row, although it
+ * is not committed yet, and waits for its transaction without that lock.  So a
+ * transaction holds one such lock at most, never while it waits, and needs no
+ * speculative insertion.
  */
 #include "postgres.h"
 
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "errors.h"
 #include "faults.h"
 #include "jsonout.h"
 #include "keys.h"
+#include "locks.h"
 #include "names.h"
-#include "plans.h"
+#include "relations.h"
 #include "rotation.h"
 #include "tables.h"
 
@@ -36,7 +44,8 @@ enum
 	COLUMN_REQUEST_HASH,
 	COLUMN_ORDER_ID,
 	COLUMN_RESULT,
-	COLUMN_AT
+	COLUMN_AT,
+	NCOLUMNS = COLUMN_AT
 };
 
 static const char *const kind_names[] = {"capture", "balance", "stock"};
@@ -44,18 +53,25 @@ static const char *const kind_names[] = {"capture", "balance", "stock"};
 /* Which table this transaction writes to. */
 static int current_slot = 0;
 
-#define INSERT_KEY(slot)                                     \
-	"INSERT INTO order_mgmt.idempotency_keys_" slot          \
-	" (key_hash, request_hash, order_id, result, at)"        \
-	" VALUES ($1, $2, $3, $4, pg_catalog.clock_timestamp())" \
-	" ON CONFLICT (key_hash) DO NOTHING"
-#define INSERT_QUERY(slot)                                                                        \
-	{                                                                                             \
-		.sql = INSERT_KEY(slot), .nargs = 4, .types = { BYTEAOID, BYTEAOID, UUIDOID, NUMERICOID } \
-	}
+/*
+ * What is remembered until somebody says that it has changed: the current table,
+ * and others that were empty.  Nobody writes to a table that is not current.
+ */
+static Oid rotations = InvalidOid;
+static bool empty[OM_ROTATION_MAX_SLOTS];
 
-static OmQuery insert_queries[] = {INSERT_QUERY("0"), INSERT_QUERY("1"), INSERT_QUERY("2"),
-								   INSERT_QUERY("3")};
+static void
+relation_changed(Oid relid)
+{
+	if (relid == rotations || relid == InvalidOid)
+		rotations = InvalidOid;
+}
+
+void
+om_keys_init(void)
+{
+	om_relations_watch(relation_changed);
+}
 
 static void
 hash_parts(const char *const *parts, int nparts, uint8 hash[OM_KEY_HASH_SIZE])
@@ -87,19 +103,28 @@ om_key_make(OmKey *key, OmKeyKind kind, const char *subject, const char *name,
 
 	hash_parts(identity, lengthof(identity), key->key_hash);
 	hash_parts(request, nparts, key->request_hash);
+	key->name = name;
+}
+
+static void
+look_up_current(void)
+{
+	/* Set first: a change that arrives during the look-up must not be lost. */
+	rotations = om_relation_get("rotations");
+	memset(empty, 0, sizeof(empty));
+	current_slot = om_rotation_current(&om_rotation_keys, NULL);
 }
 
 void
 om_keys_begin(void)
 {
-	for (;;)
+	do
 	{
-		current_slot = om_rotation_current(&om_rotation_keys, NULL);
+		if (!OidIsValid(rotations))
+			look_up_current();
 		LockRelationOid(om_rotation_table(&om_rotation_keys, current_slot), RowExclusiveLock);
 		OM_FAULT_POINT("keys/table-locked");
-		if (om_rotation_current(&om_rotation_keys, NULL) == current_slot)
-			return;
-	}
+	} while (!OidIsValid(rotations));
 }
 
 static bytea *
@@ -126,29 +151,56 @@ read_record(OmTable *table, HeapTuple row, const OmKey *key, OmKeyRecord *record
 	record->same_request = memcmp(VARDATA_ANY(request), key->request_hash, OM_KEY_HASH_SIZE) == 0;
 }
 
+static bool
+find_in_table(int slot, const OmKey *key, Snapshot snapshot, OmKeyRecord *record)
+{
+	OmTable *table = om_table_open(om_rotation_table(&om_rotation_keys, slot), AccessShareLock);
+	Datum value = PointerGetDatum(hash_to_bytea(key->key_hash));
+	HeapTuple row = NULL;
+
+	if (slot != current_slot && RelationGetNumberOfBlocks(table->rel) == 0)
+		empty[slot] = OidIsValid(rotations);
+	else
+		row = om_table_find(table, &value, snapshot);
+	if (row != NULL)
+		read_record(table, row, key, record);
+	om_table_close(table);
+	return row != NULL;
+}
+
 /*
  * In REPEATABLE READ a key that the snapshot does not show must not be found:
  * its insert then fails with 40001, as any concurrent change would.
  */
-bool
-om_key_find(const OmKey *key, OmKeyRecord *record)
+static bool
+find(const OmKey *key, bool in_current, OmKeyRecord *record)
 {
-	Datum value = PointerGetDatum(hash_to_bytea(key->key_hash));
-	Snapshot snapshot = RegisterSnapshot(om_current_snapshot());
+	Snapshot snapshot = NULL;
 	bool found = false;
 
 	for (int slot = 0; slot < om_rotation_keys.nslots && !found; slot++)
 	{
-		OmTable *table = om_table_open(om_rotation_table(&om_rotation_keys, slot), AccessShareLock);
-		HeapTuple row = om_table_find(table, &value, snapshot);
-
-		found = row != NULL;
-		if (found)
-			read_record(table, row, key, record);
-		om_table_close(table);
+		if (slot == current_slot ? !in_current : empty[slot])
+			continue;
+		if (snapshot == NULL)
+			snapshot = RegisterSnapshot(om_current_snapshot());
+		found = find_in_table(slot, key, snapshot, record);
 	}
-	UnregisterSnapshot(snapshot);
+	if (snapshot != NULL)
+		UnregisterSnapshot(snapshot);
 	return found;
+}
+
+bool
+om_key_find(const OmKey *key, OmKeyRecord *record)
+{
+	return find(key, true /* in_current */, record);
+}
+
+bool
+om_key_find_older(const OmKey *key, OmKeyRecord *record)
+{
+	return find(key, false /* in_current */, record);
 }
 
 void
@@ -162,20 +214,63 @@ om_key_require_same(const OmKeyRecord *record, const char *name)
 								"the first one.")));
 }
 
+static OmLock
+lock_of_key(const OmKey *key)
+{
+	uint16 hash;
+
+	memcpy(&hash, key->key_hash, sizeof(hash));
+	return (OmLock) (OM_LOCK_KEY_FIRST + hash);
+}
+
+/* Inserts the row unless there is one with its key; *writer is who is just writing that one. */
+static bool
+insert_if_absent(OmTable *table, OmLock lock, const Datum *values, const bool *isnull,
+				 TransactionId *writer)
+{
+	bool exists;
+
+	om_lock_acquire(lock);
+	exists = om_table_has_key(table, values, writer);
+	if (!exists)
+		om_table_insert(table, values, isnull, NCOLUMNS);
+	om_lock_release(lock);
+	return !exists;
+}
+
+static void
+require_visible(const OmKey *key)
+{
+	OmKeyRecord record;
+
+	if (!om_key_find(key, &record))
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not serialize access due to concurrent use of idempotency key"
+							   " \"%s\"",
+							   key->name),
+						errhint("Run the transaction again.")));
+}
+
 bool
 om_key_insert(const OmKey *key, const pg_uuid_t *order_id, Numeric result)
 {
-	OmQueryScope scope;
-	Datum args[4] = {PointerGetDatum(hash_to_bytea(key->key_hash)),
-					 PointerGetDatum(hash_to_bytea(key->request_hash)), UUIDPGetDatum(order_id),
-					 NumericGetDatum(result)};
-	bool isnull[4] = {false, false, order_id == NULL, result == NULL};
-	uint64 inserted;
+	OmTable *table =
+		om_table_open(om_rotation_table(&om_rotation_keys, current_slot), RowExclusiveLock);
+	Datum values[NCOLUMNS] = {PointerGetDatum(hash_to_bytea(key->key_hash)),
+							  PointerGetDatum(hash_to_bytea(key->request_hash)),
+							  UUIDPGetDatum(order_id), NumericGetDatum(result),
+							  TimestampTzGetDatum(GetCurrentTimestamp())};
+	bool isnull[NCOLUMNS] = {false, false, order_id == NULL, result == NULL, false};
+	TransactionId writer;
+	bool inserted;
 
-	om_query_begin(&scope);
 	OM_FAULT_POINT("keys/before-insert");
-	inserted = om_query_run(&insert_queries[current_slot], args, isnull);
-	om_query_end(&scope);
+	while (!(inserted = insert_if_absent(table, lock_of_key(key), values, isnull, &writer)) &&
+		   TransactionIdIsValid(writer))
+		XactLockTableWait(writer, table->rel, NULL, XLTW_None);
+	om_table_close(table);
 	OM_FAULT_POINT("keys/inserted");
-	return inserted > 0;
+	if (!inserted && IsolationUsesXactSnapshot())
+		require_visible(key);
+	return inserted;
 }

@@ -23,6 +23,7 @@ typedef struct OmKey
 {
 	uint8 key_hash[OM_KEY_HASH_SIZE];
 	uint8 request_hash[OM_KEY_HASH_SIZE];
+	const char *name; /* as the caller of om_key_make() has it */
 } OmKey;
 
 typedef struct OmKeyRecord
@@ -31,6 +32,9 @@ typedef struct OmKeyRecord
 	pg_uuid_t order_id; /* of a capture */
 	Datum result;       /* of an adjustment: numeric */
 } OmKeyRecord;
+
+/* To be called when the library is loaded. */
+extern void om_keys_init(void);
 
 /* Fills in the hashes; request parts may be NULL. */
 extern void om_key_make(OmKey *key, OmKeyKind kind, const char *subject, const char *name,
@@ -42,12 +46,15 @@ extern void om_keys_begin(void);
 /* True when the key has been used before. */
 extern bool om_key_find(const OmKey *key, OmKeyRecord *record);
 
+/* The same, but not in the table that om_key_insert() writes to, which looks there itself. */
+extern bool om_key_find_older(const OmKey *key, OmKeyRecord *record);
+
 /* OM002 when the key was used with another request. */
 extern void om_key_require_same(const OmKeyRecord *record, const char *name);
 
 /*
  * Records the first use of a key, waiting for another transaction that is just
- * doing the same; false when that one has committed.
+ * doing the same; false when that one has committed, and om_key_find() shows it.
  */
 extern bool om_key_insert(const OmKey *key, const pg_uuid_t *order_id, Numeric result);
 

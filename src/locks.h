@@ -16,6 +16,7 @@ typedef enum OmLock
 	OM_LOCK_STAGE_FIRST = 0,
 	OM_LOCK_TICK = OM_STAGE_COUNT,
 	OM_LOCK_UPKEEP,
+	OM_LOCK_KEY_FIRST = 0x20000000,     /* and 65,535 more, by hash */
 	OM_LOCK_CONSUMER_FIRST = 0x40000000 /* and upwards, by name */
 } OmLock;
 

@@ -190,7 +190,7 @@ insert_lines(OmTable *lines, const OmNewOrder *order, TimestampTz created_at)
 		values[LINE_PRODUCT_ID - 1] = line->product_id;
 		values[LINE_QUANTITY - 1] = Int32GetDatum(line->quantity);
 		values[LINE_UNIT_PRICE - 1] = NumericGetDatum(om_money_to_numeric(line->unit_price));
-		om_table_insert(lines, values, isnull, LINE_NCOLUMNS);
+		om_table_insert_later(lines, values, isnull, LINE_NCOLUMNS);
 	}
 }
 
@@ -226,7 +226,7 @@ om_order_insert(OmOrderTables *tables, const OmNewOrder *order, int64 lxid)
 	values[ORDER_METADATA - 1] = JsonbPGetDatum(order->metadata);
 	values[ORDER_TRAIL - 1] = PointerGetDatum(make_trail(&lxid, 1));
 	values[ORDER_UPDATED_AT - 1] = TimestampTzGetDatum(created_at);
-	om_table_insert(leaf->orders, values, isnull, ORDER_NCOLUMNS);
+	om_table_insert_later(leaf->orders, values, isnull, ORDER_NCOLUMNS);
 	insert_lines(get_lines(tables, leaf), order, created_at);
 }
 

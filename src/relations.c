@@ -2,8 +2,14 @@
  * relations.c
  *		Names to OIDs.
  *
- * Everything is looked up in PostgreSQL's own caches (syscache, relcache), so
- * there is nothing of ours to invalidate.
+ * What was looked up is remembered until PostgreSQL says that a relation, its
+ * name or its partitions have changed.  Such messages are read whenever a lock
+ * is taken: a remembered leaf is believed only once its parent is locked, and
+ * an OID that is out of date does no more harm than one that was looked up a
+ * moment before the table was dropped.
+ *
+ * PostgreSQL has room for ten callbacks of this kind among all libraries, so
+ * other modules are told from here.
  */
 #include "postgres.h"
 
@@ -11,22 +17,112 @@
 #include "catalog/namespace.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/partcache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "errors.h"
 #include "jsonout.h"
 #include "names.h"
 #include "relations.h"
 
-Oid
-om_relation_find(const char *name)
+#define MAX_WATCHERS 4
+#define MAX_NAMES 48
+#define MAX_LEAVES 16
+
+typedef struct KnownName
+{
+	NameData name;
+	Oid relid;
+} KnownName;
+
+typedef struct KnownLeaf
+{
+	Oid parent;
+	Oid leaf;
+	TimestampTz begin;
+	TimestampTz end;
+} KnownLeaf;
+
+static OmRelationWatcher watchers[MAX_WATCHERS];
+static int nwatchers = 0;
+static KnownName names[MAX_NAMES];
+static int nnames = 0;
+static KnownLeaf leaves[MAX_LEAVES];
+static int nleaves = 0;
+
+static void
+forget_names(Datum arg pg_attribute_unused(), int cache pg_attribute_unused(),
+			 uint32 hash pg_attribute_unused())
+{
+	nnames = 0;
+}
+
+static bool
+concerns_a_leaf(Oid relid)
+{
+	for (int i = 0; i < nleaves; i++)
+	{
+		if (leaves[i].parent == relid || leaves[i].leaf == relid)
+			return true;
+	}
+	return relid == InvalidOid;
+}
+
+static void
+relation_changed(Datum arg pg_attribute_unused(), Oid relid)
+{
+	if (concerns_a_leaf(relid))
+		nleaves = 0;
+	for (int i = 0; i < nwatchers; i++)
+		watchers[i](relid);
+}
+
+void
+om_relations_init(void)
+{
+	CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	CacheRegisterSyscacheCallback(RELNAMENSP, forget_names, (Datum) 0);
+	CacheRegisterSyscacheCallback(NAMESPACENAME, forget_names, (Datum) 0);
+}
+
+void
+om_relations_watch(OmRelationWatcher watcher)
+{
+	Assert(nwatchers < MAX_WATCHERS);
+	watchers[nwatchers++] = watcher;
+}
+
+static Oid
+look_up_name(const char *name)
 {
 	Oid schema = get_namespace_oid(OM_SCHEMA, true /* missing_ok */);
 
 	return OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
+}
+
+Oid
+om_relation_find(const char *name)
+{
+	Oid relid;
+
+	for (int i = 0; i < nnames; i++)
+	{
+		if (strcmp(NameStr(names[i].name), name) == 0)
+			return names[i].relid;
+	}
+	/* A change that arrives during the look-up empties the list before we add to it. */
+	relid = look_up_name(name);
+	if (OidIsValid(relid) && nnames < MAX_NAMES)
+	{
+		strlcpy(NameStr(names[nnames].name), name, NAMEDATALEN);
+		names[nnames++].relid = relid;
+	}
+	return relid;
 }
 
 Oid
@@ -48,10 +144,41 @@ om_owner_role(void)
 	return get_role_oid(OM_OWNER_ROLE, false /* missing_ok */);
 }
 
-Oid
-om_month_leaf(Oid parent, TimestampTz at)
+static Oid
+known_leaf(Oid parent, TimestampTz at)
 {
-	Relation rel = table_open(parent, AccessShareLock);
+	for (int i = 0; i < nleaves; i++)
+	{
+		const KnownLeaf *known = &leaves[i];
+
+		if (known->parent == parent && at >= known->begin && at < known->end)
+			return known->leaf;
+	}
+	return InvalidOid;
+}
+
+/* The partition lies between bounds number "bound" and the next. */
+static void
+remember_leaf(Oid parent, const PartitionDesc desc, int bound, Oid leaf)
+{
+	const PartitionBoundInfo bounds = desc->boundinfo;
+	KnownLeaf known = {.parent = parent, .leaf = leaf};
+
+	if (desc->detached_exist || bound < 0 || bound + 1 >= bounds->ndatums ||
+		bounds->kind[bound][0] != PARTITION_RANGE_DATUM_VALUE ||
+		bounds->kind[bound + 1][0] != PARTITION_RANGE_DATUM_VALUE)
+		return;
+	known.begin = DatumGetTimestampTz(bounds->datums[bound][0]);
+	known.end = DatumGetTimestampTz(bounds->datums[bound + 1][0]);
+	if (nleaves == MAX_LEAVES)
+		nleaves = 0;
+	leaves[nleaves++] = known;
+}
+
+static Oid
+look_up_leaf(Oid parent, TimestampTz at)
+{
+	Relation rel = table_open(parent, NoLock);
 	PartitionKey key = RelationGetPartitionKey(rel);
 	PartitionDesc desc = RelationGetPartitionDesc(rel, true /* omit_detached */);
 	Oid leaf = InvalidOid;
@@ -65,10 +192,23 @@ om_month_leaf(Oid parent, TimestampTz at)
 		int index = desc->boundinfo->indexes[bound + 1];
 
 		if (index >= 0)
+		{
 			leaf = desc->oids[index];
+			remember_leaf(parent, desc, bound, leaf);
+		}
 	}
 	table_close(rel, NoLock);
 	return leaf;
+}
+
+Oid
+om_month_leaf(Oid parent, TimestampTz at)
+{
+	Oid leaf;
+
+	LockRelationOid(parent, AccessShareLock);
+	leaf = known_leaf(parent, at);
+	return OidIsValid(leaf) ? leaf : look_up_leaf(parent, at);
 }
 
 List *

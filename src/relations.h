@@ -9,6 +9,13 @@
 
 #include "utils/timestamp.h"
 
+/* Called with the OID of each relation that has changed, or InvalidOid when any may have. */
+typedef void (*OmRelationWatcher)(Oid relid);
+extern void om_relations_watch(OmRelationWatcher watcher);
+
+/* To be called when the library is loaded. */
+extern void om_relations_init(void);
+
 /* OID of a relation of our schema; InvalidOid when it does not exist. */
 extern Oid om_relation_find(const char *name);
 

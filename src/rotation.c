@@ -4,6 +4,8 @@
  *
  * Table "rotations" has one row per family of tables.  What may be emptied,
  * and which locks that takes, is known by the owner of the family (upkeep.c).
+ * A change of the table is announced as one of its definition, so that what a
+ * session remembers of it can be as old as its newest lock, and not older.
  */
 #include "postgres.h"
 
@@ -11,6 +13,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/snapmgr.h"
 
 #include "faults.h"
@@ -67,6 +70,8 @@ om_rotation_advance(const OmRotation *rotation)
 	OM_FAULT_POINT("rotation/truncated");
 	om_query_run(&advance_query, args, NULL);
 	om_query_end(&scope);
+	/* Sessions may remember which table is current. */
+	CacheInvalidateRelcacheByRelid(om_relation_get("rotations"));
 	CommandCounterIncrement();
 	OM_FAULT_POINT("rotation/advanced");
 }

@@ -7,6 +7,13 @@
  * calls.  No permission is checked here: the SQL functions above are granted
  * to roles, the tables are not.  Code of others must therefore never run on
  * these paths, so a table with triggers, rules or row security is refused.
+ *
+ * What opening a table takes beyond its locks (slots, compiled constraints,
+ * what is known of its indexes) is kept for the session's next call, until
+ * PostgreSQL says that the table, one of its indexes or any function has
+ * changed.  Relations themselves are opened and locked anew each time.  Whoever
+ * fails leaves an opened table behind, marked as in use by a transaction, or
+ * part of one, that is no more: it is thrown away, not used again.
  */
 #include "postgres.h"
 
@@ -17,14 +24,19 @@
 #include "access/tableam.h"
 #include "access/xact.h"
 #include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "errors.h"
 #include "jsonout.h"
+#include "relations.h"
 #include "shared.h"
 #include "tables.h"
 
@@ -55,50 +67,120 @@ create_estate(Relation rel, LOCKMODE lockmode)
 	return estate;
 }
 
-OmTable *
-om_table_open(Oid relid, LOCKMODE lockmode)
+/* Rows that wait to be written together. */
+#define MAX_WAITING 256
+
+/* Tables that a session keeps ready. */
+#define MAX_KEPT 64
+
+typedef struct KeptTable
 {
-	OmTable *table = palloc0(sizeof(OmTable));
+	Oid relid;
+	bool writable;
+	OmTable *table;
+} KeptTable;
 
-	table->rel = table_open(relid, lockmode);
-	refuse_foreign_code(table->rel);
-	table->key = index_open(om_primary_key(table->rel), AccessShareLock);
-	table->nkeys = IndexRelationGetNumberOfKeyAttributes(table->key);
-	table->found = table_slot_create(table->rel, NULL);
-	if (lockmode != AccessShareLock)
+static KeptTable kept[MAX_KEPT];
+static int nkept = 0;
+
+/* Counts messages, so that one which arrives while a table is being opened is not lost. */
+static uint64 nchanges = 0;
+
+static bool
+has_index(const OmTable *table, Oid relid)
+{
+	if (table->key_oid == relid)
+		return true;
+	for (int i = 0; table->info != NULL && i < table->info->ri_NumIndices; i++)
 	{
-		TupleDesc desc = RelationGetDescr(table->rel);
-
-		table->estate = create_estate(table->rel, lockmode);
-		table->info = makeNode(ResultRelInfo);
-		InitResultRelInfo(table->info, table->rel, 1, NULL, 0);
-		ExecOpenIndices(table->info, false /* speculative */);
-		table->probe = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
-		table->fresh = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
+		if (table->index_oids[i] == relid)
+			return true;
 	}
-	return table;
+	return false;
+}
+
+static void
+relation_changed(Oid relid)
+{
+	nchanges++;
+	for (int i = 0; i < nkept; i++)
+	{
+		if (!OidIsValid(relid) || kept[i].relid == relid || has_index(kept[i].table, relid))
+			kept[i].table->outdated = true;
+	}
+}
+
+/* A function may have been compiled into the constraints of any table. */
+static void
+function_changed(Datum arg pg_attribute_unused(), int cache pg_attribute_unused(),
+				 uint32 hash pg_attribute_unused())
+{
+	relation_changed(InvalidOid);
 }
 
 void
-om_table_close(OmTable *table)
+om_tables_init(void)
 {
-	ExecDropSingleTupleTableSlot(table->found);
-	if (table->estate != NULL)
+	om_relations_watch(relation_changed);
+	CacheRegisterSyscacheCallback(PROCOID, function_changed, (Datum) 0);
+}
+
+static bool
+is_in_use(const OmTable *table)
+{
+	return table->in_use && table->user == om_local_transaction() &&
+		   SubTransactionIsActive(table->user_part);
+}
+
+static void
+take(OmTable *table)
+{
+	table->in_use = true;
+	table->user = om_local_transaction();
+	table->user_part = GetCurrentSubTransactionId();
+}
+
+/* Forgets number n, which is not in use. */
+static void
+drop_kept(int n)
+{
+	MemoryContext context = kept[n].table->context;
+
+	kept[n] = kept[--nkept];
+	MemoryContextDelete(context);
+}
+
+static int
+find_kept(Oid relid, bool writable)
+{
+	for (int i = 0; i < nkept; i++)
 	{
-		ExecDropSingleTupleTableSlot(table->probe);
-		ExecDropSingleTupleTableSlot(table->fresh);
-		ExecCloseIndices(table->info);
-		FreeExecutorState(table->estate);
+		if (kept[i].relid == relid && kept[i].writable == writable)
+			return i;
 	}
-	/* Locks are kept to the end of the transaction, as a statement keeps them. */
-	index_close(table->key, NoLock);
-	table_close(table->rel, NoLock);
-	pfree(table);
+	return -1;
+}
+
+/* Keeps a table for later, unless the same is being kept for the caller's own caller. */
+static bool
+may_keep(Oid relid, bool writable)
+{
+	static int victim = 0;
+
+	if (find_kept(relid, writable) >= 0)
+		return false;
+	for (int tries = 0; nkept == MAX_KEPT && tries < MAX_KEPT; tries++)
+	{
+		victim = (victim + 1) % MAX_KEPT;
+		if (!is_in_use(kept[victim].table))
+			drop_kept(victim);
+	}
+	return nkept < MAX_KEPT;
 }
 
 /* A condition on a column of the primary key. */
 static void
-init_scan_key(OmTable *table, int column, StrategyNumber strategy, Datum value, ScanKey key)
+init_scan_key(const OmTable *table, int column, StrategyNumber strategy, Datum value, ScanKey key)
 {
 	Oid family = table->key->rd_opfamily[column];
 	Oid type = table->key->rd_opcintype[column];
@@ -108,6 +190,142 @@ init_scan_key(OmTable *table, int column, StrategyNumber strategy, Datum value, 
 						   get_opcode(operator), value);
 }
 
+static ScanKeyData *
+make_scan_keys(const OmTable *table)
+{
+	ScanKeyData *keys = palloc0(sizeof(ScanKeyData) * table->nkeys);
+
+	for (int i = 0; i < table->nkeys; i++)
+		init_scan_key(table, i, BTEqualStrategyNumber, (Datum) 0, &keys[i]);
+	return keys;
+}
+
+static void
+prepare_writing(OmTable *table, LOCKMODE lockmode)
+{
+	table->estate = create_estate(table->rel, lockmode);
+	table->info = makeNode(ResultRelInfo);
+	InitResultRelInfo(table->info, table->rel, 1, NULL, 0);
+	ExecOpenIndices(table->info, false /* speculative */);
+	table->index_oids = palloc(sizeof(Oid) * Max(table->info->ri_NumIndices, 1));
+	for (int i = 0; i < table->info->ri_NumIndices; i++)
+		table->index_oids[i] = RelationGetRelid(table->info->ri_IndexRelationDescs[i]);
+	table->probe = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
+	table->fresh = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
+}
+
+/* In a context of its own below the parent's. */
+static OmTable *
+open_anew(Relation rel, LOCKMODE lockmode, MemoryContext parent)
+{
+	MemoryContext context = AllocSetContextCreate(parent, "order_mgmt table", ALLOCSET_SMALL_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	OmTable *table = palloc0(sizeof(OmTable));
+
+	table->context = context;
+	table->rel = rel;
+	table->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
+	table->key_oid = om_primary_key(rel);
+	table->key = index_open(table->key_oid, AccessShareLock);
+	table->nkeys = IndexRelationGetNumberOfKeyAttributes(table->key);
+	table->scan_keys = make_scan_keys(table);
+	table->found = MakeSingleTupleTableSlot(table->desc, table_slot_callbacks(rel));
+	if (lockmode != AccessShareLock)
+		prepare_writing(table, lockmode);
+	MemoryContextSwitchTo(caller);
+	return table;
+}
+
+/* Opens what belongs to a kept table; its definition has been found unchanged. */
+static void
+open_again(OmTable *table, Relation rel)
+{
+	table->rel = rel;
+	table->key = index_open(table->key_oid, AccessShareLock);
+	if (table->info == NULL)
+		return;
+	table->info->ri_RelationDesc = rel;
+	for (int i = 0; i < table->info->ri_NumIndices; i++)
+		table->info->ri_IndexRelationDescs[i] = index_open(table->index_oids[i], RowExclusiveLock);
+}
+
+static void
+close_relations(OmTable *table)
+{
+	if (table->info != NULL)
+		ExecCloseIndices(table->info);
+	/* Locks are kept to the end of the transaction, as a statement keeps them. */
+	index_close(table->key, NoLock);
+	table_close(table->rel, NoLock);
+}
+
+/* The table as it was kept; NULL when it has to be opened anew. */
+static OmTable *
+use_kept(Relation rel, bool writable)
+{
+	int n = find_kept(RelationGetRelid(rel), writable);
+	OmTable *table = n < 0 ? NULL : kept[n].table;
+
+	if (table == NULL || is_in_use(table))
+		return NULL;
+	if (table->outdated || table->in_use)
+	{
+		drop_kept(n);
+		return NULL;
+	}
+	take(table);
+	open_again(table, rel);
+	return table;
+}
+
+OmTable *
+om_table_open(Oid relid, LOCKMODE lockmode)
+{
+	bool writable = lockmode != AccessShareLock;
+	Relation rel = table_open(relid, lockmode);
+	uint64 before = nchanges;
+	OmTable *table;
+
+	refuse_foreign_code(rel);
+	table = use_kept(rel, writable);
+	if (table != NULL && !table->outdated)
+		return table;
+	if (table != NULL)
+	{
+		/* It has changed while locks on its indexes were being taken. */
+		om_table_close(table);
+		return om_table_open(relid, lockmode);
+	}
+	if (!may_keep(relid, writable))
+		return open_anew(rel, lockmode, CurrentMemoryContext);
+	table = open_anew(rel, lockmode, CacheMemoryContext);
+	table->kept = true;
+	table->outdated = nchanges != before;
+	take(table);
+	kept[nkept++] = (KeptTable){relid, writable, table};
+	return table;
+}
+
+void
+om_table_close(OmTable *table)
+{
+	if (table->nwaiting > 0)
+		om_table_flush(table);
+	close_relations(table);
+	if (!table->kept)
+	{
+		MemoryContextDelete(table->context);
+		return;
+	}
+	ExecClearTuple(table->found);
+	if (table->info != NULL)
+	{
+		ExecClearTuple(table->probe);
+		ExecClearTuple(table->fresh);
+	}
+	table->in_use = false;
+}
+
 /* A scan for "column = value" on the leading columns of the primary key. */
 static IndexScanDesc
 begin_key_scan(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot)
@@ -115,8 +333,9 @@ begin_key_scan(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot)
 	ScanKeyData scan_keys[INDEX_MAX_KEYS];
 	IndexScanDesc scan;
 
+	memcpy(scan_keys, table->scan_keys, sizeof(ScanKeyData) * nkeys);
 	for (int i = 0; i < nkeys; i++)
-		init_scan_key(table, i, BTEqualStrategyNumber, key[i], &scan_keys[i]);
+		scan_keys[i].sk_argument = key[i];
 	scan = om_index_beginscan(table->rel, table->key, snapshot, nkeys);
 	index_rescan(scan, scan_keys, nkeys, NULL, 0);
 	return scan;
@@ -443,22 +662,129 @@ act_as_caller(const OwnerScope *scope)
 	SetUserIdAndSecContext(scope->user, scope->security_context);
 }
 
+/* Puts the values into the slot "fresh". */
+static void
+fill_fresh(OmTable *table, const Datum *values, const bool *isnull, int ncolumns)
+{
+	int natts = table->desc->natts;
+	TupleTableSlot *fresh = table->fresh;
+
+	ExecClearTuple(fresh);
+	if (natts < ncolumns)
+		elog(ERROR, "table \"%s\" has lost columns", RelationGetRelationName(table->rel));
+	memcpy(fresh->tts_values, values, sizeof(Datum) * ncolumns);
+	memcpy(fresh->tts_isnull, isnull, sizeof(bool) * ncolumns);
+	memset(fresh->tts_isnull + ncolumns, true, sizeof(bool) * (natts - ncolumns));
+	ExecStoreVirtualTuple(fresh);
+}
+
 void
 om_table_insert(OmTable *table, const Datum *values, const bool *isnull, int ncolumns)
 {
-	int natts = RelationGetDescr(table->rel)->natts;
 	OwnerScope scope = act_as_owner(table);
 
-	ExecClearTuple(table->fresh);
-	if (natts < ncolumns)
-		elog(ERROR, "table \"%s\" has lost columns", RelationGetRelationName(table->rel));
-	memset(table->fresh->tts_isnull, true, sizeof(bool) * natts);
-	memcpy(table->fresh->tts_values, values, sizeof(Datum) * ncolumns);
-	memcpy(table->fresh->tts_isnull, isnull, sizeof(bool) * ncolumns);
-	ExecStoreVirtualTuple(table->fresh);
+	fill_fresh(table, values, isnull, ncolumns);
 	ExecSimpleRelationInsert(table->info, table->estate, table->fresh);
 	act_as_caller(&scope);
 	ResetPerTupleExprContext(table->estate);
+}
+
+/* What the executor does with a row before it writes it. */
+static void
+check_fresh(OmTable *table)
+{
+	TupleConstr *constr = table->desc->constr;
+
+	if (constr != NULL && constr->has_generated_stored)
+		ExecComputeStoredGenerated(table->info, table->estate, table->fresh, CMD_INSERT);
+	if (constr != NULL)
+		ExecConstraints(table->info, table->fresh, table->estate);
+	if (table->rel->rd_rel->relispartition)
+		ExecPartitionCheck(table->info, table->fresh, table->estate, true /* emitError */);
+}
+
+/* Room for one more row that waits. */
+static TupleTableSlot *
+next_waiting(OmTable *table)
+{
+	MemoryContext caller = MemoryContextSwitchTo(table->context);
+
+	if (table->waiting == NULL)
+	{
+		table->waiting = palloc0(sizeof(TupleTableSlot *) * MAX_WAITING);
+		table->waiting_context = AllocSetContextCreate(table->context, "order_mgmt waiting rows",
+													   ALLOCSET_DEFAULT_SIZES);
+	}
+	if (table->waiting[table->nwaiting] == NULL)
+		table->waiting[table->nwaiting] = MakeSingleTupleTableSlot(table->desc, &TTSOpsHeapTuple);
+	MemoryContextSwitchTo(caller);
+	return table->waiting[table->nwaiting];
+}
+
+void
+om_table_insert_later(OmTable *table, const Datum *values, const bool *isnull, int ncolumns)
+{
+	OwnerScope scope = act_as_owner(table);
+	TupleTableSlot *slot = next_waiting(table);
+	MemoryContext caller;
+
+	fill_fresh(table, values, isnull, ncolumns);
+	check_fresh(table);
+	caller = MemoryContextSwitchTo(table->waiting_context);
+	ExecStoreHeapTuple(
+		heap_form_tuple(table->desc, table->fresh->tts_values, table->fresh->tts_isnull), slot,
+		false /* shouldFree */);
+	MemoryContextSwitchTo(caller);
+	table->nwaiting++;
+	act_as_caller(&scope);
+	ResetPerTupleExprContext(table->estate);
+	if (table->nwaiting == MAX_WAITING)
+		om_table_flush(table);
+}
+
+void
+om_table_flush(OmTable *table)
+{
+	OwnerScope scope;
+	MemoryContext caller;
+	int count = table->nwaiting;
+
+	if (count == 0)
+		return;
+	scope = act_as_owner(table);
+	caller = MemoryContextSwitchTo(table->waiting_context);
+	if (count == 1)
+		simple_table_tuple_insert(table->rel, table->waiting[0]);
+	else
+		table_multi_insert(table->rel, table->waiting, count, GetCurrentCommandId(true), 0, NULL);
+	for (int i = 0; i < count; i++)
+	{
+		om_insert_index_entries(table->info, table->waiting[i], table->estate);
+		ExecClearTuple(table->waiting[i]);
+		ResetPerTupleExprContext(table->estate);
+	}
+	table->nwaiting = 0;
+	MemoryContextSwitchTo(caller);
+	MemoryContextReset(table->waiting_context);
+	act_as_caller(&scope);
+}
+
+bool
+om_table_has_key(OmTable *table, const Datum *key, TransactionId *writer)
+{
+	SnapshotData dirty;
+	IndexScanDesc scan;
+	bool found;
+
+	InitDirtySnapshot(dirty);
+	scan = begin_key_scan(table, key, table->nkeys, &dirty);
+	found = index_getnext_slot(scan, ForwardScanDirection, table->found);
+	*writer = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
+	index_endscan(scan);
+	ExecClearTuple(table->found);
+	if (!found)
+		*writer = InvalidTransactionId;
+	return found;
 }
 
 void

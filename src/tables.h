@@ -13,6 +13,7 @@
 
 #include "access/htup.h"
 #include "nodes/execnodes.h"
+#include "storage/lock.h"
 #include "utils/rel.h"
 #include "utils/snapshot.h"
 
@@ -27,7 +28,25 @@ typedef struct OmTable
 	TupleTableSlot *probe;      /* position of a row to be written */
 	TupleTableSlot *fresh;      /* row to be written */
 	ItemPointerData written_at; /* by the last update */
+
+	/* The rest belongs to tables.c. */
+	TupleDesc desc;                /* a copy, which outlives the relation's */
+	struct ScanKeyData *scan_keys; /* for the columns of the primary key, without values */
+	Oid key_oid;
+	Oid *index_oids;
+	TupleTableSlot **waiting; /* rows that om_table_flush() will write */
+	int nwaiting;
+	MemoryContext waiting_context;
+	MemoryContext context; /* holds all this */
+	bool kept;             /* for the next call that opens this table */
+	bool outdated;         /* the definition has changed */
+	bool in_use;
+	LocalTransactionId user; /* who has it in use */
+	SubTransactionId user_part;
 } OmTable;
+
+/* To be called when the library is loaded. */
+extern void om_tables_init(void);
 
 extern OmTable *om_table_open(Oid relid, LOCKMODE lockmode);
 extern void om_table_close(OmTable *table);
@@ -88,6 +107,21 @@ extern HeapTuple om_table_last(OmTable *table, const Datum *key, int nkeys, Snap
  * ours are null in new rows, and keep their values in new versions of a row.
  */
 extern void om_table_insert(OmTable *table, const Datum *values, const bool *isnull, int ncolumns);
+
+/*
+ * The same, but the row may wait in memory, checked already, for others to be
+ * written with it: until om_table_flush() at the latest, which om_table_close()
+ * calls.  The values need not outlive the call.
+ */
+extern void om_table_insert_later(OmTable *table, const Datum *values, const bool *isnull,
+								  int ncolumns);
+extern void om_table_flush(OmTable *table);
+
+/*
+ * Is there a row with this primary key that has been committed, or written by
+ * the caller?  *writer is the transaction that is just writing one, or invalid.
+ */
+extern bool om_table_has_key(OmTable *table, const Datum *key, TransactionId *writer);
 
 /* Writes a new version of a locked row; replace[] says which columns change. */
 extern void om_table_update(OmTable *table, HeapTuple old, const Datum *values, const bool *isnull,
