@@ -83,6 +83,13 @@ typedef struct OmLogWindow
 	OmLogPosition after;
 } OmLogWindow;
 
+/* What a reader has passed, wanted or not. */
+typedef struct OmLogCounts
+{
+	int64 events[OM_EVENT_COUNT]; /* by type; one per order, or one for a row that is about none */
+	int64 rows;
+} OmLogCounts;
+
 typedef struct OmLogRows
 {
 	int count;
@@ -92,6 +99,7 @@ typedef struct OmLogRows
 	OmLogRow *rows;        /* of the types asked for */
 	OmLogPosition reached; /* everything up to here has been looked at */
 	bool exhausted;        /* there is nothing more in the window */
+	OmLogCounts passed;    /* by the last reading */
 } OmLogRows;
 
 extern OmLogRows *om_log_rows_create(void);
@@ -102,6 +110,10 @@ extern OmLogRows *om_log_rows_create(void);
  * newer than window->to.
  */
 extern void om_log_read(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_events);
+
+/* The same, but it looks at max_rows stored rows at most (0: no limit). */
+extern void om_log_look(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_events,
+						int64 max_rows);
 
 /*
  * The events of one order, given the transactions that wrote them and the time
