@@ -17,7 +17,7 @@ BARE_HEADERS = \
 LAYERS = \
 	names faults \
 	settings shared money jsonout relations tables plans locks rotation installation uuid7 inflight handlerseats wakeup \
-	months horizon eventlog ticks cursors reader census retries registry signatures backlog inbox claims keys orders listing ledger \
+	months horizon leaves eventlog ticks cursors reader census retries registry signatures backlog inbox claims keys orders listing ledger \
 	request capture checkers settlement updater shipper lifecycle deadletters \
 	consumer subscribers pipeline outbox proofs invariants repair upkeep comments schema \
 	handlers worker launcher utility_hook \

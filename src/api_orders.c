@@ -4,12 +4,14 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -123,7 +125,7 @@ static List *
 events_of(OmOrder *order)
 {
 	/* The clocks of capture and log differ by the time that a statement takes. */
-	return om_log_of_order(&order->id, order->trail, order->ntrail,
+	return om_log_of_order(&order->id, OM_EVENTS_ALL, order->trail, order->ntrail,
 						   order->created_at - USECS_PER_DAY, order->updated_at + USECS_PER_DAY);
 }
 
@@ -220,6 +222,35 @@ OM_FUNCTION(om_get_order_status)
 	if (order == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(om_status_names[order->status]));
+}
+
+/*
+ * shipment_of(order_id, trail, created_at, updated_at) → (event_id, at): the event of the
+ * shipment, for statements.  It was written by the last transaction of the trail, or nearly so.
+ */
+OM_FUNCTION(om_shipment_of)
+{
+	ArrayType *trail = PG_GETARG_ARRAYTYPE_P(1);
+	int64 *lxids = (int64 *) ARR_DATA_PTR(trail);
+	TupleDesc desc;
+	List *events = NIL;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	for (int i = ArrayGetNItems(ARR_NDIM(trail), ARR_DIMS(trail)) - 1; i >= 0 && events == NIL; i--)
+		events = om_log_of_order(PG_GETARG_UUID_P(0), OM_EVENT_BIT(OM_EVENT_ORDER_SHIPPED),
+								 &lxids[i], 1, PG_GETARG_TIMESTAMPTZ(2) - USECS_PER_DAY,
+								 PG_GETARG_TIMESTAMPTZ(3) + USECS_PER_DAY);
+	if (events == NIL)
+		PG_RETURN_NULL();
+	else
+	{
+		OmLogRow *event = linitial(events);
+		Datum values[2] = {Int64GetDatum(event->event_id), TimestampTzGetDatum(event->at)};
+		bool isnull[2] = {false, false};
+
+		PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull)));
+	}
 }
 
 /* track_order(order_id) → (at, event_type, since_previous, detail) */

@@ -32,6 +32,7 @@
 #include "eventlog.h"
 #include "installation.h"
 #include "jsonout.h"
+#include "leaves.h"
 #include "months.h"
 #include "relations.h"
 #include "wakeup.h"
@@ -525,7 +526,8 @@ om_log_look(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_ev
 	rows->exhausted = true;
 	rows->passed = (OmLogCounts){0};
 	if (nranges > 0)
-		open_leaves(&scan, om_month_leaves(om_relation_get("event_log")));
+		open_leaves(&scan, om_leaves_of_lxids(Max(ranges[0].first, window->after.lxid),
+											  ranges[nranges - 1].last));
 	for (int i = 0; i < nranges && rows->exhausted; i++)
 		rows->exhausted = read_range_after(&scan, &ranges[i], max_events);
 	close_leaves(&scan);
@@ -538,37 +540,42 @@ om_log_read(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_ev
 	om_log_look(rows, window, types, max_events, 0 /* max_rows */);
 }
 
-/* The partitions of the months between two times. */
-static List *
-leaves_between(TimestampTz from, TimestampTz until)
+/* The place of an order in the row at hand; -1: it is not in it. */
+static int
+find_order(const LeafScan *leaf, const pg_uuid_t *order)
 {
-	Oid parent = om_relation_get("event_log");
-	List *leaves = NIL;
+	bytea *packed;
+	int norders;
 
-	for (TimestampTz month = om_months_begin(from); month <= until; month = om_months_next(month))
+	if (leaf->slot->tts_isnull[COLUMN_ORDER_IDS - 1])
+		return -1;
+	packed = DatumGetByteaPP(leaf->slot->tts_values[COLUMN_ORDER_IDS - 1]);
+	norders = VARSIZE_ANY_EXHDR(packed) / sizeof(pg_uuid_t);
+	for (int i = 0; i < norders; i++)
 	{
-		Oid leaf = om_month_leaf(parent, month);
-
-		if (OidIsValid(leaf))
-			leaves = lappend_oid(leaves, leaf);
+		if (memcmp(VARDATA_ANY(packed) + i * sizeof(pg_uuid_t), order, sizeof(pg_uuid_t)) == 0)
+			return i;
 	}
-	return leaves;
+	return -1;
 }
 
-/* Keeps the event of one order out of a row that holds many. */
+/* Keeps the event of one order out of a row that may hold many. */
 static void
-keep_event_of(const LeafScan *leaf, const pg_uuid_t *order, List **events)
+keep_event_of(const LeafScan *leaf, const pg_uuid_t *order, uint32 types, List **events)
 {
-	OmLogRow *row = palloc(sizeof(OmLogRow));
+	int place = find_order(leaf, order);
+	OmLogRow *row;
+	OmEventType type;
 
-	copy_row(leaf, leaf_event_type(leaf), row);
-	for (int i = 0; i < row->norders; i++)
-	{
-		if (memcmp(&row->orders[i], order, sizeof(pg_uuid_t)) != 0)
-			continue;
-		row->event_id += i;
-		*events = lappend(*events, row);
-	}
+	if (place < 0)
+		return;
+	type = leaf_event_type(leaf);
+	if ((types & OM_EVENT_BIT(type)) == 0)
+		return;
+	row = palloc(sizeof(OmLogRow));
+	copy_row(leaf, type, row);
+	row->event_id += place;
+	*events = lappend(*events, row);
 }
 
 static int
@@ -583,13 +590,13 @@ compare_events(const ListCell *a, const ListCell *b)
 }
 
 List *
-om_log_of_order(const pg_uuid_t *order, const int64 *lxids, int nlxids, TimestampTz from,
-				TimestampTz until)
+om_log_of_order(const pg_uuid_t *order, uint32 types, const int64 *lxids, int nlxids,
+				TimestampTz from, TimestampTz until)
 {
 	LogScan scan = {0};
 	List *events = NIL;
 
-	open_leaves(&scan, leaves_between(from, until));
+	open_leaves(&scan, om_month_leaves_between(om_relation_get("event_log"), from, until));
 	for (int i = 0; i < nlxids; i++)
 	{
 		LeafScan *leaf;
@@ -598,7 +605,7 @@ om_log_of_order(const pg_uuid_t *order, const int64 *lxids, int nlxids, Timestam
 		while ((leaf = first_leaf(&scan)) != NULL)
 		{
 			CHECK_FOR_INTERRUPTS();
-			keep_event_of(leaf, order, &events);
+			keep_event_of(leaf, order, types, &events);
 			step_leaf(leaf);
 		}
 	}

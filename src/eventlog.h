@@ -116,11 +116,11 @@ extern void om_log_look(OmLogRows *rows, const OmLogWindow *window, uint32 types
 						int64 max_rows);
 
 /*
- * The events of one order, given the transactions that wrote them and the time
+ * The events of these types of one order, given the transactions that wrote them and the time
  * in which they lie, as a list of OmLogRow in the order of time; event_id is
  * that of the order's own event.
  */
-extern List *om_log_of_order(const pg_uuid_t *order, const int64 *lxids, int nlxids,
+extern List *om_log_of_order(const pg_uuid_t *order, uint32 types, const int64 *lxids, int nlxids,
 							 TimestampTz from, TimestampTz until);
 
 #endif /* OM_EVENTLOG_H */
