@@ -69,24 +69,20 @@ static OmQuery delete_query = {.sql = "DELETE FROM order_mgmt.accounts WHERE cus
  * their events looked up by lxid, order by order, not by reading the log for each.
  */
 static OmQuery statement_query = {
-	.sql =
-		"SELECT event_id, at, kind, amount, balance_after, order_id, reason FROM ("
-		" SELECT *, sum(amount) OVER (ORDER BY event_id) AS balance_after FROM ("
-		"  SELECT l.event_id, l.at, 'adjustment'::text AS kind,"
-		"   (l.detail->>'amount')::numeric AS amount, NULL::uuid AS order_id,"
-		"   l.detail->>'reason' AS reason FROM order_mgmt.event_log AS l"
-		"   WHERE l.customer_id = $1 AND l.event_type = 'balance_changed'"
-		"  UNION ALL"
-		"  SELECT l.event_id + u.ordinal - 1, l.at, 'charge', -o.total, o.order_id, NULL"
-		"   FROM order_mgmt.orders AS o CROSS JOIN LATERAL unnest(o.trail) AS t(lxid)"
-		"   CROSS JOIN LATERAL (SELECT e.event_id, e.at, e.order_ids FROM order_mgmt.event_log AS e"
-		"    WHERE e.lxid = t.lxid AND e.event_type = 'order_shipped'"
-		"    AND e.at BETWEEN o.created_at - '1 day'::interval AND o.updated_at + '1 day'::interval"
-		"    OFFSET 0) AS l"
-		"   JOIN LATERAL order_mgmt.unpack_orders(l.order_ids) AS u ON u.order_id = o.order_id"
-		"   WHERE o.customer_id = $1 AND o.status = 'shipped') AS movements) AS statement"
-		" WHERE event_id > coalesce($4, 0) AND at >= coalesce($2, '-infinity')"
-		" AND at < coalesce($3, 'infinity') ORDER BY event_id LIMIT $5",
+	.sql = "SELECT event_id, at, kind, amount, balance_after, order_id, reason FROM ("
+		   " SELECT *, sum(amount) OVER (ORDER BY event_id) AS balance_after FROM ("
+		   "  SELECT l.event_id, l.at, 'adjustment'::text AS kind,"
+		   "   (l.detail->>'amount')::numeric AS amount, NULL::uuid AS order_id,"
+		   "   l.detail->>'reason' AS reason FROM order_mgmt.event_log AS l"
+		   "   WHERE l.customer_id = $1 AND l.event_type = 'balance_changed'"
+		   "  UNION ALL"
+		   "  SELECT l.event_id, l.at, 'charge', -o.total, o.order_id, NULL"
+		   "   FROM order_mgmt.orders AS o CROSS JOIN LATERAL"
+		   "    order_mgmt.shipment_of(o.order_id, o.trail, o.created_at, o.updated_at) AS l"
+		   "   WHERE o.customer_id = $1 AND o.status = 'shipped' AND l.event_id IS NOT NULL)"
+		   "  AS movements) AS statement"
+		   " WHERE event_id > coalesce($4, 0) AND at >= coalesce($2, '-infinity')"
+		   " AND at < coalesce($3, 'infinity') ORDER BY event_id LIMIT $5",
 	.nargs = 5,
 	.types = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID}};
 

@@ -4,12 +4,14 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -22,73 +24,64 @@
 #include "installation.h"
 #include "jsonout.h"
 #include "lifecycle.h"
+#include "listing.h"
 #include "orders.h"
-#include "plans.h"
 #include "settings.h"
 #include "shared.h"
-
-#define ORDER_COLUMNS                                                                             \
-	"order_id, created_at, customer_id::text, order_ref::text, status, reasons, total, metadata," \
-	" updated_at"
 
 /* Without shared memory nobody tells that an order has moved on. */
 #define POLL_MS 10
 
-/* The redundant bound on created_at is what lets old partitions be left out. */
-#define KEYSET(customer)                                                                     \
-	"SELECT " ORDER_COLUMNS " FROM order_mgmt.orders WHERE " customer                        \
-	" created_at <= coalesce(order_mgmt.uuid_time($5), 'infinity')"                          \
-	" AND (created_at, order_id) < (coalesce(order_mgmt.uuid_time($5), 'infinity'),"         \
-	"  coalesce($5, 'ffffffff-ffff-ffff-ffff-ffffffffffff'))"                                \
-	" AND created_at >= coalesce($3, '-infinity') AND created_at < coalesce($4, 'infinity')" \
-	" AND ($2 IS NULL OR status = $2) ORDER BY created_at DESC, order_id DESC LIMIT $6"
-#define KEYSET_TYPES                                                       \
-	{                                                                      \
-		TEXTOID, TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, UUIDOID, INT8OID \
-	}
+static void
+put_listed(Datum *values, bool *isnull, void *arg)
+{
+	ReturnSetInfo *result = arg;
 
-static OmQuery list_all_query = {
-	.sql = KEYSET("$1 IS NULL AND"), .nargs = 6, .types = KEYSET_TYPES};
-static OmQuery list_customer_query = {
-	.sql = KEYSET("customer_id = $1 AND"), .nargs = 6, .types = KEYSET_TYPES};
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
 
-static OmQuery find_query = {
-	.sql = "SELECT " ORDER_COLUMNS " FROM order_mgmt.orders WHERE order_ref = $1"
-		   " AND ($2 IS NULL OR customer_id = $2) ORDER BY created_at, order_id",
-	.nargs = 2,
-	.types = {TEXTOID, TEXTOID}};
+/* The listed orders are the result; the function's columns must be those of a listing. */
+static Datum
+return_listing(FunctionCallInfo fcinfo, const OmListing *listing)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	(void) om_installation_get();
+	InitMaterializedSRF(fcinfo, 0);
+	if (result->setDesc->natts != OM_LISTING_NCOLUMNS)
+		elog(ERROR, "a list of orders has %d columns", OM_LISTING_NCOLUMNS);
+	om_listing_walk(listing, put_listed, result);
+	return (Datum) 0;
+}
 
 /* find_orders(order_ref, customer_id) → orders */
 OM_FUNCTION(om_find_orders)
 {
-	Datum args[2] = {PG_GETARG_DATUM(0), PG_GETARG_DATUM(1)};
-	bool isnull[2] = {false, PG_ARGISNULL(1)};
+	OmListing listing = {.order_ref = om_arg_text(fcinfo, 0),
+						 .customer_id = om_arg_text(fcinfo, 1),
+						 .since = DT_NOBEGIN,
+						 .until = DT_NOEND,
+						 .oldest_first = true,
+						 .limit = PG_INT64_MAX};
 
 	om_arg_require(fcinfo, 0, "order_ref");
-	(void) om_installation_get();
-	return om_query_return_set(fcinfo, &find_query, args, isnull);
+	return return_listing(fcinfo, &listing);
 }
 
 /* list_orders(customer_id, status, since, until, after, page_size) → orders */
 OM_FUNCTION(om_list_orders)
 {
-	Datum args[6];
-	bool isnull[6];
-	char *status = om_arg_text(fcinfo, 1);
+	OmListing listing = {.customer_id = om_arg_text(fcinfo, 0),
+						 .status = om_arg_text(fcinfo, 1),
+						 .since = PG_ARGISNULL(2) ? DT_NOBEGIN : PG_GETARG_TIMESTAMPTZ(2),
+						 .until = PG_ARGISNULL(3) ? DT_NOEND : PG_GETARG_TIMESTAMPTZ(3),
+						 .after = PG_ARGISNULL(4) ? NULL : PG_GETARG_UUID_P(4),
+						 .limit = om_arg_page_size(fcinfo, 5)};
 
-	if (status != NULL &&
-		om_names_find(om_status_names, OM_STATUS_COUNT, status, strlen(status)) < 0)
+	if (listing.status != NULL &&
+		om_names_find(om_status_names, OM_STATUS_COUNT, listing.status, strlen(listing.status)) < 0)
 		om_arg_raise("status", "is not the status of an order");
-	for (int i = 0; i < 5; i++)
-	{
-		args[i] = PG_GETARG_DATUM(i);
-		isnull[i] = PG_ARGISNULL(i);
-	}
-	args[5] = Int64GetDatum(om_arg_page_size(fcinfo, 5));
-	isnull[5] = false;
-	(void) om_installation_get();
-	return om_query_return_set(fcinfo, isnull[0] ? &list_all_query : &list_customer_query, args,
-							   isnull);
+	return return_listing(fcinfo, &listing);
 }
 
 /* The order as it is now, or NULL; closed tables keep what was read. */
@@ -132,7 +125,7 @@ static List *
 events_of(OmOrder *order)
 {
 	/* The clocks of capture and log differ by the time that a statement takes. */
-	return om_log_of_order(&order->id, order->trail, order->ntrail,
+	return om_log_of_order(&order->id, OM_EVENTS_ALL, order->trail, order->ntrail,
 						   order->created_at - USECS_PER_DAY, order->updated_at + USECS_PER_DAY);
 }
 
@@ -229,6 +222,35 @@ OM_FUNCTION(om_get_order_status)
 	if (order == NULL)
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(om_status_names[order->status]));
+}
+
+/*
+ * shipment_of(order_id, trail, created_at, updated_at) → (event_id, at): the event of the
+ * shipment, for statements.  It was written by the last transaction of the trail, or nearly so.
+ */
+OM_FUNCTION(om_shipment_of)
+{
+	ArrayType *trail = PG_GETARG_ARRAYTYPE_P(1);
+	int64 *lxids = (int64 *) ARR_DATA_PTR(trail);
+	TupleDesc desc;
+	List *events = NIL;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	for (int i = ArrayGetNItems(ARR_NDIM(trail), ARR_DIMS(trail)) - 1; i >= 0 && events == NIL; i--)
+		events = om_log_of_order(PG_GETARG_UUID_P(0), OM_EVENT_BIT(OM_EVENT_ORDER_SHIPPED),
+								 &lxids[i], 1, PG_GETARG_TIMESTAMPTZ(2) - USECS_PER_DAY,
+								 PG_GETARG_TIMESTAMPTZ(3) + USECS_PER_DAY);
+	if (events == NIL)
+		PG_RETURN_NULL();
+	else
+	{
+		OmLogRow *event = linitial(events);
+		Datum values[2] = {Int64GetDatum(event->event_id), TimestampTzGetDatum(event->at)};
+		bool isnull[2] = {false, false};
+
+		PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull)));
+	}
 }
 
 /* track_order(order_id) → (at, event_type, since_previous, detail) */

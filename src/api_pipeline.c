@@ -16,6 +16,7 @@
 #include "utils/tuplestore.h"
 
 #include "api_arguments.h"
+#include "census.h"
 #include "consumer.h"
 #include "errors.h"
 #include "eventlog.h"
@@ -137,43 +138,42 @@ put_queue(ReturnSetInfo *result, const char *name, OmQueueState queue, pid_t wor
 }
 
 static void
-put_stage(ReturnSetInfo *result, OmStage stage)
+put_stage(ReturnSetInfo *result, OmStage stage, const OmCensus *census)
 {
-	put_queue(result, om_stage_names[stage], om_pipeline_queue(stage, GetActiveSnapshot()),
+	put_queue(result, om_stage_names[stage], om_pipeline_queue(stage, census),
 			  om_shared_stage_worker(stage), om_consumer_is_paused(stage));
 }
 
 static void
-put_subscription(ReturnSetInfo *result, const OmRegistration *consumer)
+put_subscription(ReturnSetInfo *result, const OmRegistration *consumer, const OmCensus *census)
 {
-	OmSubscriberQueue queue = om_subscriber_queue(consumer->name, GetActiveSnapshot());
-	OmQueueState state = {.pending = queue.pending, .oldest = queue.oldest, .read = queue.read};
-
-	put_queue(result, consumer->name, state, om_handlerseat_pid(consumer->name), consumer->paused);
+	put_queue(result, consumer->name, om_subscriber_queue(consumer, census),
+			  om_handlerseat_pid(consumer->name), consumer->paused);
 }
 
 /* A program outside has no worker. */
 static void
-put_program(ReturnSetInfo *result, const OmRegistration *consumer)
+put_program(ReturnSetInfo *result, OmRegistration *consumer, const OmCensus *census)
 {
-	put_queue(result, consumer->name, om_outbox_queue(consumer->name, GetActiveSnapshot()), 0,
-			  consumer->paused);
+	put_queue(result, consumer->name, om_outbox_queue(consumer, census), 0, consumer->paused);
 }
 
 /* queues_state() → the rows of view queues */
 OM_FUNCTION(om_queues_state)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	OmCensus census;
 	ListCell *cell;
 
 	(void) om_installation_get();
 	InitMaterializedSRF(fcinfo, 0);
+	census = om_census_take(GetActiveSnapshot(), OM_CENSUS_MAX_ROWS);
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
-		put_stage(result, stage);
+		put_stage(result, stage, &census);
 	foreach(cell, om_registry_list(OM_KIND_HANDLER))
-		put_subscription(result, lfirst(cell));
+		put_subscription(result, lfirst(cell), &census);
 	foreach(cell, om_registry_list(OM_KIND_EXTERNAL))
-		put_program(result, lfirst(cell));
+		put_program(result, lfirst(cell), &census);
 	return (Datum) 0;
 }
 

@@ -65,30 +65,25 @@ static OmQuery get_stock_query = {
  * figure after each movement is reckoned back from what is on hand now.
  */
 static OmQuery statement_query = {
-	.sql =
-		"SELECT event_id, at, kind, quantity, on_hand_after, order_id, reason FROM ("
-		" SELECT *, (SELECT on_hand FROM order_mgmt.stock WHERE product_id = $1)"
-		"  - coalesce(sum(quantity) OVER (ORDER BY event_id DESC ROWS BETWEEN"
-		"    UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS on_hand_after FROM ("
-		"  SELECT l.event_id, l.at, 'adjustment'::text AS kind,"
-		"   (l.detail->>'quantity')::bigint AS quantity, NULL::uuid AS order_id,"
-		"   l.detail->>'reason' AS reason FROM order_mgmt.event_log AS l"
-		"   WHERE l.product_id = $1 AND l.event_type = 'stock_changed'"
-		"  UNION ALL"
-		"  SELECT l.event_id + u.ordinal - 1, l.at, 'shipment', -n.quantity, o.order_id, NULL"
-		"   FROM (SELECT order_id, created_at, sum(quantity) AS quantity"
-		"    FROM order_mgmt.order_lines WHERE product_id = $1 GROUP BY 1, 2) AS n"
-		"   JOIN order_mgmt.orders AS o ON o.order_id = n.order_id"
-		"    AND o.created_at = n.created_at AND o.status = 'shipped'"
-		"   CROSS JOIN LATERAL unnest(o.trail) AS t(lxid)"
-		"   CROSS JOIN LATERAL (SELECT e.event_id, e.at, e.order_ids FROM order_mgmt.event_log AS e"
-		"    WHERE e.lxid = t.lxid AND e.event_type = 'order_shipped'"
-		"    AND e.at BETWEEN o.created_at - '1 day'::interval AND o.updated_at + '1 day'::interval"
-		"    OFFSET 0) AS l"
-		"   JOIN LATERAL order_mgmt.unpack_orders(l.order_ids) AS u ON u.order_id = o.order_id)"
-		" AS movements) AS statement"
-		" WHERE event_id > coalesce($4, 0) AND at >= coalesce($2, '-infinity')"
-		" AND at < coalesce($3, 'infinity') ORDER BY event_id LIMIT $5",
+	.sql = "SELECT event_id, at, kind, quantity, on_hand_after, order_id, reason FROM ("
+		   " SELECT *, (SELECT on_hand FROM order_mgmt.stock WHERE product_id = $1)"
+		   "  - coalesce(sum(quantity) OVER (ORDER BY event_id DESC ROWS BETWEEN"
+		   "    UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS on_hand_after FROM ("
+		   "  SELECT l.event_id, l.at, 'adjustment'::text AS kind,"
+		   "   (l.detail->>'quantity')::bigint AS quantity, NULL::uuid AS order_id,"
+		   "   l.detail->>'reason' AS reason FROM order_mgmt.event_log AS l"
+		   "   WHERE l.product_id = $1 AND l.event_type = 'stock_changed'"
+		   "  UNION ALL"
+		   "  SELECT l.event_id, l.at, 'shipment', -n.quantity, o.order_id, NULL"
+		   "   FROM (SELECT order_id, created_at, sum(quantity) AS quantity"
+		   "    FROM order_mgmt.order_lines WHERE product_id = $1 GROUP BY 1, 2) AS n"
+		   "   JOIN order_mgmt.orders AS o ON o.order_id = n.order_id"
+		   "    AND o.created_at = n.created_at AND o.status = 'shipped'"
+		   "   CROSS JOIN LATERAL"
+		   "    order_mgmt.shipment_of(o.order_id, o.trail, o.created_at, o.updated_at) AS l"
+		   "   WHERE l.event_id IS NOT NULL) AS movements) AS statement"
+		   " WHERE event_id > coalesce($4, 0) AND at >= coalesce($2, '-infinity')"
+		   " AND at < coalesce($3, 'infinity') ORDER BY event_id LIMIT $5",
 	.nargs = 5,
 	.types = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID}};
 

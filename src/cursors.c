@@ -37,7 +37,8 @@ enum
 	COLUMN_RESTART_SEQ,
 	COLUMN_WAITING,
 	COLUMN_AT,
-	NCOLUMNS = COLUMN_AT
+	COLUMN_PASSED,
+	NCOLUMNS = COLUMN_PASSED
 };
 
 static OmQuery drop_queries[] = {
@@ -88,6 +89,29 @@ get_int64(OmTable *table, HeapTuple row, int column)
 	return DatumGetInt64(om_row_get_not_null(table, row, column));
 }
 
+/* The types in the order of OmEventType; what has come to these later has not been passed. */
+static void
+read_passed(OmLogCounts *passed, ArrayType *array)
+{
+	int length = ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+
+	if (length > OM_EVENT_COUNT || ARR_HASNULL(array) || ARR_ELEMTYPE(array) != INT8OID)
+		elog(ERROR, "stored counts of events are malformed");
+	*passed = (OmLogCounts){0};
+	memcpy(passed->events, ARR_DATA_PTR(array), sizeof(int64) * length);
+}
+
+static ArrayType *
+passed_to_array(const OmLogCounts *passed)
+{
+	Datum elements[OM_EVENT_COUNT];
+
+	for (int type = 0; type < OM_EVENT_COUNT; type++)
+		elements[type] = Int64GetDatum(passed->events[type]);
+	return construct_array(elements, OM_EVENT_COUNT, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
+						   TYPALIGN_DOUBLE);
+}
+
 static bool
 read_row(OmCursor *cursor, int64 seq, Snapshot snapshot)
 {
@@ -110,6 +134,8 @@ read_row(OmCursor *cursor, int64 seq, Snapshot snapshot)
 			cursor->processed = get_int64(table, row, COLUMN_PROCESSED);
 			cursor->restart_seq = get_int64(table, row, COLUMN_RESTART_SEQ);
 			cursor->waiting = get_int64(table, row, COLUMN_WAITING);
+			read_passed(&cursor->passed,
+						DatumGetArrayTypeP(om_row_get_not_null(table, row, COLUMN_PASSED)));
 		}
 		om_table_close(table);
 	}
@@ -137,6 +163,14 @@ om_cursor_load(const char *consumer, bool restart, Snapshot snapshot)
 			 cursor->restart_seq);
 	cursor->waiting = newest_waiting;
 	return cursor;
+}
+
+OmCursor *
+om_cursor_find(const char *consumer, Snapshot snapshot)
+{
+	return newest_seq(consumer, snapshot) == 0
+			 ? NULL
+			 : om_cursor_load(consumer, false /* restart */, snapshot);
 }
 
 /* A row of a consumer in one of the tables, or NULL. */
@@ -212,6 +246,7 @@ om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting)
 	cursor->stored_tick = cursor->tick_id;
 	cursor->restart_seq = Min(restart_seq, cursor->seq);
 	cursor->waiting = waiting;
+	cursor->passed.rows = 0;
 	values[COLUMN_CONSUMER - 1] = CStringGetTextDatum(cursor->consumer);
 	values[COLUMN_SEQ - 1] = Int64GetDatum(cursor->seq);
 	values[COLUMN_TICK_ID - 1] = Int64GetDatum(cursor->tick_id);
@@ -225,6 +260,7 @@ om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting)
 	values[COLUMN_RESTART_SEQ - 1] = Int64GetDatum(cursor->restart_seq);
 	values[COLUMN_WAITING - 1] = Int64GetDatum(cursor->waiting);
 	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[COLUMN_PASSED - 1] = PointerGetDatum(passed_to_array(&cursor->passed));
 	om_table_insert(table, values, isnull, NCOLUMNS);
 	om_table_close(table);
 	OM_FAULT_POINT("cursors/stored");
@@ -250,6 +286,29 @@ om_cursor_finish_window(OmCursor *cursor)
 	cursor->base = reached;
 	cursor->target = NULL;
 	cursor->position = (OmLogPosition){0, 0};
+}
+
+void
+om_cursor_count(OmCursor *cursor, const OmLogRows *rows)
+{
+	for (int i = 0; i < rows->count; i++)
+	{
+		const OmLogRow *row = &rows->rows[i];
+
+		cursor->passed.events[row->type] += Max(row->norders, 1);
+	}
+	cursor->passed.rows += rows->count;
+}
+
+void
+om_cursor_advance(OmCursor *cursor, const OmLogRows *rows)
+{
+	for (int type = 0; type < OM_EVENT_COUNT; type++)
+		cursor->passed.events[type] += rows->passed.events[type];
+	cursor->passed.rows += rows->passed.rows;
+	cursor->position = rows->reached;
+	if (rows->exhausted)
+		om_cursor_finish_window(cursor);
 }
 
 void

@@ -24,6 +24,7 @@ typedef struct OmCursor
 	int64 processed;        /* events read since the beginning */
 	int64 waiting;          /* of them, read but not yet done */
 	int64 restart_seq;      /* row from which a restart reads again */
+	OmLogCounts passed;     /* events that lie behind it, whoever they are for; rows since stored */
 } OmCursor;
 
 /*
@@ -32,6 +33,15 @@ typedef struct OmCursor
  * row, else at the newest.
  */
 extern OmCursor *om_cursor_load(const char *consumer, bool restart, Snapshot snapshot);
+
+/* The newest position, or NULL where the snapshot does not show any. */
+extern OmCursor *om_cursor_find(const char *consumer, Snapshot snapshot);
+
+/* These lie behind it as well: they were handled before their turn. */
+extern void om_cursor_count(OmCursor *cursor, const OmLogRows *rows);
+
+/* Moves it behind what has been read last of its window. */
+extern void om_cursor_advance(OmCursor *cursor, const OmLogRows *rows);
 
 /* True when the newest row of a consumer, or its restart row, is in this table. */
 extern bool om_cursor_is_in(const char *consumer, int slot, Snapshot snapshot);

@@ -11,6 +11,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "access/genam.h"
 #include "access/stratnum.h"
 #include "access/table.h"
@@ -31,6 +32,7 @@
 #include "eventlog.h"
 #include "installation.h"
 #include "jsonout.h"
+#include "leaves.h"
 #include "months.h"
 #include "relations.h"
 #include "wakeup.h"
@@ -223,6 +225,7 @@ typedef struct LxidRange
 {
 	int64 first;
 	int64 last;
+	int64 first_event; /* of a single transaction, the rows from here on */
 } LxidRange;
 
 /* One partition under scan, with the row it stands at. */
@@ -239,6 +242,7 @@ typedef struct LogScan
 {
 	const OmLogWindow *window;
 	uint32 types;
+	int64 max_rows; /* 0: no limit */
 	int nleaves;
 	LeafScan *leaves;
 	OmLogRows *result;
@@ -267,13 +271,13 @@ window_ranges(const OmLogWindow *window, int *count)
 		int64 lxid = from->exceptions[i];
 
 		if (lxid < from->xmax && om_horizon_shows_all(to, lxid))
-			ranges[n++] = (LxidRange){lxid, lxid};
+			ranges[n++] = (LxidRange){lxid, lxid, 0};
 	}
 	if (to->xmax > from->xmax)
-		ranges[n++] = (LxidRange){from->xmax, to->xmax - 1};
+		ranges[n++] = (LxidRange){from->xmax, to->xmax - 1, 0};
 	/* Below "from" it was running there and cannot be seen as a whole yet. */
 	if (to->own_lxid != 0 && (to->own_lxid < from->xmax || to->own_lxid >= to->xmax))
-		ranges[n++] = (LxidRange){to->own_lxid, to->own_lxid};
+		ranges[n++] = (LxidRange){to->own_lxid, to->own_lxid, 0};
 	qsort(ranges, n, sizeof(LxidRange), compare_ranges);
 	*count = n;
 	return ranges;
@@ -317,7 +321,7 @@ open_leaves(LogScan *scan, List *oids)
 		}
 		leaf->index = index_open(om_primary_key(leaf->heap), AccessShareLock);
 		leaf->slot = table_slot_create(leaf->heap, NULL);
-		leaf->scan = om_index_beginscan(leaf->heap, leaf->index, GetActiveSnapshot(), 2);
+		leaf->scan = om_index_beginscan(leaf->heap, leaf->index, GetActiveSnapshot(), 3);
 		scan->nleaves++;
 	}
 }
@@ -337,15 +341,17 @@ close_leaves(LogScan *scan)
 }
 
 static void
-start_range(LogScan *scan, int64 first, int64 last)
+start_range(LogScan *scan, const LxidRange *range)
 {
-	ScanKeyData keys[2];
+	ScanKeyData keys[3];
 
-	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(first));
-	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(last));
+	ScanKeyInit(&keys[0], 1, BTGreaterEqualStrategyNumber, F_INT8GE, Int64GetDatum(range->first));
+	ScanKeyInit(&keys[1], 1, BTLessEqualStrategyNumber, F_INT8LE, Int64GetDatum(range->last));
+	ScanKeyInit(&keys[2], 2, BTGreaterEqualStrategyNumber, F_INT8GE,
+				Int64GetDatum(range->first_event));
 	for (int i = 0; i < scan->nleaves; i++)
 	{
-		index_rescan(scan->leaves[i].scan, keys, 2, NULL, 0);
+		index_rescan(scan->leaves[i].scan, keys, 3, NULL, 0);
 		step_leaf(&scan->leaves[i]);
 	}
 }
@@ -429,60 +435,74 @@ leaf_event_type(const LeafScan *leaf)
 	return (OmEventType) type;
 }
 
-/* How many events of a row lie at or before the position from which a window is read. */
+/* How many events the row at hand stands for. */
 static int
-events_before(const OmLogWindow *window, const OmLogRow *row)
+leaf_events(const LeafScan *leaf)
+{
+	if (leaf->slot->tts_isnull[COLUMN_ORDER_IDS - 1])
+		return 1;
+	return Max((toast_raw_datum_size(leaf->slot->tts_values[COLUMN_ORDER_IDS - 1]) - VARHDRSZ) /
+				   sizeof(pg_uuid_t),
+			   1);
+}
+
+/* How many of a row's events lie at or before the position from which a window is read. */
+static int
+events_before(const OmLogWindow *window, OmLogPosition here, int nevents)
 {
 	const OmLogPosition *after = &window->after;
 
-	if (row->lxid != after->lxid || row->event_id > after->event_id)
+	if (here.lxid != after->lxid || here.event_id > after->event_id)
 		return 0;
-	return (int) Min(after->event_id - row->event_id + 1, OM_EVENT_ID_STEP);
+	return (int) Min(after->event_id - here.event_id + 1, nevents);
 }
 
-/* Keeps of a row what has not been read and what there is room for; false when something is left. */
-static bool
-cut_row(const LogScan *scan, OmLogRow *row, int max_events)
+/* Keeps the events of the row at hand without the first ones, as many as are taken. */
+static void
+keep_row(LogScan *scan, const LeafScan *leaf, OmEventType type, int before, int taken)
 {
-	int before = Min(events_before(scan->window, row), Max(row->norders, 1));
-	int room = max_events > 0 ? max_events - scan->result->nevents : PG_INT32_MAX;
+	OmLogRows *result = scan->result;
+	OmLogRow *row = next_row(result);
 
+	copy_row(leaf, type, row);
 	row->event_id += before;
 	row->orders += row->norders > 0 ? before : 0;
-	row->norders -= row->norders > 0 ? before : 0;
-	if (row->norders <= room)
-		return true;
-	row->norders = room;
-	return false;
+	row->norders = row->norders > 0 ? taken : 0;
+	result->count++;
+	result->norders += row->norders;
+	result->nevents += taken;
 }
 
-/* Takes the row at hand; false when there was room for a part of it only. */
+/*
+ * Passes the row at hand, or what has not been read of it, and keeps it if it is
+ * wanted; false when there was room for a part of it only.
+ */
 static bool
-keep_row(LogScan *scan, const LeafScan *leaf, OmLogPosition here, int max_events)
+pass_row(LogScan *scan, const LeafScan *leaf, OmLogPosition here, int max_events)
 {
 	OmLogRows *result = scan->result;
 	OmEventType type = leaf_event_type(leaf);
-	bool whole = true;
+	bool is_wanted = (scan->types & OM_EVENT_BIT(type)) != 0;
+	int nevents = leaf_events(leaf);
+	int before = events_before(scan->window, here, nevents);
+	int left = nevents - before;
+	int taken = is_wanted && max_events > 0 ? Min(left, max_events - result->nevents) : left;
 
-	scan->result->reached = (OmLogPosition){here.lxid, here.event_id + OM_EVENT_ID_STEP - 1};
-	if (scan->types & OM_EVENT_BIT(type))
-	{
-		OmLogRow *row = next_row(result);
-		bool about_orders;
+	result->reached = (OmLogPosition){here.lxid, here.event_id + OM_EVENT_ID_STEP - 1};
+	if (taken < left)
+		result->reached.event_id = here.event_id + before + taken - 1;
+	if (taken > 0 && is_wanted)
+		keep_row(scan, leaf, type, before, taken);
+	result->passed.events[type] += taken;
+	result->passed.rows += left > 0;
+	return taken == left;
+}
 
-		copy_row(leaf, type, row);
-		about_orders = row->norders > 0;
-		whole = cut_row(scan, row, max_events);
-		if (!whole)
-			result->reached.event_id = row->event_id + row->norders - 1;
-		if (about_orders ? row->norders > 0 : row->event_id == here.event_id)
-		{
-			result->count++;
-			result->norders += row->norders;
-			result->nevents += Max(row->norders, 1);
-		}
-	}
-	return whole;
+static bool
+has_read_enough(const LogScan *scan, int max_events)
+{
+	return (max_events > 0 && scan->result->nevents >= max_events) ||
+		   (scan->max_rows > 0 && scan->result->passed.rows >= scan->max_rows);
 }
 
 /* Reads one range; false when enough events have been read. */
@@ -491,7 +511,9 @@ read_range(LogScan *scan, const LxidRange *range, int max_events)
 {
 	LeafScan *leaf;
 
-	start_range(scan, Max(range->first, scan->window->after.lxid), range->last);
+	if (range->first > range->last)
+		return true;
+	start_range(scan, range);
 	while ((leaf = first_leaf(scan)) != NULL)
 	{
 		OmLogPosition here = {leaf_int64(leaf, COLUMN_LXID), leaf_int64(leaf, COLUMN_EVENT_ID)};
@@ -499,9 +521,7 @@ read_range(LogScan *scan, const LxidRange *range, int max_events)
 		CHECK_FOR_INTERRUPTS();
 		if (in_window(scan->window, here))
 		{
-			if (max_events > 0 && scan->result->nevents >= max_events)
-				return false;
-			if (!keep_row(scan, leaf, here, max_events))
+			if (has_read_enough(scan, max_events) || !pass_row(scan, leaf, here, max_events))
 				return false;
 		}
 		step_leaf(leaf);
@@ -509,57 +529,83 @@ read_range(LogScan *scan, const LxidRange *range, int max_events)
 	return true;
 }
 
-void
-om_log_read(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_events)
+/* Of the transaction in which the last reading stopped, only what it has not looked at. */
+static bool
+read_range_after(LogScan *scan, const LxidRange *range, int max_events)
 {
-	LogScan scan = {.window = window, .types = types, .result = rows};
+	const OmLogPosition *after = &scan->window->after;
+	LxidRange begun = {after->lxid, after->lxid, after->event_id - OM_EVENT_ID_STEP + 1};
+	LxidRange rest = {after->lxid + 1, range->last, 0};
+
+	if (range->last < after->lxid)
+		return true;
+	if (range->first > after->lxid)
+		return read_range(scan, range, max_events);
+	return read_range(scan, &begun, max_events) && read_range(scan, &rest, max_events);
+}
+
+void
+om_log_look(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_events,
+			int64 max_rows)
+{
+	LogScan scan = {.window = window, .types = types, .max_rows = max_rows, .result = rows};
 	int nranges;
 	LxidRange *ranges = window_ranges(window, &nranges);
 
 	rows->reached = window->after;
 	rows->exhausted = true;
+	rows->passed = (OmLogCounts){0};
 	if (nranges > 0)
-		open_leaves(&scan, om_month_leaves(om_relation_get("event_log")));
+		open_leaves(&scan, om_leaves_of_lxids(Max(ranges[0].first, window->after.lxid),
+											  ranges[nranges - 1].last));
 	for (int i = 0; i < nranges && rows->exhausted; i++)
-	{
-		if (ranges[i].last >= window->after.lxid)
-			rows->exhausted = read_range(&scan, &ranges[i], max_events);
-	}
+		rows->exhausted = read_range_after(&scan, &ranges[i], max_events);
 	close_leaves(&scan);
 	OM_FAULT_POINT("eventlog/read");
 }
 
-/* The partitions of the months between two times. */
-static List *
-leaves_between(TimestampTz from, TimestampTz until)
+void
+om_log_read(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_events)
 {
-	Oid parent = om_relation_get("event_log");
-	List *leaves = NIL;
-
-	for (TimestampTz month = om_months_begin(from); month <= until; month = om_months_next(month))
-	{
-		Oid leaf = om_month_leaf(parent, month);
-
-		if (OidIsValid(leaf))
-			leaves = lappend_oid(leaves, leaf);
-	}
-	return leaves;
+	om_log_look(rows, window, types, max_events, 0 /* max_rows */);
 }
 
-/* Keeps the event of one order out of a row that holds many. */
-static void
-keep_event_of(const LeafScan *leaf, const pg_uuid_t *order, List **events)
+/* The place of an order in the row at hand; -1: it is not in it. */
+static int
+find_order(const LeafScan *leaf, const pg_uuid_t *order)
 {
-	OmLogRow *row = palloc(sizeof(OmLogRow));
+	bytea *packed;
+	int norders;
 
-	copy_row(leaf, leaf_event_type(leaf), row);
-	for (int i = 0; i < row->norders; i++)
+	if (leaf->slot->tts_isnull[COLUMN_ORDER_IDS - 1])
+		return -1;
+	packed = DatumGetByteaPP(leaf->slot->tts_values[COLUMN_ORDER_IDS - 1]);
+	norders = VARSIZE_ANY_EXHDR(packed) / sizeof(pg_uuid_t);
+	for (int i = 0; i < norders; i++)
 	{
-		if (memcmp(&row->orders[i], order, sizeof(pg_uuid_t)) != 0)
-			continue;
-		row->event_id += i;
-		*events = lappend(*events, row);
+		if (memcmp(VARDATA_ANY(packed) + i * sizeof(pg_uuid_t), order, sizeof(pg_uuid_t)) == 0)
+			return i;
 	}
+	return -1;
+}
+
+/* Keeps the event of one order out of a row that may hold many. */
+static void
+keep_event_of(const LeafScan *leaf, const pg_uuid_t *order, uint32 types, List **events)
+{
+	int place = find_order(leaf, order);
+	OmLogRow *row;
+	OmEventType type;
+
+	if (place < 0)
+		return;
+	type = leaf_event_type(leaf);
+	if ((types & OM_EVENT_BIT(type)) == 0)
+		return;
+	row = palloc(sizeof(OmLogRow));
+	copy_row(leaf, type, row);
+	row->event_id += place;
+	*events = lappend(*events, row);
 }
 
 static int
@@ -574,22 +620,22 @@ compare_events(const ListCell *a, const ListCell *b)
 }
 
 List *
-om_log_of_order(const pg_uuid_t *order, const int64 *lxids, int nlxids, TimestampTz from,
-				TimestampTz until)
+om_log_of_order(const pg_uuid_t *order, uint32 types, const int64 *lxids, int nlxids,
+				TimestampTz from, TimestampTz until)
 {
 	LogScan scan = {0};
 	List *events = NIL;
 
-	open_leaves(&scan, leaves_between(from, until));
+	open_leaves(&scan, om_month_leaves_between(om_relation_get("event_log"), from, until));
 	for (int i = 0; i < nlxids; i++)
 	{
 		LeafScan *leaf;
 
-		start_range(&scan, lxids[i], lxids[i]);
+		start_range(&scan, &(LxidRange){lxids[i], lxids[i], 0});
 		while ((leaf = first_leaf(&scan)) != NULL)
 		{
 			CHECK_FOR_INTERRUPTS();
-			keep_event_of(leaf, order, &events);
+			keep_event_of(leaf, order, types, &events);
 			step_leaf(leaf);
 		}
 	}

@@ -53,6 +53,13 @@ typedef struct OmLogWindow
 	OmLogPosition after;
 } OmLogWindow;
 
+/* What a reader has passed, wanted or not. */
+typedef struct OmLogCounts
+{
+	int64 events[OM_EVENT_COUNT]; /* by type; one per order, or one for a row that is about none */
+	int64 rows;
+} OmLogCounts;
+
 typedef struct OmLogRows
 {
 	int count;
@@ -62,6 +69,7 @@ typedef struct OmLogRows
 	OmLogRow *rows;        /* of the types asked for */
 	OmLogPosition reached; /* everything up to here has been looked at */
 	bool exhausted;        /* there is nothing more in the window */
+	OmLogCounts passed;    /* by the last reading */
 } OmLogRows;
 
 typedef struct OmLogWriter
@@ -108,12 +116,16 @@ extern OmLogRows *om_log_rows_create(void);
  */
 extern void om_log_read(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_events);
 
+/* The same, but it looks at max_rows stored rows at most (0: no limit). */
+extern void om_log_look(OmLogRows *rows, const OmLogWindow *window, uint32 types, int max_events,
+						int64 max_rows);
+
 /*
- * The events of one order, given the transactions that wrote them and the time
+ * The events of these types of one order, given the transactions that wrote them and the time
  * in which they lie, as a list of OmLogRow in the order of time; event_id is
  * that of the order's own event.
  */
-extern List *om_log_of_order(const pg_uuid_t *order, const int64 *lxids, int nlxids,
+extern List *om_log_of_order(const pg_uuid_t *order, uint32 types, const int64 *lxids, int nlxids,
 							 TimestampTz from, TimestampTz until);
 
 #endif /* OM_EVENTLOG_H */

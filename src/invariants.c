@@ -20,6 +20,7 @@
 #include "invariants.h"
 #include "pipeline.h"
 #include "plans.h"
+#include "registry.h"
 
 /* The differences found so far, kept where the caller's memory is. */
 typedef struct Finder
@@ -81,7 +82,7 @@ static OmQuery written_query = {
 static void
 check_consumer(Finder *finder, OmStage stage)
 {
-	OmQueueState queue = om_pipeline_queue(stage, GetActiveSnapshot());
+	OmQueueState queue = om_pipeline_read_queue(stage);
 	Datum name = CStringGetTextDatum(om_stage_names[stage]);
 	OmQueryScope scope;
 	bool isnull;
@@ -95,6 +96,64 @@ check_consumer(Finder *finder, OmStage stage)
 		add_difference(finder, "consumer_events", om_stage_names[stage],
 					   psprintf(INT64_FORMAT, written),
 					   psprintf(INT64_FORMAT, queue.read - queue.waiting + queue.pending));
+}
+
+static OmQuery count_query = {
+	.sql = "SELECT event_type, sum(coalesce(octet_length(order_ids) / 16, 1))::bigint"
+		   " FROM order_mgmt.event_log GROUP BY 1"};
+
+static void
+count_written(int64 *written)
+{
+	OmQueryScope scope;
+	uint64 nrows;
+
+	memset(written, 0, sizeof(int64) * OM_EVENT_COUNT);
+	om_proofs_begin(&scope);
+	nrows = om_query_read(&count_query, NULL, NULL);
+	for (uint64 row = 0; row < nrows; row++)
+	{
+		bool isnull;
+		char *word = TextDatumGetCString(om_result_get(row, 1, &isnull));
+		int type = om_names_find(om_event_names, OM_EVENT_COUNT, word, strlen(word));
+
+		if (type >= 0)
+			written[type] = DatumGetInt64(om_result_get(row, 2, &isnull));
+	}
+	om_query_end(&scope);
+}
+
+/* What a consumer has passed and what lies before it is all that there is. */
+static void
+check_counts(Finder *finder, const char *consumer, const int64 *written)
+{
+	OmCursor *cursor = om_cursor_find(consumer, GetActiveSnapshot());
+	OmLogCounts told;
+
+	if (cursor == NULL)
+		return;
+	told = om_census_told_by(cursor);
+	for (int type = 0; type < OM_EVENT_COUNT; type++)
+	{
+		if (told.events[type] != written[type])
+			add_difference(
+				finder, "consumer_counts", psprintf("%s %s", consumer, om_event_names[type]),
+				psprintf(INT64_FORMAT, written[type]), psprintf(INT64_FORMAT, told.events[type]));
+	}
+}
+
+static void
+check_all_counts(Finder *finder)
+{
+	int64 written[OM_EVENT_COUNT];
+	ListCell *cell;
+
+	count_written(written);
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+		check_counts(finder, om_stage_names[stage], written);
+	foreach(cell,
+			list_concat(om_registry_list(OM_KIND_HANDLER), om_registry_list(OM_KIND_EXTERNAL)))
+		check_counts(finder, ((OmRegistration *) lfirst(cell))->name, written);
 }
 
 /*
@@ -181,6 +240,7 @@ om_invariants_find(void)
 	om_query_end(&scope);
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 		check_consumer(&finder, stage);
+	check_all_counts(&finder);
 	check_stuck(&finder);
 	return finder.differences;
 }

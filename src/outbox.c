@@ -55,8 +55,6 @@
 /* A position that has moved so far over what is not for the consumer is stored. */
 #define STORE_AFTER_LXIDS 1000
 
-#define COUNT_AT_ONCE 10000
-
 /* What a program's reject_event() stands for: raise_exception. */
 #define REJECTED_CODE "P0001"
 
@@ -185,10 +183,8 @@ read_events(const OmRegistration *consumer, OmCursor *cursor, const OmHorizon *h
 		CHECK_FOR_INTERRUPTS();
 		om_log_read(rows, &(OmLogWindow){cursor->base, cursor->target, cursor->position},
 					consumer->types, (int) (max - list_length(events)));
-		cursor->position = rows->reached;
 		events = add_events(events, consumer, rows);
-		if (rows->exhausted)
-			om_cursor_finish_window(cursor);
+		om_cursor_advance(cursor, rows);
 	}
 	return events;
 }
@@ -577,9 +573,9 @@ om_outbox_reject(const char *name, int64 event_id, const char *message)
 /* ---------- watching ---------- */
 
 static void
-count_row(OmQueueState *state, TimestampTz at, int64 events)
+count_event(OmQueueState *state, TimestampTz at)
 {
-	state->pending += events;
+	state->pending++;
 	if (state->oldest == 0 || at < state->oldest)
 		state->oldest = at;
 }
@@ -591,65 +587,19 @@ count_open_batch(OmQueueState *state, Outbox *outbox)
 	OmBatch *batch = read_open_batch(outbox);
 
 	for (int i = batch->nretried; i < list_length(batch->events); i++)
-		count_row(state, ((OmRetry *) list_nth(batch->events, i))->at, 1);
-}
-
-static void
-count_window(OmQueueState *state, const OmRegistration *consumer, OmLogWindow window)
-{
-	MemoryContext context =
-		AllocSetContextCreate(CurrentMemoryContext, "queue", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(context);
-	bool more = true;
-
-	while (more)
-	{
-		OmLogRows *rows = om_log_rows_create();
-
-		om_log_read(rows, &window, consumer->types, COUNT_AT_ONCE);
-		for (int i = 0; i < rows->count; i++)
-		{
-			if (rows->rows[i].at >= consumer->start_at)
-				count_row(state, rows->rows[i].at, Max(rows->rows[i].norders, 1));
-		}
-		window.after = rows->reached;
-		more = !rows->exhausted;
-		MemoryContextReset(context);
-	}
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(context);
-}
-
-static void
-count_unread(OmQueueState *state, const OmRegistration *consumer, const OmCursor *cursor)
-{
-	static const OmLogPosition beginning = {0, 0};
-	const OmHorizon *read = cursor->base;
-	OmHorizon *now = om_horizon_take(GetActiveSnapshot(), om_installation_get()->xid_base);
-
-	if (cursor->target != NULL)
-	{
-		count_window(state, consumer,
-					 (OmLogWindow){cursor->base, cursor->target, cursor->position});
-		read = cursor->target;
-	}
-	count_window(state, consumer, (OmLogWindow){read, now, beginning});
+		count_event(state, ((OmRetry *) list_nth(batch->events, i))->at);
 }
 
 OmQueueState
-om_outbox_queue(const char *name, Snapshot snapshot)
+om_outbox_queue(OmRegistration *consumer, const OmCensus *census)
 {
+	Outbox outbox = load(consumer);
+	OmCursor *newest = outbox.end != NULL ? outbox.end : outbox.start;
 	OmQueueState state = {0};
-	Outbox outbox;
-	OmCursor *newest;
 
-	PushActiveSnapshot(snapshot);
-	outbox = load(om_registry_require(name, OM_KIND_EXTERNAL));
-	newest = outbox.end != NULL ? outbox.end : outbox.start;
 	if (outbox.end != NULL)
 		count_open_batch(&state, &outbox);
 	state.read = newest->processed - state.pending;
-	count_unread(&state, outbox.consumer, newest);
-	PopActiveSnapshot();
+	om_census_add_unread(census, newest, consumer->types, consumer->start_at, &state);
 	return state;
 }

@@ -8,9 +8,8 @@
 #include "postgres.h"
 
 #include "nodes/pg_list.h"
-#include "utils/snapshot.h"
-
-#include "pipeline.h"
+#include "census.h"
+#include "registry.h"
 
 typedef struct OmBatch
 {
@@ -31,7 +30,8 @@ extern bool om_outbox_acknowledge(const char *name, int64 batch_id);
 /* Takes an event out of the open batch; false when that was its last attempt. */
 extern bool om_outbox_reject(const char *name, int64 event_id, const char *message);
 
-/* What a consumer has before it: the open batch, and what has not been offered yet. */
-extern OmQueueState om_outbox_queue(const char *name, Snapshot snapshot);
+/* What a consumer has before it, as the active snapshot shows it: the open batch, and what has
+ * not been offered yet. */
+extern OmQueueState om_outbox_queue(OmRegistration *consumer, const OmCensus *census);
 
 #endif /* OM_OUTBOX_H */

@@ -80,12 +80,27 @@ begin_steps(OmPass *pass, int max_events)
 	return true;
 }
 
+/*
+ * A client may have written before it came here.  Of its transaction a position
+ * can say only up to where it has been seen, so what comes before the events of a
+ * pass must have been.
+ */
+static bool
+has_own_unread(const OmPass *pass, const OmHorizon *base)
+{
+	const OmHorizon *reach = pass->reach.horizon;
+
+	return reach != NULL && reach->own_event_id > 0 &&
+		   !om_horizon_shows(base, reach->own_lxid, reach->own_event_id);
+}
+
 static bool
 is_in_step(OmPass *pass)
 {
 	const OmReader *first = reader_of(pass, 0);
 
-	if (om_horizon_count_ahead(first->cursor->base) >= MAX_AHEAD)
+	if (om_horizon_count_ahead(first->cursor->base) >= MAX_AHEAD ||
+		has_own_unread(pass, first->cursor->base))
 		return false;
 	for (int stage = 1; stage < OM_STAGE_COUNT; stage++)
 	{
@@ -165,16 +180,17 @@ run_stages(OmPass *pass, int max_events)
 
 /* Of a client's transaction only the events so far have been seen. */
 static void
-mark_seen(OmPass *pass, int64 lxid)
+mark_seen(OmPass *pass, int64 lxid, const OmLogRows *happened)
 {
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		OmHorizon *base = reader_of(pass, stage)->cursor->base;
+		OmCursor *cursor = reader_of(pass, stage)->cursor;
 
+		om_cursor_count(cursor, happened);
 		if (pass->reach.horizon == NULL)
-			om_horizon_add_seen(base, lxid);
+			om_horizon_add_seen(cursor->base, lxid);
 		else
-			om_horizon_add_own(base, lxid, om_log_last_event_id(lxid));
+			om_horizon_add_own(cursor->base, lxid, om_log_last_event_id(lxid));
 	}
 }
 
@@ -182,10 +198,11 @@ static void
 end_work(OmPass *pass, OmWork *work)
 {
 	int64 lxid = work->log == NULL ? 0 : work->log->lxid;
+	const OmLogRows *happened = work->happened;
 
 	om_work_end(work);
 	if (lxid != 0)
-		mark_seen(pass, lxid);
+		mark_seen(pass, lxid, happened);
 }
 
 static void

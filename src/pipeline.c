@@ -35,6 +35,9 @@
 #include "subscribers.h"
 #include "ticks.h"
 
+/* Up to so many events are read to find the oldest that waits. */
+#define OLDEST_MAX_EVENTS 2000
+
 typedef struct Run
 {
 	OmConsumer *consumers[OM_STAGE_COUNT]; /* NULL: not ours */
@@ -382,70 +385,95 @@ om_pipeline_rows(OmStage stage, Snapshot snapshot)
 	return rows;
 }
 
-static void
-count_past(OmStage stage, Snapshot snapshot, OmQueueState *state)
+static OmQueueState
+read_counters(const OmCursor *cursor)
 {
-	OmCursor *cursor;
-	ListCell *cell;
-
-	PushActiveSnapshot(snapshot);
-	cursor = om_cursor_load(om_stage_names[stage], false /* restart */, snapshot);
-	state->waiting = cursor->waiting;
-	state->read = cursor->processed;
-	state->pending = cursor->waiting;
-	foreach(cell, rows_past(stage, cursor))
-	{
-		const OmLogRow *row = lfirst(cell);
-
-		state->pending += row->norders;
-		state->oldest = state->oldest == 0 ? row->at : Min(state->oldest, row->at);
-	}
-	PopActiveSnapshot();
+	return (OmQueueState){
+		.pending = cursor->waiting, .waiting = cursor->waiting, .read = cursor->processed};
 }
 
 OmQueueState
-om_pipeline_queue(OmStage stage, Snapshot snapshot)
+om_pipeline_read_queue(OmStage stage)
 {
-	MemoryContext context =
-		AllocSetContextCreate(CurrentMemoryContext, "queue", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(context);
-	OmQueueState state = {0};
+	OmCursor *cursor =
+		om_cursor_load(om_stage_names[stage], false /* restart */, GetActiveSnapshot());
+	OmQueueState state = read_counters(cursor);
+	ListCell *cell;
 
-	count_past(stage, snapshot, &state);
-	if (state.waiting > 0)
+	foreach(cell, rows_past(stage, cursor))
+		state.pending += ((OmLogRow *) lfirst(cell))->norders;
+	return state;
+}
+
+static TimestampTz
+first_time(List *rows)
+{
+	TimestampTz first = 0;
+	ListCell *cell;
+
+	foreach(cell, rows)
 	{
-		ListCell *cell;
+		TimestampTz at = ((OmLogRow *) lfirst(cell))->at;
 
-		foreach(cell, om_pipeline_rows(stage, snapshot))
-		{
-			TimestampTz at = ((OmLogRow *) lfirst(cell))->at;
-
-			state.oldest = state.oldest == 0 ? at : Min(state.oldest, at);
-		}
+		first = first == 0 ? at : Min(first, at);
 	}
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(context);
+	return first;
+}
+
+/*
+ * Of what has been read and not handled.  Among many events the first one past
+ * the restart row must do, whether it has been handled or not.
+ */
+static TimestampTz
+oldest_waiting(OmStage stage, const OmCensus *census)
+{
+	const OmCursor *restart =
+		om_cursor_load(om_stage_names[stage], true /* restart */, GetActiveSnapshot());
+
+	if (om_census_unread(census, restart, OM_EVENTS_ALL) <= OLDEST_MAX_EVENTS)
+		return first_time(om_pipeline_rows(stage, GetActiveSnapshot()));
+	return om_census_first(restart, om_consumer_types(stage));
+}
+
+OmQueueState
+om_pipeline_queue(OmStage stage, const OmCensus *census)
+{
+	OmCursor *cursor =
+		om_cursor_load(om_stage_names[stage], false /* restart */, GetActiveSnapshot());
+	OmQueueState state = read_counters(cursor);
+
+	if (state.waiting > 0)
+		state.oldest = oldest_waiting(stage, census);
+	om_census_add_unread(census, cursor, om_consumer_types(stage), DT_NOBEGIN, &state);
 	return state;
 }
 
 /* Events that wait for their next attempt are still to be done. */
 static bool
-stage_is_idle(OmStage stage, Snapshot snapshot)
+is_done(const char *consumer, uint32 types, const OmCensus *census)
+{
+	Snapshot snapshot = GetActiveSnapshot();
+	OmCursor *cursor = om_cursor_load(consumer, false /* restart */, snapshot);
+
+	return cursor->waiting == 0 && !om_census_is_anything_unread(census, cursor, types) &&
+		   om_retry_list(consumer, snapshot) == NIL;
+}
+
+static bool
+stage_is_idle(OmStage stage, const OmCensus *census)
 {
 	if (om_consumer_is_paused(stage) || (stage == OM_STAGE_SHIPPER && !om_setting_auto_ship))
 		return true;
-	return om_pipeline_queue(stage, snapshot).pending == 0 &&
-		   om_retry_list(om_stage_names[stage], snapshot) == NIL;
+	return is_done(om_stage_names[stage], om_consumer_types(stage), census);
 }
 
 /* Whose handler nobody runs at present is not waited for. */
 static bool
-subscription_is_idle(const OmRegistration *subscription, Snapshot snapshot)
+subscription_is_idle(const OmRegistration *subscription, const OmCensus *census)
 {
 	if (subscription->paused || om_handlerseat_pid(subscription->name) == 0)
 		return true;
-	return om_subscriber_queue(subscription->name, snapshot).pending == 0 &&
-		   om_retry_list(subscription->name, snapshot) == NIL;
+	return is_done(subscription->name, subscription->types, census);
 }
 
 bool
@@ -453,12 +481,16 @@ om_pipeline_is_idle(void)
 {
 	bool idle = true;
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	OmCensus census;
 	ListCell *cell;
 
+	PushActiveSnapshot(snapshot);
+	census = om_census_take(snapshot, OM_CENSUS_MAX_ROWS);
 	for (int stage = 0; stage < OM_STAGE_COUNT && idle; stage++)
-		idle = stage_is_idle(stage, snapshot);
+		idle = stage_is_idle(stage, &census);
 	foreach(cell, om_registry_list(OM_KIND_HANDLER))
-		idle = idle && subscription_is_idle(lfirst(cell), snapshot);
+		idle = idle && subscription_is_idle(lfirst(cell), &census);
+	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
 	return idle;
 }

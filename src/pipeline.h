@@ -11,6 +11,7 @@
 #include "nodes/pg_list.h"
 #include "utils/snapshot.h"
 
+#include "census.h"
 #include "names.h"
 
 extern void om_pipeline_init(void);
@@ -21,16 +22,11 @@ extern int64 om_pipeline_run(int64 max_events);
 /* True when no consumer that may work has anything left to do. */
 extern bool om_pipeline_is_idle(void);
 
-/* What a consumer has before it, as a snapshot shows it. */
-typedef struct OmQueueState
-{
-	int64 pending;      /* events not handled yet, those in retry apart */
-	int64 waiting;      /* of them, read already */
-	TimestampTz oldest; /* time of the first pending event; 0: none */
-	int64 read;         /* events read since the beginning */
-} OmQueueState;
+/* What a stage has before it, as the active snapshot shows it. */
+extern OmQueueState om_pipeline_queue(OmStage stage, const OmCensus *census);
 
-extern OmQueueState om_pipeline_queue(OmStage stage, Snapshot snapshot);
+/* The same without the age, by reading all of it. */
+extern OmQueueState om_pipeline_read_queue(OmStage stage);
 
 /*
  * The pending events, as a list of OmLogRow; for the order updater and the

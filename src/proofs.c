@@ -333,6 +333,8 @@ const OmInvariant om_invariants[] = {
 	 OM_BLOCKS_NOTHING, "encode(key_hash, 'hex')", "1", "count"},
 	{OM_PROOF_PIPELINE, "consumer_events", "consumer",
 	 "events for a consumer have been handled or wait", false, OM_BLOCKS_NOTHING, NULL, NULL, NULL},
+	{OM_PROOF_PIPELINE, "consumer_counts", "consumer and event type",
+	 "events passed and events to come are all events", false, OM_BLOCKS_NOTHING, NULL, NULL, NULL},
 	{OM_PROOF_PIPELINE, "order_moves_on", "order", "an order that is not done waits for a consumer",
 	 false, OM_BLOCKS_NOTHING, NULL, NULL, NULL},
 };

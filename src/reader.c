@@ -25,6 +25,9 @@
 /* Store the cursor at the latest when it has moved so many ticks. */
 #define STORE_AFTER_TICKS 1000
 
+/* Or over so many rows: who counts what is pending reads on from there (census.c). */
+#define STORE_AFTER_ROWS 1000
+
 /* Windows of one batch: empty ones cost a little memory, too. */
 #define MAX_WINDOWS 1000
 
@@ -109,9 +112,7 @@ read_window(OmCursor *cursor, uint32 types, int max_events, OmLogRows *rows)
 				max_events);
 	for (int i = before; i < rows->count; i++)
 		rows->rows[i].tick_id = cursor->tick_id;
-	cursor->position = rows->reached;
-	if (rows->exhausted)
-		om_cursor_finish_window(cursor);
+	om_cursor_advance(cursor, rows);
 }
 
 /* A batch spans as many windows as it takes, so who was paused catches up in full batches. */
@@ -153,7 +154,8 @@ om_reader_store(OmReader *reader, int64 restart_seq, int64 waiting)
 bool
 om_reader_has_drifted(const OmReader *reader)
 {
-	return reader->cursor->tick_id - reader->cursor->stored_tick >= STORE_AFTER_TICKS;
+	return reader->cursor->tick_id - reader->cursor->stored_tick >= STORE_AFTER_TICKS ||
+		   reader->cursor->passed.rows >= STORE_AFTER_ROWS;
 }
 
 OmHorizon *
@@ -200,6 +202,7 @@ om_reader_follow(OmReader *reader, const OmReader *other)
 	MemoryContext caller = MemoryContextSwitchTo(reader->context);
 
 	cursor->tick_id = other->cursor->tick_id;
+	cursor->passed = other->cursor->passed;
 	cursor->position = other->cursor->position;
 	replace_horizon(&cursor->base, other->cursor->base);
 	replace_horizon(&cursor->target, other->cursor->target);

@@ -20,6 +20,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "census.h"
 #include "cursors.h"
 #include "errors.h"
 #include "installation.h"
@@ -280,6 +281,7 @@ create_position(const char *name, const TimestampTz *start_at)
 
 		cursor.base = om_horizon_copy(&since);
 	}
+	om_census_init(&cursor);
 	om_cursor_store(&cursor, PG_INT64_MAX, 0);
 }
 

@@ -144,6 +144,16 @@ om_owner_role(void)
 	return get_role_oid(OM_OWNER_ROLE, false /* missing_ok */);
 }
 
+static int
+find_bound(PartitionKey key, PartitionDesc desc, TimestampTz at)
+{
+	Datum value = TimestampTzGetDatum(at);
+	bool is_equal = false;
+
+	return partition_range_datum_bsearch(key->partsupfunc, key->partcollation, desc->boundinfo, 1,
+										 &value, &is_equal);
+}
+
 static Oid
 known_leaf(Oid parent, TimestampTz at)
 {
@@ -185,10 +195,7 @@ look_up_leaf(Oid parent, TimestampTz at)
 
 	if (desc->nparts > 0)
 	{
-		Datum value = TimestampTzGetDatum(at);
-		bool is_equal = false;
-		int bound = partition_range_datum_bsearch(key->partsupfunc, key->partcollation,
-												  desc->boundinfo, 1, &value, &is_equal);
+		int bound = find_bound(key, desc, at);
 		int index = desc->boundinfo->indexes[bound + 1];
 
 		if (index >= 0)
@@ -220,6 +227,30 @@ om_month_leaves(Oid parent)
 
 	for (int i = 0; i < desc->nparts; i++)
 		leaves = lappend_oid(leaves, desc->oids[i]);
+	table_close(rel, NoLock);
+	return leaves;
+}
+
+List *
+om_month_leaves_between(Oid parent, TimestampTz first, TimestampTz last)
+{
+	Relation rel = table_open(parent, AccessShareLock);
+	PartitionKey key = RelationGetPartitionKey(rel);
+	PartitionDesc desc = RelationGetPartitionDesc(rel, true /* omit_detached */);
+	List *leaves = NIL;
+
+	if (desc->nparts > 0)
+	{
+		int end = find_bound(key, desc, last) + 1;
+
+		for (int i = find_bound(key, desc, first) + 1; i <= end; i++)
+		{
+			int index = desc->boundinfo->indexes[i];
+
+			if (index >= 0)
+				leaves = lappend_oid(leaves, desc->oids[index]);
+		}
+	}
 	table_close(rel, NoLock);
 	return leaves;
 }

@@ -31,4 +31,7 @@ extern Oid om_month_leaf(Oid parent, TimestampTz at);
 /* All partitions of a monthly table in the order of their months. */
 extern List *om_month_leaves(Oid parent);
 
+/* Those of them in which rows of a span of time may lie. */
+extern List *om_month_leaves_between(Oid parent, TimestampTz first, TimestampTz last);
+
 #endif /* OM_RELATIONS_H */

@@ -163,6 +163,7 @@ static const DataRelation relations[] = {
 			"bigint[],"                                                                       \
 			" lxid bigint NOT NULL, event_id bigint NOT NULL, processed bigint NOT NULL,"     \
 			" restart_seq bigint NOT NULL, waiting bigint NOT NULL, at timestamptz NOT NULL," \
+			" passed bigint[] NOT NULL,"                                                      \
 			" CONSTRAINT cursor_log_" n "_pkey PRIMARY KEY (consumer, seq))",                 \
 			"TABLE %s IS 'Positions of consumers; the newest row of each counts.'", READERS   \
 	}

@@ -573,50 +573,14 @@ om_subscriber_failed(OmSubscriber *subscriber, const ErrorData *error)
 	om_reader_reset(subscriber->reader);
 }
 
-static void
-count_window(OmSubscriberQueue *queue, const OmRegistration *definition, const OmLogWindow *window)
+OmQueueState
+om_subscriber_queue(const OmRegistration *definition, const OmCensus *census)
 {
-	OmLogRows *rows = om_log_rows_create();
+	OmCursor *cursor = om_cursor_load(definition->name, false /* restart */, GetActiveSnapshot());
+	OmQueueState state = {.read = cursor->processed};
 
-	om_log_read(rows, window, definition->types, 0);
-	for (int i = 0; i < rows->count; i++)
-	{
-		const OmLogRow *row = &rows->rows[i];
-
-		if (row->at < definition->start_at)
-			continue;
-		queue->pending += Max(row->norders, 1);
-		if (queue->oldest == 0 || row->at < queue->oldest)
-			queue->oldest = row->at;
-	}
-}
-
-OmSubscriberQueue
-om_subscriber_queue(const char *name, Snapshot snapshot)
-{
-	MemoryContext context =
-		AllocSetContextCreate(CurrentMemoryContext, "queue", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext caller = MemoryContextSwitchTo(context);
-	const OmRegistration *definition = om_registry_require(name, OM_KIND_HANDLER);
-	OmSubscriberQueue queue = {0};
-	OmHorizon *now;
-	OmCursor *cursor;
-
-	PushActiveSnapshot(snapshot);
-	cursor = om_cursor_load(name, false /* restart */, snapshot);
-	now = om_reader_now(snapshot);
-	queue.read = cursor->processed;
-	if (cursor->target != NULL)
-	{
-		count_window(&queue, definition,
-					 &(OmLogWindow){cursor->base, cursor->target, cursor->position});
-		om_cursor_finish_window(cursor);
-	}
-	count_window(&queue, definition, &(OmLogWindow){cursor->base, now, {0, 0}});
-	PopActiveSnapshot();
-	MemoryContextSwitchTo(caller);
-	MemoryContextDelete(context);
-	return queue;
+	om_census_add_unread(census, cursor, definition->types, definition->start_at, &state);
+	return state;
 }
 
 /* --- in a client's session ---------------------------------------------------------------------- */

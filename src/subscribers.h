@@ -9,7 +9,9 @@
 
 #include "datatype/timestamp.h"
 
+#include "census.h"
 #include "reader.h"
+#include "registry.h"
 
 typedef struct OmSubscriber OmSubscriber;
 
@@ -44,15 +46,8 @@ extern void om_subscriber_end_commit(OmSubscriber *subscriber);
 /* The transaction of the batch has been rolled back because of this error. */
 extern void om_subscriber_failed(OmSubscriber *subscriber, const ErrorData *error);
 
-/* What a subscription has before it, as a snapshot shows it; retries not included. */
-typedef struct OmSubscriberQueue
-{
-	int64 pending;      /* events not handed over yet */
-	TimestampTz oldest; /* time of the first of them; 0: none */
-	int64 read; /* events handed over since the beginning, retries and dead letters included */
-} OmSubscriberQueue;
-
-extern OmSubscriberQueue om_subscriber_queue(const char *name, Snapshot snapshot);
+/* What a subscription has before it, as the active snapshot shows it; retries not included. */
+extern OmQueueState om_subscriber_queue(const OmRegistration *definition, const OmCensus *census);
 
 /*
  * Runs the subscriptions of the current user that no live worker runs, in the

@@ -74,6 +74,23 @@ COMMENT ON FUNCTION order_mgmt.list_orders(text, text, timestamptz, timestamptz,
 REVOKE ALL ON FUNCTION order_mgmt.list_orders(text, text, timestamptz, timestamptz, uuid, bigint) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.list_orders(text, text, timestamptz, timestamptz, uuid, bigint) TO order_mgmt_reader;
 
+-- When an order was shipped: the event, for account_statement() and stock_statement().
+-- trail, created_at and updated_at are those of the order. NULLs when there is none.
+CREATE FUNCTION order_mgmt.shipment_of(
+    order_id uuid,
+    trail bigint[],
+    created_at timestamptz,
+    updated_at timestamptz,
+    OUT event_id bigint,
+    OUT at timestamptz
+)
+LANGUAGE C STABLE STRICT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'om_shipment_of';
+COMMENT ON FUNCTION order_mgmt.shipment_of(uuid, bigint[], timestamptz, timestamptz) IS
+    'The event of the shipment of an order, given the columns of its row.';
+REVOKE ALL ON FUNCTION order_mgmt.shipment_of(uuid, bigint[], timestamptz, timestamptz) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION order_mgmt.shipment_of(uuid, bigint[], timestamptz, timestamptz) TO order_mgmt_owner;
+
 -- What happened to an order, oldest first. The verdicts of the two checks show once both are in.
 CREATE FUNCTION order_mgmt.track_order(
     order_id uuid

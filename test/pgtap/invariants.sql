@@ -80,7 +80,7 @@ INSERT INTO planted (invariant, what, change, finds, mends) VALUES
         'account_balance bob: 7 <> 100.0000', 'account_balance bob: 7.0000 <> 100.0000'),
     ('account_balance', 'a balance that the log knows nothing of',
         $$DELETE FROM order_mgmt.event_log WHERE event_type = 'balance_changed' AND customer_id = 'bob'$$,
-        'account_balance bob: 0 <> 100.0000', NULL),
+        'account_balance bob: 0 <> 100.0000, consumer_counts *', NULL),
     ('account_balance', 'less money than is held',
         $$UPDATE order_mgmt.event_log SET detail = '{"amount": 20}' WHERE event_type = 'balance_changed' AND customer_id = 'ann'$$,
         'account_balance ann: 10.0000 <> 90.0000', NULL),
@@ -155,7 +155,7 @@ SELECT plant('order_status', 'an order confirmed by hand',
     format('order_moves_on %1$s: pending at shipper <> confirmed, order_status %1$s: captured <> confirmed', :'captured'));
 SELECT plant('order_status', 'a shipment that vanishes',
     $$DELETE FROM order_mgmt.event_log WHERE event_type = 'order_shipped'$$,
-    format('order_status %s: confirmed <> shipped', :'shipped'));
+    format('consumer_counts *, order_status %s: confirmed <> shipped', :'shipped'));
 SELECT plant('order_settled', 'a hold that is said not to be settled',
     format('UPDATE order_mgmt.orders SET settled = 0 WHERE order_id = %L', :'shipped'),
     format('account_reserved ann: 25.0000 <> 15.0000, order_settled %s: 3 <> 0, stock_reserved p: 5 <> 3', :'shipped'),
@@ -258,7 +258,7 @@ SELECT plant('event_without_order', 'an event of nobody', $$SELECT event('order_
 SELECT plant('event_subject', 'a change of nothing',
     $$INSERT INTO order_mgmt.event_log (at, lxid, event_id, event_type, product_id, detail)
       VALUES (now(), 1, nextval('order_mgmt.event_ids'), 'balance_changed', 'p', '{"amount": 1}')$$,
-    'event_subject *: customer_id <> product_id');
+    'consumer_counts *, event_subject *: customer_id <> product_id');
 SELECT plant('event_subject', 'an event about half an order, which leaves nothing to be derived',
     $$INSERT INTO order_mgmt.event_log (at, lxid, event_id, event_type, order_ids)
       VALUES (now(), 1, nextval('order_mgmt.event_ids'), 'order_noted', '\x0123');
@@ -267,11 +267,11 @@ SELECT plant('event_subject', 'an event about half an order, which leaves nothin
 SELECT plant('event_id_once', 'two events with one id',
     $$INSERT INTO order_mgmt.event_log (at, lxid, event_id, event_type, product_id, detail)
       SELECT at, lxid - 1, event_id, 'stock_changed', 'q', '{"quantity": 0}' FROM order_mgmt.event_log WHERE event_type = 'order_shipped'$$,
-    'event_id_once *: 1 <> 2');
+    'consumer_counts *, event_id_once *: 1 <> 2');
 SELECT plant('event_ids_ahead', 'an id that is still to come',
     $$INSERT INTO order_mgmt.event_log (at, lxid, event_id, event_type, product_id, detail)
       VALUES (now(), 1, 1000000000, 'stock_changed', 'q', '{"quantity": 0}')$$,
-    'event_ids_ahead event_ids: 1000000000 <> *');
+    'consumer_counts *, event_ids_ahead event_ids: 1000000000 <> *');
 SELECT plant('key_without_order', 'a key that leads nowhere',
     $$INSERT INTO order_mgmt.idempotency_keys_3 VALUES ('\x0a', '\x0b', '01a1fe26-5117-7134-b3b6-029e8e006333', NULL, now())$$,
     'key_without_order 0a: 01a1fe26-5117-7134-b3b6-029e8e006333 <> ');
@@ -285,13 +285,18 @@ SELECT plant(v, 'an order that was left behind', $$
     SELECT order_mgmt.capture_order('ann', lines('p', 1, 1));
     SELECT order_mgmt.run_pipeline();
     INSERT INTO order_mgmt.cursor_log_0 SELECT c.consumer, c.seq + 1, n.tick_id, n.base, n.target, n.lxid, n.event_id,
-        c.processed, c.seq + 1, 0, c.at
+        c.processed, c.seq + 1, 0, c.at, n.passed
     FROM (SELECT * FROM order_mgmt.cursor_log_0 WHERE consumer = 'order_updater' ORDER BY seq DESC LIMIT 1) AS c,
          (SELECT * FROM order_mgmt.cursor_log_0 WHERE consumer = 'stock_checker' ORDER BY seq DESC LIMIT 1) AS n;
     SELECT order_mgmt.resume_consumer('order_updater');
     SELECT order_mgmt.run_pipeline()$$,
     format('consumer_events order_updater: * <> *, order_moves_on %s: pending at order_updater <> captured*', :'captured'))
 FROM unnest('{consumer_events,order_moves_on}'::text[]) AS v;
+-- A consumer has passed an event that is not there.
+SELECT plant('consumer_counts', 'a wrong count', $$
+    UPDATE order_mgmt.cursor_log_0 AS c SET passed[1] = passed[1] + 1
+    WHERE consumer = 'shipper' AND seq = (SELECT max(seq) FROM order_mgmt.cursor_log_0 WHERE consumer = 'shipper')$$,
+    'consumer_counts shipper order_captured: 5 <> 6');
 \o
 
 SELECT results_eq('SELECT DISTINCT invariant FROM planted WHERE invariant IS NOT NULL ORDER BY 1',

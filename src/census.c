@@ -1,0 +1,286 @@
+/*
+ * census.c
+ *		Counts events without reading all of them.
+ *
+ * Every cursor row says how many events of each type lie behind it: a reader
+ * passes all rows of its windows, so to count them costs nothing.  The events
+ * that a snapshot shows are therefore those behind any position that it shows,
+ * and those before it.  Of all positions the one that has the most behind it is
+ * taken, which leaves the least to be read; consumers at work store theirs at
+ * least every STORE_AFTER_ROWS rows (reader.c).  What a consumer has before it
+ * is the difference to what lies behind its own.
+ *
+ * Where no consumer has been at work, more may be left than anybody wants to
+ * read.  Then the rest is estimated: event ids step from row to row, so the
+ * newest one tells how many rows there are, and what has been read tells what
+ * they are.
+ *
+ * The snapshot must be the active one.  Nothing is locked beyond the reads.
+ */
+#include "postgres.h"
+
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "census.h"
+#include "plans.h"
+#include "reader.h"
+#include "relations.h"
+#include "tables.h"
+
+/* Columns of table consumers */
+#define CONSUMER_NAME 1
+
+/* What is looked at to find the first event of a consumer. */
+#define FIRST_MAX_ROWS 2000
+
+static const OmLogPosition beginning = {0, 0};
+
+static int64
+sum_events(const OmLogCounts *counts, uint32 types)
+{
+	int64 sum = 0;
+
+	for (int type = 0; type < OM_EVENT_COUNT; type++)
+	{
+		if (types & OM_EVENT_BIT(type))
+			sum += counts->events[type];
+	}
+	return sum;
+}
+
+/* ---------- what lies past a position ---------- */
+
+typedef struct Tail
+{
+	const OmCursor *cursor;
+	OmHorizon *now;
+	uint32 types;
+	int max_events;
+	int64 max_rows;
+	OmLogRows *rows; /* of these types */
+	OmLogCounts passed;
+} Tail;
+
+/* False when enough has been read. */
+static bool
+read_window(Tail *tail, const OmHorizon *from, const OmHorizon *to, OmLogPosition after)
+{
+	OmLogRows *rows = tail->rows;
+	int64 room = tail->max_rows == 0 ? 0 : tail->max_rows - tail->passed.rows;
+
+	if (tail->max_rows > 0 && room <= 0)
+		return false;
+	om_log_look(rows, &(OmLogWindow){from, to, after}, tail->types, tail->max_events, room);
+	for (int type = 0; type < OM_EVENT_COUNT; type++)
+		tail->passed.events[type] += rows->passed.events[type];
+	tail->passed.rows += rows->passed.rows;
+	return rows->exhausted && (tail->max_events == 0 || rows->nevents < tail->max_events);
+}
+
+/* What lies past a cursor; true when it has been read to the end. */
+static bool
+read_tail(Tail *tail)
+{
+	const OmCursor *cursor = tail->cursor;
+
+	tail->rows = om_log_rows_create();
+	tail->now = om_reader_now(GetActiveSnapshot());
+	if (cursor->target == NULL)
+		return read_window(tail, cursor->base, tail->now, beginning);
+	return read_window(tail, cursor->base, cursor->target, cursor->position) &&
+		   read_window(tail, cursor->target, tail->now, beginning);
+}
+
+/* ---------- how many there are ---------- */
+
+typedef struct Search
+{
+	Snapshot snapshot;
+	OmCursor *furthest;
+} Search;
+
+static void
+compare_cursor(OmTable *table, HeapTuple row, void *arg)
+{
+	Search *search = arg;
+	char *name = TextDatumGetCString(om_row_get_not_null(table, row, CONSUMER_NAME));
+	OmCursor *cursor = om_cursor_find(name, search->snapshot);
+
+	if (cursor == NULL)
+		return;
+	if (search->furthest == NULL || sum_events(&cursor->passed, OM_EVENTS_ALL) >
+										sum_events(&search->furthest->passed, OM_EVENTS_ALL))
+		search->furthest = cursor;
+}
+
+static OmCursor *
+find_furthest(Snapshot snapshot)
+{
+	Search search = {snapshot, NULL};
+	OmTable *table = om_table_open(om_relation_get("consumers"), AccessShareLock);
+
+	om_table_scan(table, NULL, 0, snapshot, compare_cursor, &search);
+	om_table_close(table);
+	if (search.furthest == NULL)
+		elog(ERROR, "no consumer has a position in the log");
+	return search.furthest;
+}
+
+static OmQuery newest_query = {.sql = "SELECT last_value FROM order_mgmt.event_ids"};
+
+static int64
+newest_event_id(void)
+{
+	OmQueryScope scope;
+	int64 newest;
+	bool isnull;
+
+	om_query_begin(&scope);
+	om_query_read(&newest_query, NULL, NULL);
+	newest = DatumGetInt64(om_result_get(0, 1, &isnull));
+	om_query_end(&scope);
+	return newest;
+}
+
+/* As if what has not been read were like what has been. */
+static void
+extrapolate(Tail *tail)
+{
+	int64 rows_left = (newest_event_id() - tail->rows->reached.event_id) / OM_EVENT_ID_STEP;
+	double factor = 1.0 + (double) Max(rows_left, 1) / (double) Max(tail->passed.rows, 1);
+
+	for (int type = 0; type < OM_EVENT_COUNT; type++)
+		tail->passed.events[type] = (int64) ((double) tail->passed.events[type] * factor);
+}
+
+OmCensus
+om_census_take(Snapshot snapshot, int64 max_rows)
+{
+	OmCensus census = {.is_exact = true};
+	Tail tail = {.cursor = find_furthest(snapshot), .max_rows = max_rows};
+
+	if (!read_tail(&tail))
+	{
+		census.is_exact = false;
+		extrapolate(&tail);
+	}
+	census.counts = tail.cursor->passed;
+	for (int type = 0; type < OM_EVENT_COUNT; type++)
+		census.counts.events[type] += tail.passed.events[type];
+	return census;
+}
+
+int64
+om_census_unread(const OmCensus *census, const OmCursor *cursor, uint32 types)
+{
+	return Max(sum_events(&census->counts, types) - sum_events(&cursor->passed, types), 0);
+}
+
+/* ---------- which is the first ---------- */
+
+/*
+ * The events past a position that were written before the consumer's start, and
+ * the time of the first one after them.  Of those that begin at some time in
+ * the past there are few: the position was chosen by that time.
+ */
+static TimestampTz
+skip_to_start(Tail *tail, TimestampTz start_at, int64 *skipped)
+{
+	tail->max_events = 0;
+	tail->passed = (OmLogCounts){0};
+	(void) read_tail(tail);
+	for (int i = 0; i < tail->rows->count; i++)
+	{
+		const OmLogRow *row = &tail->rows->rows[i];
+
+		if (row->at >= start_at)
+			return row->at;
+		*skipped += Max(row->norders, 1);
+	}
+	return 0;
+}
+
+static TimestampTz
+find_first(const OmCursor *cursor, uint32 types, TimestampTz start_at, int64 *skipped)
+{
+	Tail tail = {.cursor = cursor, .types = types, .max_events = 1, .max_rows = FIRST_MAX_ROWS};
+
+	*skipped = 0;
+	if (read_tail(&tail) || tail.rows->count > 0)
+	{
+		if (tail.rows->count == 0 || tail.rows->rows[0].at >= start_at)
+			return tail.rows->count == 0 ? 0 : tail.rows->rows[0].at;
+		return skip_to_start(&tail, start_at, skipped);
+	}
+	/* It is among what comes later, so it is not older than the first of any kind. */
+	tail = (Tail){.cursor = cursor, .types = OM_EVENTS_ALL, .max_events = 1};
+	(void) read_tail(&tail);
+	return tail.rows->count == 0 ? 0 : Max(tail.rows->rows[0].at, start_at);
+}
+
+TimestampTz
+om_census_first(const OmCursor *cursor, uint32 types)
+{
+	int64 skipped;
+
+	return find_first(cursor, types, DT_NOBEGIN, &skipped);
+}
+
+void
+om_census_add_unread(const OmCensus *census, const OmCursor *cursor, uint32 types,
+					 TimestampTz start_at, OmQueueState *state)
+{
+	int64 unread = om_census_unread(census, cursor, types);
+	TimestampTz first;
+	int64 skipped;
+
+	if (unread == 0 || start_at > GetCurrentTimestamp())
+		return;
+	first = find_first(cursor, types, start_at, &skipped);
+	state->pending += Max(unread - skipped, 0);
+	if (first != 0 && (state->oldest == 0 || first < state->oldest))
+		state->oldest = first;
+}
+
+bool
+om_census_is_anything_unread(const OmCensus *census, const OmCursor *cursor, uint32 types)
+{
+	Tail tail = {.cursor = cursor, .types = types, .max_events = 1};
+
+	if (census->is_exact)
+		return om_census_unread(census, cursor, types) > 0;
+	(void) read_tail(&tail);
+	return tail.rows->count > 0;
+}
+
+/* ---------- without limits ---------- */
+
+OmLogCounts
+om_census_told_by(const OmCursor *cursor)
+{
+	OmLogCounts counts = cursor->passed;
+	Tail tail = {.cursor = cursor};
+
+	(void) read_tail(&tail);
+	for (int type = 0; type < OM_EVENT_COUNT; type++)
+		counts.events[type] += tail.passed.events[type];
+	return counts;
+}
+
+void
+om_census_init(OmCursor *cursor)
+{
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	OmLogCounts before;
+	OmCensus census;
+
+	PushActiveSnapshot(snapshot);
+	census = om_census_take(snapshot, 0 /* max_rows */);
+	before = om_census_told_by(cursor); /* nothing lies behind it yet */
+	PopActiveSnapshot();
+	UnregisterSnapshot(snapshot);
+	for (int type = 0; type < OM_EVENT_COUNT; type++)
+		cursor->passed.events[type] = census.counts.events[type] - before.events[type];
+}
