@@ -150,19 +150,35 @@ om_consumer_next_due(const OmConsumer *consumer)
 	return Min(inbox_due, checker_due);
 }
 
+static bool
+find_pause(OmStage first, OmStage last)
+{
+	OmTable *table = om_table_open(om_relation_get("consumers"), AccessShareLock);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool paused = false;
+
+	for (OmStage stage = first; stage <= last && !paused; stage++)
+	{
+		Datum key = CStringGetTextDatum(om_stage_names[stage]);
+		HeapTuple row = om_table_find(table, &key, snapshot);
+
+		paused = row != NULL && DatumGetBool(om_row_get_not_null(table, row, CONSUMER_PAUSED));
+	}
+	UnregisterSnapshot(snapshot);
+	om_table_close(table);
+	return paused;
+}
+
 bool
 om_consumer_is_paused(OmStage stage)
 {
-	OmTable *table = om_table_open(om_relation_get("consumers"), AccessShareLock);
-	Datum key = CStringGetTextDatum(om_stage_names[stage]);
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	HeapTuple row = om_table_find(table, &key, snapshot);
-	bool paused;
+	return find_pause(stage, stage);
+}
 
-	UnregisterSnapshot(snapshot);
-	paused = row != NULL && DatumGetBool(om_row_get_not_null(table, row, CONSUMER_PAUSED));
-	om_table_close(table);
-	return paused;
+bool
+om_consumer_is_any_paused(void)
+{
+	return find_pause(OM_STAGE_BALANCE_CHECKER, OM_STAGE_SHIPPER);
 }
 
 /* ---------- reading ---------- */

@@ -110,5 +110,6 @@ extern bool om_consumer_must_flush(const OmConsumer *consumer);
 extern uint32 om_consumer_types(OmStage stage);
 
 extern bool om_consumer_is_paused(OmStage stage);
+extern bool om_consumer_is_any_paused(void);
 
 #endif /* OM_CONSUMER_H */

@@ -11,6 +11,7 @@
 
 #include "access/table.h"
 #include "access/xact.h"
+#include "common/hashfn.h"
 #include "catalog/pg_type.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -21,6 +22,7 @@
 #include "faults.h"
 #include "plans.h"
 #include "rotation.h"
+#include "shared.h"
 #include "tables.h"
 
 /* Columns of tables cursor_log_N */
@@ -222,14 +224,43 @@ om_cursor_carry(const char *consumer, int from, Snapshot snapshot)
 		copy_row(consumer, cursor->restart_seq, from, snapshot);
 }
 
-bool
-om_cursor_is_current(const OmCursor *cursor)
+/*
+ * Counts each move of a cursor, of others too: as long as it stands still, so do
+ * they.  NULL where there is no shared memory.
+ */
+static pg_atomic_uint64 *
+move_counter(const OmCursor *cursor)
 {
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	bool is_current = newest_seq(cursor->consumer, snapshot) == cursor->seq;
+	OmDatabase *database = om_shared_my_database();
+	uint32 hash = hash_bytes((const unsigned char *) cursor->consumer, strlen(cursor->consumer));
 
+	return database == NULL ? NULL : &database->moves[hash % OM_MOVE_COUNTERS];
+}
+
+/* Who asks owns the consumer, so nobody moves the cursor meanwhile. */
+bool
+om_cursor_is_current(OmCursor *cursor)
+{
+	pg_atomic_uint64 *counter = move_counter(cursor);
+	uint64 moves = counter == NULL ? 0 : pg_atomic_read_u64(counter);
+	Snapshot snapshot;
+	bool is_current;
+
+	if (moves != 0 && moves == cursor->moves)
+		return true;
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	is_current = newest_seq(cursor->consumer, snapshot) == cursor->seq;
 	UnregisterSnapshot(snapshot);
+	cursor->moves = is_current ? moves : 0;
 	return is_current;
+}
+
+static void
+note_move(OmCursor *cursor)
+{
+	pg_atomic_uint64 *counter = move_counter(cursor);
+
+	cursor->moves = counter == NULL ? 0 : pg_atomic_add_fetch_u64(counter, 1);
 }
 
 void
@@ -263,6 +294,7 @@ om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting)
 	values[COLUMN_PASSED - 1] = PointerGetDatum(passed_to_array(&cursor->passed));
 	om_table_insert(table, values, isnull, NCOLUMNS);
 	om_table_close(table);
+	note_move(cursor);
 	OM_FAULT_POINT("cursors/stored");
 }
 

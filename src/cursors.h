@@ -24,6 +24,7 @@ typedef struct OmCursor
 	int64 processed;        /* events read since the beginning */
 	int64 waiting;          /* of them, read but not yet done */
 	int64 restart_seq;      /* row from which a restart reads again */
+	uint64 moves;           /* value of the counter when it was known to be the newest; 0: not */
 	OmLogCounts passed;     /* events that lie behind it, whoever they are for; rows since stored */
 } OmCursor;
 
@@ -50,7 +51,7 @@ extern bool om_cursor_is_in(const char *consumer, int slot, Snapshot snapshot);
 extern void om_cursor_carry(const char *consumer, int from, Snapshot snapshot);
 
 /* True while nobody else has moved the cursor. */
-extern bool om_cursor_is_current(const OmCursor *cursor);
+extern bool om_cursor_is_current(OmCursor *cursor);
 
 /* Appends the position as a new row, in the transaction of the effects. */
 extern void om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting);

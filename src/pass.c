@@ -53,11 +53,10 @@ is_possible(OmPass *pass)
 		return false;
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		if (!om_consumer_is_sound(pass->consumers[stage]) || !om_lock_try((OmLock) stage) ||
-			om_consumer_is_paused(stage))
+		if (!om_consumer_is_sound(pass->consumers[stage]) || !om_lock_try((OmLock) stage))
 			return false;
 	}
-	return true;
+	return !om_consumer_is_any_paused();
 }
 
 /* In the middle of a window a tick would not be read yet. */

@@ -71,6 +71,8 @@ initialize_memory(void)
 		pg_atomic_init_u64(&entry->ticked, 0);
 		pg_atomic_init_u32(&entry->restart, 0);
 		pg_atomic_init_u32(&entry->handlers, 0);
+		for (int counter = 0; counter < OM_MOVE_COUNTERS; counter++)
+			pg_atomic_init_u64(&entry->moves[counter], 0);
 		for (int seat = 0; seat < OM_MAX_SEATS; seat++)
 		{
 			pg_atomic_init_u32(&entry->seats[seat].stages, 0);
@@ -141,6 +143,19 @@ om_shared_database(Oid database, bool create)
 	LWLockAcquire(om_shared->lock, create ? LW_EXCLUSIVE : LW_SHARED);
 	entry = om_shared_database_locked(database, create);
 	LWLockRelease(om_shared->lock);
+	return entry;
+}
+
+OmDatabase *
+om_shared_my_database(void)
+{
+	static OmDatabase *entry = NULL;
+
+	if (om_shared == NULL)
+		return NULL;
+	/* Entries do not move, and ours stays ours while we are connected. */
+	if (entry == NULL || entry->database != MyDatabaseId)
+		entry = om_shared_database(MyDatabaseId, true /* create */);
 	return entry;
 }
 

@@ -68,18 +68,21 @@ typedef struct OmHandlerSeat
 	pg_atomic_uint32 procno; /* whose latch to set, or OM_NO_PROC */
 } OmHandlerSeat;
 
+#define OM_MOVE_COUNTERS 16
+
 typedef struct OmDatabase
 {
 	Oid database; /* InvalidOid: free; shared->lock */
 	int quiesced; /* > 0: start nothing here; shared->lock */
 	bool retired; /* gone, or takes no connections: start nothing here; shared->lock */
 	OmSeat seats[OM_MAX_SEATS];
-	pg_atomic_uint64 commits;   /* transactions that wrote to the log */
-	pg_atomic_uint64 ticked;    /* value of commits that the newest tick covers */
-	pg_atomic_uint32 restart;   /* workers end and come back with new settings */
-	pg_atomic_uint32 handlers;  /* grows when subscriptions or their workers change */
-	ConditionVariable progress; /* broadcast when a worker has committed */
-	ConditionVariable appended; /* broadcast when anybody has committed to the log */
+	pg_atomic_uint64 commits;                 /* transactions that wrote to the log */
+	pg_atomic_uint64 ticked;                  /* value of commits that the newest tick covers */
+	pg_atomic_uint32 restart;                 /* workers end and come back with new settings */
+	pg_atomic_uint32 handlers;                /* grows when subscriptions or their workers change */
+	pg_atomic_uint64 moves[OM_MOVE_COUNTERS]; /* of cursors, shared out among them by name */
+	ConditionVariable progress;               /* broadcast when a worker has committed */
+	ConditionVariable appended;               /* broadcast when anybody has committed to the log */
 } OmDatabase;
 
 typedef struct OmShared
@@ -98,6 +101,9 @@ extern void om_shared_init(void);
 
 /* This database's entry, made on demand; NULL when not preloaded or all are taken. */
 extern OmDatabase *om_shared_database(Oid database, bool create);
+
+/* That of the database we are connected to. */
+extern OmDatabase *om_shared_my_database(void);
 
 /* Call with shared->lock held. */
 extern OmDatabase *om_shared_database_locked(Oid database, bool create);

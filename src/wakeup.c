@@ -26,17 +26,6 @@ static bool change_handlers = false;
 static Oid knocks[MAX_KNOCKS];
 static int nknocks = 0;
 
-static OmDatabase *
-my_database(void)
-{
-	static OmDatabase *entry = NULL;
-
-	/* Entries do not move, and ours stays ours while we are connected. */
-	if (entry == NULL || entry->database != MyDatabaseId)
-		entry = om_shared_database(MyDatabaseId, true /* create */);
-	return entry;
-}
-
 void
 om_wakeup_at_commit(void)
 {
@@ -65,7 +54,7 @@ om_wakeup_knock_at_commit(Oid database)
 void
 om_wakeup_now(void)
 {
-	OmDatabase *entry = om_shared != NULL ? my_database() : NULL;
+	OmDatabase *entry = om_shared_my_database();
 
 	if (entry == NULL)
 		return;
