@@ -145,9 +145,7 @@ om_consumer_next_due(const OmConsumer *consumer)
 	TimestampTz checker_due =
 		consumer->checker == NULL ? 0 : om_checker_next_due(consumer->checker);
 
-	if (inbox_due == 0 || checker_due == 0)
-		return Max(inbox_due, checker_due);
-	return Min(inbox_due, checker_due);
+	return om_inbox_earlier(inbox_due, checker_due);
 }
 
 static bool

@@ -40,6 +40,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "bgsession.h"
 #include "compat.h"
 #include "faults.h"
 #include "handlers.h"
@@ -250,31 +251,10 @@ typedef struct Handler
 
 static Handler self;
 
-/* What a database or a role may have set, and would break batches.  All else is the role's own. */
-static const char *const session_settings[][2] = {
-	{"default_transaction_isolation", "read committed"},
-	{"default_transaction_read_only", "off"},
-	{"default_transaction_deferrable", "off"},
-	{"statement_timeout", "0"},
-	{"transaction_timeout", "0"},
-	{"idle_in_transaction_session_timeout", "0"},
-	{"idle_session_timeout", "0"},
-	{"synchronous_commit", "on"},
+/* All else that a database or a role may have set is the role's own. */
+static const OmBgSetting session_settings[] = {
+	{"role", "none"},
 };
-
-/* Values set so are what RESET returns to. */
-static void
-apply_session_settings(void)
-{
-	for (int i = 0; i < (int) lengthof(session_settings); i++)
-	{
-		/* transaction_timeout came with PostgreSQL 17 */
-		if (GetConfigOption(session_settings[i][0], true /* missing_ok */, false) != NULL)
-			SetConfigOption(session_settings[i][0], session_settings[i][1], PGC_SUSET,
-							PGC_S_OVERRIDE);
-	}
-	SetConfigOption("role", "none", PGC_USERSET, PGC_S_OVERRIDE);
-}
 
 static void
 end_by_signal(int signo, siginfo_t *info, void *context pg_attribute_unused())
@@ -293,34 +273,18 @@ catch_end(void)
 	sigaction(SIGTERM, &action, NULL);
 }
 
-static void
-begin_transaction(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-commit_transaction(void)
-{
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_stat(false);
-}
-
 /* The looks that the built-in workers have had at the database, with the eyes of our role. */
 static bool
 may_work(void)
 {
 	bool ready;
 
-	begin_transaction();
+	om_bgsession_begin();
 	ready = om_setting_workers && !RecoveryInProgress() &&
 			OidIsValid(get_extension_oid("order_mgmt", true /* missing_ok */)) &&
 			om_installation_exists() && om_installation_version() == OM_SCHEMA_VERSION &&
 			!om_installation_is_foreign(om_installation_get()) && !om_installation_get()->moved;
-	commit_transaction();
+	om_bgsession_commit(true /* durable */);
 	return ready;
 }
 
@@ -333,9 +297,9 @@ drop_temporary_tables(void)
 	GetTempNamespaceState(&tables, &toast);
 	if (!OidIsValid(tables))
 		return;
-	begin_transaction();
+	om_bgsession_begin();
 	ResetTempTableNamespace();
-	commit_transaction();
+	om_bgsession_commit(true /* durable */);
 }
 
 /* As DISCARD ALL does, but plans are kept. */
@@ -357,13 +321,13 @@ run_batch(void)
 	MemoryContext caller;
 	int64 events = 0;
 
-	begin_transaction();
+	om_bgsession_begin();
 	caller = MemoryContextSwitchTo(self.batch_context);
 	result = om_subscriber_step(self.subscriber, &ticks_only, PG_INT32_MAX, &events);
 	MemoryContextSwitchTo(caller);
 	OM_FAULT_POINT("handlers/before-commit");
 	om_subscriber_begin_commit(self.subscriber);
-	commit_transaction();
+	om_bgsession_commit(true /* durable */);
 	om_subscriber_end_commit(self.subscriber);
 	OM_FAULT_POINT("handlers/after-commit");
 	MemoryContextReset(self.batch_context);
@@ -479,7 +443,7 @@ om_handler_main(Datum arg)
 		proc_exit(0);
 	self.database = om_shared_database(self.seat->database, false /* create */);
 	BackgroundWorkerInitializeConnectionByOid(self.seat->database, self.seat->role, 0);
-	apply_session_settings();
+	om_bgsession_set(session_settings, lengthof(session_settings));
 	if (!may_work())
 		proc_exit(0);
 	MemoryContextSwitchTo(TopMemoryContext);

@@ -73,12 +73,19 @@ om_inbox_add(OmInbox *inbox, const OmLogRow *row, int ordinal, int64 seq)
 	return item;
 }
 
+void
+om_inbox_set_due(OmInbox *inbox, OmItem *item, TimestampTz due)
+{
+	inbox->ndue += (due != 0) - (item->due != 0);
+	item->due = due;
+}
+
 OmItem *
 om_inbox_add_retry(OmInbox *inbox, const OmRetry *retry)
 {
 	OmItem *item = add_item(inbox, retry, PG_INT64_MAX);
 
-	item->due = retry->due;
+	om_inbox_set_due(inbox, item, retry->due);
 	inbox->nretrying++;
 	return item;
 }
@@ -156,7 +163,7 @@ om_inbox_wake(OmInbox *inbox, OmItem *item)
 	if (item->ready || (item->seq == PG_INT64_MAX && item->due != 0))
 		return;
 	item->ready = true;
-	item->due = 0;
+	om_inbox_set_due(inbox, item, 0);
 	inbox->nready++;
 }
 
@@ -180,7 +187,7 @@ om_inbox_sleep(OmInbox *inbox, OmItem *item, TimestampTz due)
 	if (item->ready)
 		inbox->nready--;
 	item->ready = false;
-	item->due = due;
+	om_inbox_set_due(inbox, item, due);
 }
 
 void
@@ -221,17 +228,24 @@ om_inbox_remove(OmInbox *inbox, OmItem *item, bool keep_backlog)
 }
 
 TimestampTz
+om_inbox_earlier(TimestampTz a, TimestampTz b)
+{
+	return a == 0 || b == 0 ? Max(a, b) : Min(a, b);
+}
+
+TimestampTz
 om_inbox_next_due(OmInbox *inbox)
 {
 	TimestampTz next = 0;
 	dlist_iter iter;
 
+	if (inbox->ndue == 0)
+		return 0;
 	dlist_foreach(iter, &inbox->items)
 	{
 		OmItem *item = dlist_container(OmItem, node, iter.cur);
 
-		if (item->due != 0 && (next == 0 || item->due < next))
-			next = item->due;
+		next = om_inbox_earlier(next, item->due);
 	}
 	return next;
 }

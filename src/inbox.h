@@ -42,6 +42,7 @@ typedef struct OmInbox
 	int count;
 	int nready;
 	int nretrying;
+	int ndue; /* that have a time */
 } OmInbox;
 
 /* Lives in the current memory context. */
@@ -73,11 +74,17 @@ extern void om_inbox_sleep(OmInbox *inbox, OmItem *item, TimestampTz due);
 /* The same, for a row that somebody has locked. */
 extern void om_inbox_sleep_on_lock(OmInbox *inbox, OmItem *item);
 
+/* It stays as it is, but is due then (0: at no time) even if nothing else happens. */
+extern void om_inbox_set_due(OmInbox *inbox, OmItem *item, TimestampTz due);
+
 /* It is stored in retries now, so a restart need not read it again. */
 extern void om_inbox_set_retrying(OmInbox *inbox, OmItem *item, const OmRetry *stored);
 
 /* It has been handled.  Its place in the backlog goes with it, unless that is kept. */
 extern void om_inbox_remove(OmInbox *inbox, OmItem *item, bool keep_backlog);
+
+/* The earlier of two times at which something is due; 0: nothing is. */
+extern TimestampTz om_inbox_earlier(TimestampTz a, TimestampTz b);
 
 /* When something is due by itself; 0: nothing. */
 extern TimestampTz om_inbox_next_due(OmInbox *inbox);

@@ -205,7 +205,7 @@ wait_for_people(OmInbox *inbox, OmWork *work, OmItem **items, int count)
 		else if (wait == WAIT_FOR_LOCK)
 			om_inbox_sleep_on_lock(inbox, item);
 		else
-			item->due = expires ? due : 0; /* and it is looked at whenever something happens */
+			om_inbox_set_due(inbox, item, expires ? due : 0);
 	}
 }
 

@@ -36,11 +36,13 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "bgsession.h"
 #include "compat.h"
 #include "consumer.h"
+#include "faults.h"
 #include "handlers.h"
 #include "handlerseats.h"
-#include "faults.h"
+#include "inbox.h"
 #include "inflight.h"
 #include "installation.h"
 #include "months.h"
@@ -95,20 +97,12 @@ typedef struct Worker
 
 static Worker worker;
 
-/* What clients may have set for their sessions must not reach us. */
-static const char *const session_settings[][2] = {
+/* Beside what no background worker takes over from a database or role. */
+static const OmBgSetting session_settings[] = {
 	{"search_path", ""},
-	{"default_transaction_isolation", "read committed"},
-	{"default_transaction_read_only", "off"},
-	{"default_transaction_deferrable", "off"},
-	{"statement_timeout", "0"},
-	{"transaction_timeout", "0"},
 	{"lock_timeout", "0"},
-	{"idle_in_transaction_session_timeout", "0"},
-	{"idle_session_timeout", "0"},
 	{"session_replication_role", "origin"},
 	{"row_security", "off"},
-	{"synchronous_commit", "on"},
 	{"TimeZone", "UTC"},
 	{"DateStyle", "ISO"},
 	{"jit", "off"},
@@ -202,32 +196,13 @@ may_work(void)
 }
 
 static void
-begin_transaction(void)
-{
-	SetCurrentStatementStartTimestamp();
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-}
-
-static void
-commit_transaction(bool durable)
-{
-	if (!durable)
-		(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_LOCAL, true, 0, false);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	pgstat_report_stat(false);
-}
-
-static void
 look_around(void)
 {
 	bool ready;
 
-	begin_transaction();
+	om_bgsession_begin();
 	ready = may_work();
-	commit_transaction(true /* durable */);
+	om_bgsession_commit(true /* durable */);
 	if (!ready)
 		rest();
 }
@@ -258,14 +233,14 @@ make_tick_when_needed(void)
 	if (!worker.first_pass && pg_atomic_read_u64(&worker.database->ticked) >= commits)
 		return;
 	report_stage("tick");
-	begin_transaction();
+	om_bgsession_begin();
 	if (!has_reader())
 	{
-		commit_transaction(true /* durable */);
+		om_bgsession_commit(true /* durable */);
 		return;
 	}
 	(void) om_tick_make(om_installation_get()->xid_base);
-	commit_transaction(false /* durable */);
+	om_bgsession_commit(false /* durable */);
 	om_handlerseat_wake(worker.oid);
 	pg_atomic_write_u64(&worker.database->ticked, commits);
 	ConditionVariableBroadcast(&worker.database->progress);
@@ -323,7 +298,7 @@ handle_batch(OmStage stage, int64 *events, TimestampTz *timer)
 	OmConsumer *consumer = worker.tasks[stage].consumer;
 	MemoryContext caller;
 
-	begin_transaction();
+	om_bgsession_begin();
 	caller = MemoryContextSwitchTo(worker.batch_context);
 	if (!om_consumer_is_paused(stage))
 	{
@@ -332,7 +307,7 @@ handle_batch(OmStage stage, int64 *events, TimestampTz *timer)
 	}
 	MemoryContextSwitchTo(caller);
 	OM_FAULT_POINT("worker/before-commit");
-	commit_transaction(om_consumer_must_flush(consumer));
+	om_bgsession_commit(om_consumer_must_flush(consumer));
 	OM_FAULT_POINT("worker/after-commit");
 	note_landed(&worker.tasks[stage]);
 	MemoryContextReset(worker.batch_context);
@@ -404,7 +379,7 @@ run_together(Task *task pg_attribute_unused())
 	OmPassResult result;
 	MemoryContext caller;
 
-	begin_transaction();
+	om_bgsession_begin();
 	caller = MemoryContextSwitchTo(worker.batch_context);
 	result = om_pass_run(&worker.pass, wants_tick, om_setting_batch_size, &events);
 	if (result != OM_PASS_REFUSED)
@@ -412,7 +387,7 @@ run_together(Task *task pg_attribute_unused())
 	MemoryContextSwitchTo(caller);
 	OM_FAULT_POINT("worker/before-commit-together");
 	has_logged = om_wakeup_is_pending();
-	commit_transaction(has_logged);
+	om_bgsession_commit(has_logged);
 	OM_FAULT_POINT("worker/after-commit-together");
 	note_ticked(commits, has_logged);
 	MemoryContextReset(worker.batch_context);
@@ -427,9 +402,9 @@ run_upkeep(Task *task)
 {
 	TimestampTz now = GetCurrentTimestamp();
 
-	begin_transaction();
+	om_bgsession_begin();
 	(void) om_upkeep_run();
-	commit_transaction(true /* durable */);
+	om_bgsession_commit(true /* durable */);
 	worker.batches = 0;
 	/* At midnight (UTC) there is a new day, perhaps a new month. */
 	task->timer = now - now % USECS_PER_DAY + USECS_PER_DAY;
@@ -559,9 +534,9 @@ do_upkeep_when_due(void)
 static bool
 look_after_handlers(Task *task)
 {
-	begin_transaction();
+	om_bgsession_begin();
 	task->timer = om_handlers_look_after(worker.database);
-	commit_transaction(true /* durable */);
+	om_bgsession_commit(true /* durable */);
 	return false;
 }
 
@@ -657,27 +632,19 @@ work_until_idle(void)
 	} while (worker.more);
 }
 
-/* The earlier of two times, of which 0 is none. */
-static TimestampTz
-earlier(TimestampTz a, TimestampTz b)
-{
-	if (a == 0 || b == 0)
-		return Max(a, b);
-	return Min(a, b);
-}
-
 /* Milliseconds until a timer is due; -1 when there is none. */
 static long
 time_to_sleep(void)
 {
-	TimestampTz next = earlier(worker.upkeep.not_before, worker.upkeep.timer);
+	TimestampTz next = om_inbox_earlier(worker.upkeep.not_before, worker.upkeep.timer);
 
-	next = earlier(next, earlier(worker.handlers.not_before, worker.handlers.timer));
-	next = earlier(next, worker.together.not_before);
+	next =
+		om_inbox_earlier(next, om_inbox_earlier(worker.handlers.not_before, worker.handlers.timer));
+	next = om_inbox_earlier(next, worker.together.not_before);
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		next = earlier(next, worker.tasks[stage].not_before);
-		next = earlier(next, worker.tasks[stage].timer);
+		next = om_inbox_earlier(next, worker.tasks[stage].not_before);
+		next = om_inbox_earlier(next, worker.tasks[stage].timer);
 	}
 	if (next == 0)
 		return -1;
@@ -692,18 +659,6 @@ sleep_on_latch(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_EXIT_ON_PM_DEATH | (timeout >= 0 ? WL_TIMEOUT : 0),
 					 timeout, PG_WAIT_EXTENSION);
-}
-
-static void
-apply_session_settings(void)
-{
-	for (int i = 0; i < (int) lengthof(session_settings); i++)
-	{
-		/* transaction_timeout came with PostgreSQL 17 */
-		if (GetConfigOption(session_settings[i][0], true /* missing_ok */, false) == NULL)
-			continue;
-		SetConfigOption(session_settings[i][0], session_settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
-	}
 }
 
 static void
@@ -738,7 +693,7 @@ om_worker_main(Datum arg)
 
 	take_seat(arg);
 	BackgroundWorkerInitializeConnectionByOid(worker.oid, InvalidOid, 0);
-	apply_session_settings();
+	om_bgsession_set(session_settings, lengthof(session_settings));
 	look_around();
 	set_up();
 	for (;;)

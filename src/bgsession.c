@@ -1,0 +1,60 @@
+/*
+ * bgsession.c
+ *		What all background workers do with their sessions.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "pgstat.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+
+#include "bgsession.h"
+
+static const OmBgSetting common[] = {
+	{"default_transaction_isolation", "read committed"},
+	{"default_transaction_read_only", "off"},
+	{"default_transaction_deferrable", "off"},
+	{"statement_timeout", "0"},
+	{"transaction_timeout", "0"},
+	{"idle_in_transaction_session_timeout", "0"},
+	{"idle_session_timeout", "0"},
+	{"synchronous_commit", "on"},
+};
+
+static void
+set_all(const OmBgSetting *settings, int count)
+{
+	for (int i = 0; i < count; i++)
+	{
+		/* transaction_timeout came with PostgreSQL 17 */
+		if (GetConfigOption(settings[i].name, true /* missing_ok */, false) != NULL)
+			SetConfigOption(settings[i].name, settings[i].value, PGC_SUSET, PGC_S_OVERRIDE);
+	}
+}
+
+void
+om_bgsession_set(const OmBgSetting *further, int count)
+{
+	set_all(common, lengthof(common));
+	set_all(further, count);
+}
+
+void
+om_bgsession_begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+om_bgsession_commit(bool durable)
+{
+	if (!durable)
+		(void) set_config_option("synchronous_commit", "off", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+}
