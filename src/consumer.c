@@ -579,6 +579,9 @@ om_consumer_has_ready(const OmConsumer *consumer)
 void
 om_consumer_store(OmConsumer *consumer)
 {
+	/* What has not been found again has not moved either. */
+	if (consumer->inbox == NULL || om_reader_is_behind(consumer->reader))
+		return;
 	om_reader_store(consumer->reader, om_backlog_first(consumer->inbox->backlog),
 					count_waiting(consumer));
 }

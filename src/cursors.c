@@ -303,19 +303,43 @@ om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting)
  * until a horizon shows it as a whole: the next tick may have been made before
  * it, or while it was still running.
  */
-void
-om_cursor_finish_window(OmCursor *cursor)
+static void
+keep_marks(OmHorizon *reached, const OmHorizon *base)
 {
-	OmHorizon *reached = cursor->target;
-	OmHorizon *base = cursor->base;
 	int nahead = om_horizon_count_ahead(base);
 
 	for (int i = base->nexceptions - nahead; i < base->nexceptions; i++)
 		om_horizon_add_seen(reached, base->exceptions[i]);
 	if (base->own_lxid != 0 && !om_horizon_shows(reached, base->own_lxid, base->own_event_id))
 		om_horizon_add_own(reached, base->own_lxid, base->own_event_id);
-	om_horizon_free(base);
-	cursor->base = reached;
+}
+
+/* Of what was still running for the base, a tick behind it may show the end. */
+static void
+add_ended(OmHorizon *base, const OmHorizon *reached)
+{
+	for (int i = base->nexceptions - 1; i >= 0; i--)
+	{
+		if (om_horizon_shows_all(reached, base->exceptions[i]))
+			om_horizon_add_seen(base, base->exceptions[i]);
+	}
+}
+
+/* Who has read up to a horizon of its own may be ahead of ticks that show a part. */
+void
+om_cursor_finish_window(OmCursor *cursor)
+{
+	if (cursor->target->xmax >= cursor->base->xmax)
+	{
+		keep_marks(cursor->target, cursor->base);
+		om_horizon_free(cursor->base);
+		cursor->base = cursor->target;
+	}
+	else
+	{
+		add_ended(cursor->base, cursor->target);
+		om_horizon_free(cursor->target);
+	}
 	cursor->target = NULL;
 	cursor->position = (OmLogPosition){0, 0};
 }

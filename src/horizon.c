@@ -117,6 +117,17 @@ om_horizon_add_seen(OmHorizon *horizon, int64 lxid)
 		add_exception(horizon, lxid);
 }
 
+void
+om_horizon_cut(OmHorizon *horizon, int64 xmax)
+{
+	if (xmax >= horizon->xmax)
+		return;
+	horizon->xmax = xmax;
+	horizon->xmin = Min(horizon->xmin, xmax);
+	while (horizon->nexceptions > 0 && horizon->exceptions[horizon->nexceptions - 1] >= xmax)
+		horizon->nexceptions--;
+}
+
 /* They come last among the exceptions. */
 int
 om_horizon_count_ahead(const OmHorizon *horizon)

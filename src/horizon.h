@@ -32,6 +32,12 @@ extern void om_horizon_add_own(OmHorizon *horizon, int64 lxid, int64 last_event_
 /* From now on it shows this transaction as a whole, too. */
 extern void om_horizon_add_seen(OmHorizon *horizon, int64 lxid);
 
+/* From now on it shows what the other one shows, too. */
+extern void om_horizon_add(OmHorizon *horizon, const OmHorizon *other);
+
+/* From now on it shows nothing from here on. */
+extern void om_horizon_cut(OmHorizon *horizon, int64 xmax);
+
 /* How many transactions from xmax on it shows. */
 extern int om_horizon_count_ahead(const OmHorizon *horizon);
 

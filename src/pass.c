@@ -113,7 +113,8 @@ is_in_step(OmPass *pass)
 static int
 batch_size(OmPass *pass, int max_events)
 {
-	int growth = 1 + om_horizon_count_ahead(reader_of(pass, 0)->cursor->base) / GROW_AFTER;
+	const OmCursor *cursor = reader_of(pass, 0)->cursor;
+	int growth = cursor == NULL ? 1 : 1 + om_horizon_count_ahead(cursor->base) / GROW_AFTER;
 
 	return Min(max_events, PG_INT32_MAX / GROW_AT_MOST) * Min(growth, GROW_AT_MOST);
 }
@@ -223,7 +224,6 @@ run(OmPass *pass, int max_events, int64 *events)
 
 	if (!begin_steps(pass, max_events) || !is_in_step(pass))
 		return OM_PASS_REFUSED;
-	max_events = batch_size(pass, max_events);
 	more = read_once(pass, max_events);
 	OM_FAULT_POINT("pass/read");
 	work = run_stages(pass, max_events);
@@ -240,22 +240,25 @@ run(OmPass *pass, int max_events, int64 *events)
 }
 
 OmPassResult
-om_pass_run(OmPass *pass, bool wants_tick, int max_events, int64 *events)
+om_pass_run(OmPass *pass, OmPassTick tick, int max_events, int64 *events)
 {
 	OmPassResult result;
+	bool is_all = true;
 
 	pass->stage = -1;
 	pass->has_ticked = false;
 	if (!is_possible(pass))
 		return OM_PASS_REFUSED;
-	if (wants_tick && tick_is_of_use(pass))
+	max_events = batch_size(pass, max_events);
+	if (tick != OM_PASS_NO_TICK && tick_is_of_use(pass))
 	{
-		(void) om_tick_make(om_installation_get()->xid_base);
-		pass->has_ticked = true;
+		is_all = om_tick_make(om_installation_get()->xid_base,
+							  tick == OM_PASS_TICK_PART ? max_events : 0);
+		pass->has_ticked = is_all;
 	}
 	/* Taken under the locks, it shows all that their last owners have committed. */
 	PushActiveSnapshot(om_current_snapshot());
 	result = run(pass, max_events, events);
 	PopActiveSnapshot();
-	return result;
+	return result == OM_PASS_IDLE && !is_all ? OM_PASS_DONE : result;
 }

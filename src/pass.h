@@ -22,14 +22,20 @@ typedef struct OmPass
 	OmReach reach;                      /* of a client, who may write on; a worker has none */
 	void (*has_handled)(OmStage stage); /* called after each; or NULL */
 	int stage;                          /* that is at work; -1: none */
-	bool has_ticked;
+	bool has_ticked;                    /* of all there is, not only of a part */
 } OmPass;
 
+typedef enum OmPassTick
+{
+	OM_PASS_NO_TICK,
+	OM_PASS_TICK,     /* of all there is */
+	OM_PASS_TICK_PART /* of a batch, if there may be much */
+} OmPassTick;
+
 /*
- * Handles up to max_events events of each stage, or somewhat more.  With
- * wants_tick it makes one where that is of use, for which the transaction must
- * not have written yet.
+ * Handles up to max_events events of each stage, or somewhat more.  A tick is
+ * made where that is of use; for that the transaction must not have written yet.
  */
-extern OmPassResult om_pass_run(OmPass *pass, bool wants_tick, int max_events, int64 *events);
+extern OmPassResult om_pass_run(OmPass *pass, OmPassTick tick, int max_events, int64 *events);
 
 #endif /* OM_PASS_H */

@@ -160,8 +160,7 @@ step(Run *run, OmConsumer *consumer, int max_events)
 	if (consumer != NULL)
 		return om_consumer_step(consumer, &run->pass.reach, max_events, &run->events) ==
 			   OM_STEP_DONE;
-	return om_pass_run(&run->pass, false /* wants_tick */, max_events, &run->events) ==
-		   OM_PASS_DONE;
+	return om_pass_run(&run->pass, OM_PASS_NO_TICK, max_events, &run->events) == OM_PASS_DONE;
 }
 
 static OmConsumer *
@@ -248,6 +247,17 @@ run_together_to_end(Run *run)
 	}
 }
 
+/* So that the next session finds them where they stand now: together. */
+static void
+store_positions(const Run *run)
+{
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		if (run->consumers[stage] != NULL)
+			om_consumer_store(run->consumers[stage]);
+	}
+}
+
 int64
 om_pipeline_run(int64 max_events)
 {
@@ -279,6 +289,8 @@ om_pipeline_run(int64 max_events)
 			run.events +=
 				om_subscribers_run(&run.pass.reach, max_events > 0 ? max_events - run.events : 0);
 	} while (run.events > before && !is_enough(&run));
+	if (run.events > 0)
+		store_positions(&run);
 	CommandCounterIncrement();
 	return run.events;
 }

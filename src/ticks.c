@@ -74,31 +74,67 @@ om_tick_last(void)
 	return last;
 }
 
-int64
-om_tick_make(int64 xid_base)
+/* Cuts a horizon behind the first events that it shows and an earlier one does not. */
+static bool
+cut_horizon(OmHorizon *horizon, int64 earlier_tick, int max_events)
+{
+	OmLogRows *rows = om_log_rows_create();
+	OmHorizon *earlier = om_tick_find(earlier_tick);
+
+	if (earlier == NULL)
+		return true; /* the first one */
+	om_log_read(rows, &(OmLogWindow){earlier, horizon, {0, 0}}, OM_EVENTS_ALL, max_events);
+	if (!rows->exhausted)
+		om_horizon_cut(horizon, Max(earlier->xmax, rows->reached.lxid + 1));
+	return rows->exhausted;
+}
+
+static void
+store_tick(int64 tick_id, const OmHorizon *horizon)
 {
 	Datum values[NCOLUMNS];
 	bool isnull[NCOLUMNS] = {false};
-	int64 tick_id;
-	OmTable *table;
+	OmTable *table = om_table_open(
+		om_rotation_table(&om_rotation_ticks, om_rotation_current(&om_rotation_ticks, NULL)),
+		RowExclusiveLock);
+
+	values[COLUMN_TICK_ID - 1] = Int64GetDatum(tick_id);
+	values[COLUMN_HORIZON - 1] = PointerGetDatum(om_horizon_to_array(horizon));
+	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	om_table_insert(table, values, isnull, NCOLUMNS);
+	om_table_close(table);
+}
+
+/*
+ * A window as large as a batch leaves nobody in the middle of it for long, so
+ * consumers that have lost step find each other again.
+ */
+bool
+om_tick_make(int64 xid_base, int max_events)
+{
+	bool is_all = true;
+	int64 last;
+	Snapshot snapshot;
+	OmHorizon *horizon;
 
 	if (TransactionIdIsValid(GetTopTransactionIdIfAny()))
 		elog(ERROR, "a tick must be made by a transaction that has not written yet");
 	om_lock_acquire(OM_LOCK_TICK);
 	OM_FAULT_POINT("ticks/locked");
-	tick_id = om_tick_last() + 1;
-	values[COLUMN_TICK_ID - 1] = Int64GetDatum(tick_id);
-	values[COLUMN_HORIZON - 1] =
-		PointerGetDatum(om_horizon_to_array(om_horizon_take(GetLatestSnapshot(), xid_base)));
-	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	last = om_tick_last();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	horizon = om_horizon_take(snapshot, xid_base);
+	if (max_events > 0)
+	{
+		PushActiveSnapshot(snapshot);
+		is_all = cut_horizon(horizon, last, max_events);
+		PopActiveSnapshot();
+	}
+	UnregisterSnapshot(snapshot);
 	OM_FAULT_POINT("ticks/taken");
-	table = om_table_open(
-		om_rotation_table(&om_rotation_ticks, om_rotation_current(&om_rotation_ticks, NULL)),
-		RowExclusiveLock);
-	om_table_insert(table, values, isnull, NCOLUMNS);
-	om_table_close(table);
+	store_tick(last + 1, horizon);
 	OM_FAULT_POINT("ticks/stored");
-	return tick_id;
+	return is_all;
 }
 
 OmHorizon *

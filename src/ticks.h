@@ -17,8 +17,12 @@ extern int64 om_tick_last(void);
 /* The newest tick in one of the tables that take turns; 0: it is empty. */
 extern int64 om_tick_last_in(int slot);
 
-/* Appends a tick of what can be seen now.  The transaction must have no xid yet. */
-extern int64 om_tick_make(int64 xid_base);
+/*
+ * Appends a tick of what can be seen now, or, where that is much, of the first
+ * max_events events or somewhat more (0: no limit); false when it is not all.
+ * The transaction must have no xid yet.
+ */
+extern bool om_tick_make(int64 xid_base, int max_events);
 
 /*
  * What can be seen now, for the current transaction alone, own events

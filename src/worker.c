@@ -225,26 +225,48 @@ has_reader(void)
 	return om_handlerseat_any();
 }
 
-static void
+/* After so many commits there may be more to read than a batch takes. */
+#define MANY_COMMITS 64
+
+/* What kind of a tick the commits so far ask for. */
+static OmPassTick
+needed_tick(uint64 commits)
+{
+	uint64 ticked = pg_atomic_read_u64(&worker.database->ticked);
+
+	if (worker.first_pass || commits > ticked + MANY_COMMITS)
+		return OM_PASS_TICK_PART;
+	return commits > ticked ? OM_PASS_TICK : OM_PASS_NO_TICK;
+}
+
+/* True when there is more than it shows. */
+static bool
 make_tick_when_needed(void)
 {
 	uint64 commits = pg_atomic_read_u64(&worker.database->commits);
+	OmPassTick tick = needed_tick(commits);
+	bool is_all;
 
-	if (!worker.first_pass && pg_atomic_read_u64(&worker.database->ticked) >= commits)
-		return;
+	if (tick == OM_PASS_NO_TICK)
+		return false;
 	report_stage("tick");
 	om_bgsession_begin();
 	if (!has_reader())
 	{
 		om_bgsession_commit(true /* durable */);
-		return;
+		return false;
 	}
-	(void) om_tick_make(om_installation_get()->xid_base);
+	is_all = om_tick_make(om_installation_get()->xid_base,
+						  tick == OM_PASS_TICK_PART ? om_setting_batch_size : 0);
 	om_bgsession_commit(false /* durable */);
 	om_handlerseat_wake(worker.oid);
-	pg_atomic_write_u64(&worker.database->ticked, commits);
+	if (is_all)
+	{
+		pg_atomic_write_u64(&worker.database->ticked, commits);
+		worker.first_pass = false;
+	}
 	ConditionVariableBroadcast(&worker.database->progress);
-	worker.first_pass = false;
+	return !is_all;
 }
 
 /* The event that crashes the server so often in a row is given up. */
@@ -350,8 +372,8 @@ note_ticked(uint64 commits, bool has_logged)
 			pg_atomic_read_u64(&worker.database->commits) == commits + 1)
 			commits++;
 		pg_atomic_write_u64(&worker.database->ticked, commits);
-		om_handlerseat_wake(worker.oid);
 	}
+	om_handlerseat_wake(worker.oid);
 	ConditionVariableBroadcast(&worker.database->progress);
 }
 
@@ -373,7 +395,6 @@ static bool
 run_together(Task *task pg_attribute_unused())
 {
 	uint64 commits = pg_atomic_read_u64(&worker.database->commits);
-	bool wants_tick = worker.first_pass || pg_atomic_read_u64(&worker.database->ticked) < commits;
 	bool has_logged;
 	int64 events = 0;
 	OmPassResult result;
@@ -381,7 +402,7 @@ run_together(Task *task pg_attribute_unused())
 
 	om_bgsession_begin();
 	caller = MemoryContextSwitchTo(worker.batch_context);
-	result = om_pass_run(&worker.pass, wants_tick, om_setting_batch_size, &events);
+	result = om_pass_run(&worker.pass, needed_tick(commits), om_setting_batch_size, &events);
 	if (result != OM_PASS_REFUSED)
 		set_timers();
 	MemoryContextSwitchTo(caller);
@@ -555,9 +576,8 @@ look_after_handlers_when_due(void)
 static bool
 work_apart(void)
 {
-	bool more = false;
+	bool more = make_tick_when_needed();
 
-	make_tick_when_needed();
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
 		if (worker.stages & OM_STAGE_BIT(stage))
@@ -594,9 +614,8 @@ may_work_together(void)
 static bool
 has_something_to_do(void)
 {
-	bool due = worker.more || worker.first_pass ||
-			   pg_atomic_read_u64(&worker.database->ticked) <
-				   pg_atomic_read_u64(&worker.database->commits);
+	bool due = worker.more ||
+			   needed_tick(pg_atomic_read_u64(&worker.database->commits)) != OM_PASS_NO_TICK;
 
 	for (int stage = 0; stage < OM_STAGE_COUNT && !due; stage++)
 		due = is_due(worker.tasks[stage].timer) || worker.tasks[stage].not_before != 0;
