@@ -85,7 +85,8 @@ static OmQuery statement_query = {
 		   " WHERE event_id > coalesce($4, 0) AND at >= coalesce($2, '-infinity')"
 		   " AND at < coalesce($3, 'infinity') ORDER BY event_id LIMIT $5",
 	.nargs = 5,
-	.types = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID}};
+	.types = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID},
+	.plan_once = true};
 
 static void
 run(OmQuery *query, const Datum *args, const bool *isnull)

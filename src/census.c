@@ -19,6 +19,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -148,11 +150,12 @@ newest_event_id(void)
 static void
 extrapolate(Tail *tail)
 {
-	int64 rows_left = (newest_event_id() - tail->rows->reached.event_id) / OM_EVENT_ID_STEP;
+	int64 ids_left = newest_event_id() - tail->rows->reached.event_id;
+	int64 rows_left = (ids_left + OM_EVENT_ID_STEP - 1) / OM_EVENT_ID_STEP;
 	double factor = 1.0 + (double) Max(rows_left, 1) / (double) Max(tail->passed.rows, 1);
 
 	for (int type = 0; type < OM_EVENT_COUNT; type++)
-		tail->passed.events[type] = (int64) ((double) tail->passed.events[type] * factor);
+		tail->passed.events[type] = (int64) rint((double) tail->passed.events[type] * factor);
 }
 
 OmCensus

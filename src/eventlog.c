@@ -257,6 +257,13 @@ compare_ranges(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
+/* Of a transaction that has handled events of its own, what comes after them. */
+static LxidRange
+single_range(const OmHorizon *from, int64 lxid)
+{
+	return (LxidRange){lxid, lxid, lxid == from->own_lxid ? from->own_event_id + 1 : 0};
+}
+
 /* The transactions whose events make up a window, in order. */
 static LxidRange *
 window_ranges(const OmLogWindow *window, int *count)
@@ -271,13 +278,13 @@ window_ranges(const OmLogWindow *window, int *count)
 		int64 lxid = from->exceptions[i];
 
 		if (lxid < from->xmax && om_horizon_shows_all(to, lxid))
-			ranges[n++] = (LxidRange){lxid, lxid, 0};
+			ranges[n++] = single_range(from, lxid);
 	}
 	if (to->xmax > from->xmax)
 		ranges[n++] = (LxidRange){from->xmax, to->xmax - 1, 0};
 	/* Below "from" it was running there and cannot be seen as a whole yet. */
 	if (to->own_lxid != 0 && (to->own_lxid < from->xmax || to->own_lxid >= to->xmax))
-		ranges[n++] = (LxidRange){to->own_lxid, to->own_lxid, 0};
+		ranges[n++] = single_range(from, to->own_lxid);
 	qsort(ranges, n, sizeof(LxidRange), compare_ranges);
 	*count = n;
 	return ranges;
@@ -534,7 +541,8 @@ static bool
 read_range_after(LogScan *scan, const LxidRange *range, int max_events)
 {
 	const OmLogPosition *after = &scan->window->after;
-	LxidRange begun = {after->lxid, after->lxid, after->event_id - OM_EVENT_ID_STEP + 1};
+	LxidRange begun = {after->lxid, after->lxid,
+					   Max(after->event_id - OM_EVENT_ID_STEP + 1, range->first_event)};
 	LxidRange rest = {after->lxid + 1, range->last, 0};
 
 	if (range->last < after->lxid)

@@ -46,7 +46,8 @@ execute(OmQuery *query, const Datum *args, const bool *isnull, bool read_only)
 
 	if (query->plan == NULL)
 	{
-		SPIPlanPtr plan = SPI_prepare(query->sql, query->nargs, query->types);
+		SPIPlanPtr plan = SPI_prepare_cursor(query->sql, query->nargs, query->types,
+											 query->plan_once ? CURSOR_OPT_GENERIC_PLAN : 0);
 
 		if (plan == NULL)
 			elog(ERROR, "could not prepare \"%s\": %s", query->sql,

@@ -19,6 +19,7 @@ typedef struct OmQuery
 	const char *sql;
 	int nargs;
 	Oid types[OM_QUERY_MAX_ARGS];
+	bool plan_once; /* whatever the arguments: with many months a plan takes longer than its run */
 	SPIPlanPtr plan;
 } OmQuery;
 

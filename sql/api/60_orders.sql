@@ -89,7 +89,7 @@ AS 'MODULE_PATHNAME', 'om_shipment_of';
 COMMENT ON FUNCTION order_mgmt.shipment_of(uuid, bigint[], timestamptz, timestamptz) IS
     'The event of the shipment of an order, given the columns of its row.';
 REVOKE ALL ON FUNCTION order_mgmt.shipment_of(uuid, bigint[], timestamptz, timestamptz) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION order_mgmt.shipment_of(uuid, bigint[], timestamptz, timestamptz) TO order_mgmt_owner;
+GRANT EXECUTE ON FUNCTION order_mgmt.shipment_of(uuid, bigint[], timestamptz, timestamptz) TO order_mgmt_owner, order_mgmt_reader;
 
 -- What happened to an order, oldest first. The verdicts of the two checks show once both are in.
 CREATE FUNCTION order_mgmt.track_order(

@@ -22,7 +22,7 @@ DECLARE
 BEGIN
     WHILE pg_relation_size(current) < 2048 * 8192 LOOP
         EXECUTE format('INSERT INTO %s SELECT c.consumer, c.seq + n, c.tick_id, c.base, c.target, c.lxid, c.event_id, c.processed,
-            c.seq + n, 0, c.at FROM (SELECT * FROM cursors WHERE consumer = ''shipper'' ORDER BY seq DESC LIMIT 1) AS c,
+            c.seq + n, 0, c.at, c.passed FROM (SELECT * FROM cursors WHERE consumer = ''shipper'' ORDER BY seq DESC LIMIT 1) AS c,
             generate_series(1, 20000) AS n', current);
     END LOOP;
 END

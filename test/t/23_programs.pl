@@ -191,7 +191,7 @@ DECLARE
     current regclass := 'order_mgmt.cursor_log_' || slot();
 BEGIN
     WHILE pg_relation_size(current) < 2048 * 8192 LOOP
-        EXECUTE format('INSERT INTO %s SELECT ''filler'', m + n, 0, ''{0,0,0,0}'', NULL, 0, 0, 0, m + n, 0, now()
+        EXECUTE format('INSERT INTO %s SELECT ''filler'', m + n, 0, ''{0,0,0,0}'', NULL, 0, 0, 0, m + n, 0, now(), ''{}''
             FROM (SELECT coalesce(max(seq), 0) AS m FROM %1$s WHERE consumer = ''filler'') AS f, generate_series(1, 20000) AS n', current);
     END LOOP;
 END
