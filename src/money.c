@@ -10,37 +10,58 @@
 #include "common/int.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 
 #include "money.h"
+
+/* Numbers that every conversion needs, made once. */
+static Numeric highest = NULL;
+static Numeric lowest = NULL;
+static Numeric minor_per_unit = NULL;
+
+static void
+make_constants(void)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext);
+
+	highest = om_money_to_numeric(OM_MONEY_MAX);
+	lowest = om_money_to_numeric(-OM_MONEY_MAX);
+	minor_per_unit = int64_to_numeric(10000);
+	MemoryContextSwitchTo(caller);
+}
+
+/* Of an amount that is known to fit. */
+static int64
+to_minor(Numeric value)
+{
+	return DatumGetInt64(
+		DirectFunctionCall1(numeric_int8, DirectFunctionCall2(numeric_mul, NumericGetDatum(value),
+															  NumericGetDatum(minor_per_unit))));
+}
 
 OmMoneyResult
 om_money_from_numeric(Numeric value, int64 *minor)
 {
-	Datum limit = NumericGetDatum(om_money_to_numeric(OM_MONEY_MAX));
-	Datum magnitude = DirectFunctionCall1(numeric_abs, NumericGetDatum(value));
-	Datum scaled;
-	Datum whole;
+	Datum datum = NumericGetDatum(value);
 
+	if (minor_per_unit == NULL)
+		make_constants();
 	/* NaN sorts above everything, so it is too large as well. */
-	if (DatumGetBool(DirectFunctionCall2(numeric_gt, magnitude, limit)))
+	if (DatumGetBool(DirectFunctionCall2(numeric_gt, datum, NumericGetDatum(highest))) ||
+		DatumGetBool(DirectFunctionCall2(numeric_lt, datum, NumericGetDatum(lowest))))
 		return OM_MONEY_TOO_LARGE;
-	scaled = DirectFunctionCall2(numeric_mul, NumericGetDatum(value),
-								 NumericGetDatum(int64_to_numeric(10000)));
-	whole = DirectFunctionCall2(numeric_trunc, scaled, Int32GetDatum(0));
-	if (!DatumGetBool(DirectFunctionCall2(numeric_eq, scaled, whole)))
+	if (DatumGetInt32(DirectFunctionCall1(numeric_min_scale, datum)) > OM_MONEY_SCALE)
 		return OM_MONEY_TOO_PRECISE;
-	*minor = DatumGetInt64(DirectFunctionCall1(numeric_int8, whole));
+	*minor = to_minor(value);
 	return OM_MONEY_OK;
 }
 
 int64
 om_money_from_datum(Datum value)
 {
-	int64 minor = 0;
-
-	if (om_money_from_numeric(DatumGetNumeric(value), &minor) != OM_MONEY_OK)
-		elog(ERROR, "stored amount does not fit numeric(18,4)");
-	return minor;
+	if (minor_per_unit == NULL)
+		make_constants();
+	return to_minor(DatumGetNumeric(value));
 }
 
 Numeric
