@@ -134,7 +134,10 @@ om_json_time(OmJson *json, TimestampTz at)
 Datum
 om_json_empty(void)
 {
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
+	static Jsonb empty = {.root = {.header = JB_FOBJECT}};
+
+	SET_VARSIZE(&empty, sizeof(empty));
+	return JsonbPGetDatum(&empty);
 }
 
 Jsonb *

@@ -78,21 +78,45 @@ om_problem_raise(const OmProblem *problem)
 				 : errhint("Correct the part of the request that the path names.")));
 }
 
+/* Where in a request something stands; spelled out only when that is wrong. */
+typedef struct FieldPath
+{
+	int line; /* -1: not in a line */
+	const char *field;
+} FieldPath;
+
+static char *
+path_text(FieldPath path)
+{
+	return path.line < 0 ? pstrdup(path.field) : psprintf("lines[%d].%s", path.line, path.field);
+}
+
+static FieldPath
+path_of(const char *field)
+{
+	return (FieldPath){-1, field};
+}
+
+static bool
+check_id(FieldPath path, const char *value, int max_chars, OmProblem *problem)
+{
+	char *name;
+
+	if (value != NULL && *value != '\0' && pg_mbstrlen(value) <= max_chars)
+		return true;
+	name = path_text(path);
+	if (value == NULL || *value == '\0')
+		om_problem_set(problem, ERRCODE_OM_INVALID, name, "%s is missing", name);
+	else
+		om_problem_set(problem, ERRCODE_OM_INVALID, name, "%s is longer than %d characters", name,
+					   max_chars);
+	return false;
+}
+
 bool
 om_request_check_id(const char *name, const char *value, int max_chars, OmProblem *problem)
 {
-	if (value == NULL || *value == '\0')
-	{
-		om_problem_set(problem, ERRCODE_OM_INVALID, pstrdup(name), "%s is missing", name);
-		return false;
-	}
-	if (pg_mbstrlen(value) > max_chars)
-	{
-		om_problem_set(problem, ERRCODE_OM_INVALID, pstrdup(name),
-					   "%s is longer than %d characters", name, max_chars);
-		return false;
-	}
-	return true;
+	return check_id(path_of(name), value, max_chars, problem);
 }
 
 /* Like om_request_check_id(), for what may be left out. */
@@ -103,23 +127,20 @@ check_optional(const char *name, const char *value, OmProblem *problem)
 }
 
 static bool
-check_money(Numeric value, char *path, int64 *minor, OmProblem *problem)
+check_money(Numeric value, FieldPath path, int64 *minor, OmProblem *problem)
 {
-	switch (om_money_from_numeric(value, minor))
-	{
-		case OM_MONEY_TOO_PRECISE:
-			om_problem_set(problem, ERRCODE_OM_INVALID, path, "%s has more than four decimals",
-						   path);
-			return false;
-		case OM_MONEY_TOO_LARGE:
-			om_problem_set(problem, ERRCODE_OM_INVALID, path, "%s is out of range", path);
-			return false;
-		case OM_MONEY_OK:
-			break;
-	}
-	if (*minor >= 0)
+	OmMoneyResult result = om_money_from_numeric(value, minor);
+	char *name;
+
+	if (result == OM_MONEY_OK && *minor >= 0)
 		return true;
-	om_problem_set(problem, ERRCODE_OM_INVALID, path, "%s is negative", path);
+	name = path_text(path);
+	if (result == OM_MONEY_TOO_PRECISE)
+		om_problem_set(problem, ERRCODE_OM_INVALID, name, "%s has more than four decimals", name);
+	else if (result == OM_MONEY_TOO_LARGE)
+		om_problem_set(problem, ERRCODE_OM_INVALID, name, "%s is out of range", name);
+	else
+		om_problem_set(problem, ERRCODE_OM_INVALID, name, "%s is negative", name);
 	return false;
 }
 
@@ -137,40 +158,45 @@ is_plain_number(const char *text)
 }
 
 static bool
-parse_money(const JsonbValue *value, char *path, int64 *minor, OmProblem *problem)
+parse_money(const JsonbValue *value, FieldPath path, int64 *minor, OmProblem *problem)
 {
-	char *string;
+	char *name;
 
 	if (value->type == jbvNumeric)
 		return check_money(value->val.numeric, path, minor, problem);
 	if (value->type == jbvString)
 	{
-		string = pnstrdup(value->val.string.val, value->val.string.len);
+		char *string = pnstrdup(value->val.string.val, value->val.string.len);
+
 		if (is_plain_number(string))
 			return check_money(DatumGetNumeric(DirectFunctionCall3(
 								   numeric_in, CStringGetDatum(string),
 								   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1))),
 							   path, minor, problem);
 	}
-	om_problem_set(problem, ERRCODE_OM_INVALID, path, "%s is not an amount", path);
+	name = path_text(path);
+	om_problem_set(problem, ERRCODE_OM_INVALID, name, "%s is not an amount", name);
 	return false;
 }
 
 static bool
-parse_quantity(const JsonbValue *value, char *path, int32 *quantity, OmProblem *problem)
+parse_quantity(const JsonbValue *value, FieldPath path, int32 *quantity, OmProblem *problem)
 {
 	int64 units = 0;
+	char *name;
 
 	if (value->type != jbvNumeric)
 	{
-		om_problem_set(problem, ERRCODE_OM_INVALID, path, "%s is not a number", path);
+		name = path_text(path);
+		om_problem_set(problem, ERRCODE_OM_INVALID, name, "%s is not a number", name);
 		return false;
 	}
 	if (om_money_from_numeric(value->val.numeric, &units) != OM_MONEY_OK || units % 10000 != 0 ||
 		units / 10000 <= 0 || units / 10000 > PG_INT32_MAX)
 	{
-		om_problem_set(problem, ERRCODE_OM_INVALID, path, "%s is not a whole number from 1 to %d",
-					   path, PG_INT32_MAX);
+		name = path_text(path);
+		om_problem_set(problem, ERRCODE_OM_INVALID, name, "%s is not a whole number from 1 to %d",
+					   name, PG_INT32_MAX);
 		return false;
 	}
 	*quantity = (int32) (units / 10000);
@@ -182,7 +208,7 @@ parse_quantity(const JsonbValue *value, char *path, int32 *quantity, OmProblem *
  * member that is JSON null counts as left out.
  */
 static bool
-collect_members(JsonbContainer *object, const char *const *names, int nnames, const char *prefix,
+collect_members(JsonbContainer *object, const char *const *names, int nnames, int line,
 				JsonbValue *values, bool *present, OmProblem *problem)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(object);
@@ -203,7 +229,7 @@ collect_members(JsonbContainer *object, const char *const *names, int nnames, co
 		{
 			char *name = pnstrdup(key.val.string.val, key.val.string.len);
 
-			om_problem_set(problem, ERRCODE_OM_INVALID, psprintf("%s%s", prefix, name),
+			om_problem_set(problem, ERRCODE_OM_INVALID, path_text((FieldPath){line, name}),
 						   "\"%s\" is not a known key", name);
 			return false;
 		}
@@ -221,15 +247,16 @@ is_object(const JsonbValue *value)
 
 /* The string value of a member; false with a problem when it is something else. */
 static bool
-get_string(const JsonbValue *value, bool present, const char *path, char **string,
-		   OmProblem *problem)
+get_string(const JsonbValue *value, bool present, FieldPath path, char **string, OmProblem *problem)
 {
 	*string = NULL;
 	if (!present)
 		return true;
 	if (value->type != jbvString)
 	{
-		om_problem_set(problem, ERRCODE_OM_INVALID, pstrdup(path), "%s is not a string", path);
+		char *name = path_text(path);
+
+		om_problem_set(problem, ERRCODE_OM_INVALID, name, "%s is not a string", name);
 		return false;
 	}
 	*string = pnstrdup(value->val.string.val, value->val.string.len);
@@ -239,32 +266,28 @@ get_string(const JsonbValue *value, bool present, const char *path, char **strin
 static bool
 parse_line(const JsonbValue *element, int index, OmRequestLine *line, OmProblem *problem)
 {
-	char *path = psprintf("lines[%d]", index);
-	char *prefix = psprintf("%s.", path);
-	char *paths[NLINE_FIELDS];
+	FieldPath paths[NLINE_FIELDS];
 	JsonbValue values[NLINE_FIELDS];
 	bool present[NLINE_FIELDS];
 
 	if (!is_object(element))
 	{
-		om_problem_set(problem, ERRCODE_OM_INVALID, path, "%s is not an object", path);
+		char *name = psprintf("lines[%d]", index);
+
+		om_problem_set(problem, ERRCODE_OM_INVALID, name, "%s is not an object", name);
 		return false;
 	}
-	if (!collect_members(element->val.binary.data, line_fields, NLINE_FIELDS, prefix, values,
+	if (!collect_members(element->val.binary.data, line_fields, NLINE_FIELDS, index, values,
 						 present, problem))
 		return false;
 	for (int i = 0; i < NLINE_FIELDS; i++)
-		paths[i] = psprintf("%s%s", prefix, line_fields[i]);
+		paths[i] = (FieldPath){index, line_fields[i]};
 	if (!get_string(&values[LINE_PRODUCT_ID], present[LINE_PRODUCT_ID], paths[LINE_PRODUCT_ID],
 					&line->product_id, problem) ||
-		!om_request_check_id(paths[LINE_PRODUCT_ID], line->product_id, OM_ID_MAX_CHARS, problem))
+		!check_id(paths[LINE_PRODUCT_ID], line->product_id, OM_ID_MAX_CHARS, problem))
 		return false;
 	if (!present[LINE_QUANTITY])
-	{
-		om_problem_set(problem, ERRCODE_OM_INVALID, paths[LINE_QUANTITY], "%s is missing",
-					   paths[LINE_QUANTITY]);
-		return false;
-	}
+		return check_id(paths[LINE_QUANTITY], NULL, 0, problem);
 	if (!parse_quantity(&values[LINE_QUANTITY], paths[LINE_QUANTITY], &line->quantity, problem))
 		return false;
 	line->has_price = present[LINE_UNIT_PRICE];
@@ -353,7 +376,7 @@ om_request_from_parts(OmRequest *request, const char *customer_id, Jsonb *lines,
 		!parse_lines(request, lines == NULL ? NULL : &lines->root, problem))
 		return false;
 	if (expected_total != NULL &&
-		!check_money(expected_total, pstrdup("expected_total"), &request->expected_total, problem))
+		!check_money(expected_total, path_of("expected_total"), &request->expected_total, problem))
 		return false;
 	if (idempotency_key != NULL)
 		request->lines_text = container_text(&lines->root);
@@ -374,13 +397,13 @@ om_request_from_json(OmRequest *request, JsonbValue *element, OmProblem *problem
 		om_problem_set(problem, ERRCODE_OM_INVALID, pstrdup(""), "the order is not an object");
 		return false;
 	}
-	if (!collect_members(element->val.binary.data, request_fields, NFIELDS, "", values, present,
+	if (!collect_members(element->val.binary.data, request_fields, NFIELDS, -1, values, present,
 						 problem) ||
-		!get_string(&values[FIELD_CUSTOMER_ID], present[FIELD_CUSTOMER_ID], "customer_id",
+		!get_string(&values[FIELD_CUSTOMER_ID], present[FIELD_CUSTOMER_ID], path_of("customer_id"),
 					&request->customer_id, problem) ||
 		!get_string(&values[FIELD_IDEMPOTENCY_KEY], present[FIELD_IDEMPOTENCY_KEY],
-					"idempotency_key", &request->idempotency_key, problem) ||
-		!get_string(&values[FIELD_ORDER_REF], present[FIELD_ORDER_REF], "order_ref",
+					path_of("idempotency_key"), &request->idempotency_key, problem) ||
+		!get_string(&values[FIELD_ORDER_REF], present[FIELD_ORDER_REF], path_of("order_ref"),
 					&request->order_ref, problem))
 		return false;
 	if (present[FIELD_METADATA] && !is_object(metadata))
@@ -400,7 +423,7 @@ om_request_from_json(OmRequest *request, JsonbValue *element, OmProblem *problem
 		return false;
 	request->has_expected_total = present[FIELD_EXPECTED_TOTAL];
 	if (request->has_expected_total &&
-		!parse_money(&values[FIELD_EXPECTED_TOTAL], pstrdup("expected_total"),
+		!parse_money(&values[FIELD_EXPECTED_TOTAL], path_of("expected_total"),
 					 &request->expected_total, problem))
 		return false;
 	if (request->idempotency_key != NULL)
