@@ -10,9 +10,9 @@ ONCE = ("plain", "order_mgmt without key")    # over one connection
 COPIED = ("orders", "order_lines", "event_log")
 
 
-def quiet_shop():
+def quiet_shop(name=None):
     """order_mgmt with nobody who handles what is captured, as the baseline's tables have nobody."""
-    shop = OrderMgmt().fresh()
+    shop = OrderMgmt(name).fresh()
     shop.stop_workers()
     return shop
 
@@ -72,7 +72,7 @@ def capture_many(book, orders, keyed):
 
 def copy_rows(book, source, orders):
     """What capture_orders() wrote into each table goes by COPY into the same tables of another database, a transaction each."""
-    shop = quiet_shop()
+    shop = quiet_shop("copied")
     data = {}
     for table in COPIED:
         data[table] = io.StringIO()

@@ -71,6 +71,7 @@ class Book:
 
 
 def judge(value, at_least, at_most, unit=""):
+    """The bar, and whether the value reaches it."""
     if at_least is not None:
         return f"≥ {shown(at_least)}{unit}", value >= at_least
     if at_most is not None:
