@@ -29,13 +29,13 @@ SHORT = {
     "drain": lambda book: drains.measure_drain(book, ROUNDS, ORDERS),
     "lines": lambda book: drains.measure_lines(book, ROUNDS, ORDERS // 2),
     "single": lambda book: drains.measure_single(book, ROUNDS, ORDERS // 2),
-    "snapshot": lambda book: drains.measure_snapshot(book, ROUNDS, ORDERS),
-    "latency": lambda book: load.measure_latency(book, ROUNDS, 2 * SECONDS, 2 * ORDERS),
-    "throughput": lambda book: load.measure_throughput(book, ROUNDS, 2 * SECONDS, 2 * ORDERS),
-    "paused": lambda book: load.measure_paused(book, ROUNDS, 2 * SECONDS, 10 * ORDERS),
     "capture": lambda book: captures.measure_capture(book, ROUNDS, SECONDS - 1),
     "capture_orders": lambda book: captures.measure_capture_orders(book, ROUNDS, ORDERS // 2),
+    "latency": lambda book: load.measure_latency(book, ROUNDS, 3 * SECONDS, 2 * ORDERS),
+    "throughput": lambda book: load.measure_throughput(book, ROUNDS, 2 * SECONDS, 2 * ORDERS),
     "reads": lambda book: reads.measure_reads(book, ROUNDS, SECONDS // 2, 5 * ORDERS),
+    "snapshot": lambda book: drains.measure_snapshot(book, ROUNDS, ORDERS),
+    "paused": lambda book: load.measure_paused(book, ROUNDS, 2 * SECONDS, 10 * ORDERS),
     "idle": reads.measure_idle,
 }
 SOAK = {

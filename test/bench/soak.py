@@ -1,11 +1,12 @@
 """What takes long: ten times the orders, and half an hour beside a held snapshot with the memory of the workers."""
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from contenders import OrderMgmt
 from drains import drained
-from load import Probe, percentile
+from load import WARM_UP, Probe, percentile
 from machine import Pgbench, Session
 
 RATE, PROBES = 300, 20
@@ -36,10 +37,12 @@ def measure_long_snapshot(book, minutes):
     clients = [Pgbench(shop.database, shop.capture_script, clients=4, rate=RATE - PROBES, seconds=7200) for shop in shops.values()]
     probes = {name: Probe(shop) for name, shop in shops.items()}
     times = {name: [] for name in shops}
+    pool = ThreadPoolExecutor(len(shops))
+    list(pool.map(lambda name: probes[name].watch(WARM_UP), shops))
     end = time.monotonic() + 60 * minutes
     while time.monotonic() < end:
-        for name, shop in shops.items():
-            times[name] += probes[name].watch(5)
+        for name, some in zip(shops, pool.map(lambda name: probes[name].watch(10), shops)):
+            times[name] += some
         book.figures["memory, kB"].append(worker_memory(shops["held"]))
     for client in clients:
         client.stop()
