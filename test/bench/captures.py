@@ -2,11 +2,13 @@
 import io
 import time
 
-from contenders import OrderMgmt, SkipLocked, batches
-from machine import Pgbench, wal_position, settle
+from backlogs import batches
+from baselines import SkipLocked
+from machine import Pgbench, settle, wal_position
+from shops import OrderMgmt
 
-BARS = {1: 1.0, 4: 1.05, 16: 1.1}
-ONCE = ("plain", "order_mgmt without key")    # over one connection
+BARS = {1: 1.0, 4: 1.05, 16: 1.1}              # by number of connections
+ONCE = ("plain", "order_mgmt without key")     # over one connection only
 COPIED = ("orders", "order_lines", "event_log")
 
 
@@ -17,80 +19,93 @@ def quiet_shop(name=None):
     return shop
 
 
-def capture_rate(shop, script, clients, seconds):
+CONTENDERS = {
+    "order_mgmt": (quiet_shop, OrderMgmt.keyed_script),
+    "one statement": (lambda: SkipLocked().fresh(), SkipLocked.capture_script),
+    "order_mgmt without key": (quiet_shop, OrderMgmt.capture_script),
+    "plain": (lambda: SkipLocked().fresh(), SkipLocked.plain_script),
+}
+
+
+def capture_for(book, name, clients, seconds):
+    make, script = CONTENDERS[name]
+    shop = make()
     settle(shop.session)
     start = wal_position(shop.session)
-    bench = Pgbench(shop.database, script, clients=clients, seconds=seconds).finish()
-    return bench.rate(), (wal_position(shop.session) - start) / bench.transactions()
+    run = Pgbench(shop.database, script, clients=clients, seconds=seconds).finish()
+    book.note(f"{name}, {clients}: orders/s", run.rate())
+    book.note(f"{name}, {clients}: WAL bytes", (wal_position(shop.session) - start) / run.transactions())
+    shop.drop()
 
 
 def measure_capture(book, rounds, seconds):
     for _ in range(rounds):
         for clients in BARS:
-            for name, make, script in (("order_mgmt", quiet_shop, OrderMgmt.keyed_script),
-                                       ("one statement", SkipLocked().fresh, SkipLocked.capture_script),
-                                       ("order_mgmt without key", quiet_shop, OrderMgmt.capture_script),
-                                       ("plain", SkipLocked().fresh, SkipLocked.plain_script)):
-                if name in ONCE and clients != 1:
-                    continue
-                shop = make()
-                rate, wal_bytes = capture_rate(shop, script, clients, seconds)
-                book.note(f"capture, {name}, {clients}: orders/s", rate)
-                book.note(f"capture, {name}, {clients}: WAL bytes", wal_bytes)
-                shop.drop()
+            for name in CONTENDERS:
+                if clients == 1 or name not in ONCE:
+                    capture_for(book, name, clients, seconds)
+    report_capture(book)
+
+
+def report_capture(book):
+    peer = "multi-CTE statement"
     for clients, bar in BARS.items():
-        book.compare(f"capture_order() with a key, {clients} connection{'s' * (clients > 1)}, orders/s",
-                     f"capture, order_mgmt, {clients}: orders/s", "multi-CTE statement",
-                     f"capture, one statement, {clients}: orders/s", at_least=bar)
-    book.compare("capture_order() without a key, 1 connection, orders/s", "capture, order_mgmt without key, 1: orders/s",
-                 "four plain INSERTs", "capture, plain, 1: orders/s")
-    book.compare("WAL bytes of a capture without a key", "capture, order_mgmt without key, 1: WAL bytes",
-                 "multi-CTE statement", "capture, one statement, 1: WAL bytes", at_most=0.8)
-    book.compare("WAL bytes of a capture with a key", "capture, order_mgmt, 1: WAL bytes",
-                 "multi-CTE statement", "capture, one statement, 1: WAL bytes")
+        book.compare(f"`capture_order()` with a key, {clients} connection{'s' * (clients > 1)}, orders/s",
+                     f"order_mgmt, {clients}: orders/s", peer, f"one statement, {clients}: orders/s", at_least=bar)
+    keyless = "order_mgmt without key, 1"
+    book.compare("`capture_order()` without a key, 1 connection, orders/s", f"{keyless}: orders/s",
+                 peer, "one statement, 1: orders/s")
+    book.compare("`capture_order()` without a key, 1 connection, orders/s", f"{keyless}: orders/s",
+                 "four plain INSERTs", "plain, 1: orders/s")
+    book.compare("WAL bytes of a capture without a key", f"{keyless}: WAL bytes",
+                 peer, "one statement, 1: WAL bytes", at_most=0.8)
+    book.compare("WAL bytes of a capture with a key", "order_mgmt, 1: WAL bytes", peer, "one statement, 1: WAL bytes")
 
 
-def timed(work):
+# --- many orders a call --------------------------------------------------------------------------
+
+
+def timed(work, *arguments):
     start = time.monotonic()
-    work()
+    work(*arguments)
     return time.monotonic() - start
 
 
-def capture_many(book, orders, keyed):
-    name = "with keys" if keyed else "without keys"
-    shop = quiet_shop()
+def capture_many(book, name, orders, keyed):
+    """The orders stand ready as JSON before the clock starts. Leaves the shop, with what was captured."""
     calls = batches(orders, keyed=keyed)
+    shop = quiet_shop()
     settle(shop.session)
-
-    def capture():
-        for call in calls:
-            shop.session.rows("SELECT count(*) FROM order_mgmt.capture_orders(%s)", call)
-
-    book.note(f"capture_orders, {name}: orders/s", orders / timed(capture))
+    statement = "SELECT count(*) FROM order_mgmt.capture_orders(%s)"
+    seconds = sum(timed(shop.session.rows, statement, call) for call in calls)
+    book.note(f"{name}: orders/s", orders / seconds)
     return shop
 
 
+def rows_of(session, table):
+    file = io.StringIO()
+    session.copy(f"COPY (SELECT * FROM order_mgmt.{table}"
+                 f"{' WHERE order_ids IS NOT NULL' if table == 'event_log' else ''}) TO STDOUT", file)
+    file.seek(0)
+    return file
+
+
 def copy_rows(book, source, orders):
-    """What capture_orders() wrote into each table goes by COPY into the same tables of another database, a transaction each."""
+    """What capture_orders() wrote goes into the same tables of another database, a COPY and a transaction each."""
+    data = {table: rows_of(source.session, table) for table in COPIED}
     shop = quiet_shop("copied")
-    data = {}
-    for table in COPIED:
-        data[table] = io.StringIO()
-        rows = "l WHERE event_type = 'order_captured'" if table == "event_log" else "l"
-        source.session.copy(f"COPY (SELECT l.* FROM order_mgmt.{table} AS {rows}) TO STDOUT", data[table])
-        data[table].seek(0)
     settle(shop.session)
-    seconds = sum(timed(lambda t=table: shop.session.copy(f"COPY order_mgmt.{t} FROM STDIN", data[t])) for table in COPIED)
+    seconds = sum(timed(shop.session.copy, f"COPY order_mgmt.{table} FROM STDIN", file) for table, file in data.items())
     book.note("COPY: orders/s", orders / seconds)
     shop.drop()
 
 
 def measure_capture_orders(book, rounds, orders):
     for _ in range(rounds):
-        source = capture_many(book, orders, keyed=False)
+        source = capture_many(book, "without keys", orders, keyed=False)
         copy_rows(book, source, orders)
         source.drop()
-        capture_many(book, orders, keyed=True).drop()
+        capture_many(book, "with keys", orders, keyed=True).drop()
     for keys, bar in (("without keys", 0.6), ("with keys", None)):
-        book.compare(f"capture_orders(), 1,000 a call, {keys}, orders/s", f"capture_orders, {keys}: orders/s",
+        book.compare(f"`capture_orders()`, 1,000 a call, {keys}, orders/s", f"{keys}: orders/s",
                      "COPY into the same tables", "COPY: orders/s", at_least=bar)

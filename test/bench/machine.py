@@ -1,7 +1,7 @@
 """The server under measurement and the programs beside it, as seen from outside.
 
-PGHOST and PGPORT name the server (test/bench/run starts it). Processor time is that of the processes concerned, not of the
-machine, so that others on it do not count.
+PGHOST and PGPORT name the server, which test/bench/run starts. Processor time is that of the processes concerned, not
+of the machine, so that others on it do not count.
 """
 import os
 import re
@@ -47,7 +47,8 @@ class Session:
 
 
 def run_file(database, name):
-    subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-f", HERE / "sql" / name],
+    subprocess.run(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database,
+                    "-f", HERE / "sql" / name],
                    check=True, env={**os.environ, "PGOPTIONS": "-c client_min_messages=warning"})
 
 
@@ -138,7 +139,8 @@ class Pgbench:
         Pgbench.count += 1
         path, self.output = WORK / f"{Pgbench.count}.pgbench", WORK / f"{Pgbench.count}.out"
         path.write_text(script)
-        command = ["pgbench", "-n", "-M", "prepared", "-U", "postgres", "-c", clients, "-j", min(clients, 2), "-T", seconds, "-f", path]
+        command = ["pgbench", "-n", "-M", "prepared", "-U", "postgres", "-f", path,
+                   "-c", clients, "-j", min(clients, 2), "-T", seconds]
         command += ["-R", rate] if rate else []
         command += ["-r"] if report else []
         with open(self.output, "w") as output:

@@ -3,7 +3,7 @@
 
   main.py short | soak
 
-ONLY="drain capture" picks some; then nothing is written to the document. ROUNDS, ORDERS and SECONDS change sizes.
+ONLY="drain capture" picks some; then nothing is written to the document. ROUNDS, ORDERS, SECONDS and MINUTES change sizes.
 """
 import os
 import sys

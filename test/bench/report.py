@@ -82,8 +82,8 @@ def judge(value, at_least, at_most, unit=""):
 def conditions(rounds, seconds):
     with Session("postgres") as session:
         version = session.value("SHOW server_version")
-    return (f"Run of {time.strftime('%Y-%m-%d')}: PostgreSQL {version}, Linux {platform.release()}, {os.cpu_count()} cores, "
-            f"{rounds} rounds, {seconds / 60:.0f} minutes; load average at the end {os.getloadavg()[2]:.1f}.\n")
+    return (f"Run of {time.strftime('%Y-%m-%d')}: PostgreSQL {version}, Linux {platform.release()}, "
+            f"{os.cpu_count()} cores, {rounds} rounds, {seconds / 60:.0f} minutes.\n")
 
 
 def write_document(section, text, path=DOCUMENT):
