@@ -130,17 +130,19 @@ class Stopwatch:
 
 
 class Pgbench:
-    """A pgbench that runs a script until its time is over or stop() is called."""
+    """A pgbench that runs a script for some seconds, or each client so many TIMES, or until stop() is called."""
 
     count = 0
 
-    def __init__(self, database, script, clients=1, seconds=3600, rate=None, options="", report=False):
+    def __init__(self, database, script, clients=1, seconds=3600, times=None, rate=None, options="",
+                 report=False):
         WORK.mkdir(exist_ok=True)
         Pgbench.count += 1
         path, self.output = WORK / f"{Pgbench.count}.pgbench", WORK / f"{Pgbench.count}.out"
         path.write_text(script)
         command = ["pgbench", "-n", "-M", "prepared", "-U", "postgres", "-f", path,
-                   "-c", clients, "-j", min(clients, 2), "-T", seconds]
+                   "-c", clients, "-j", min(clients, 2)]
+        command += ["-t", times] if times else ["-T", int(seconds)]
         command += ["-R", rate] if rate else []
         command += ["-r"] if report else []
         with open(self.output, "w") as output:

@@ -29,7 +29,7 @@ SHORT = {
     "drain": lambda book: drains.measure_drain(book, ROUNDS, ORDERS),
     "lines": lambda book: drains.measure_lines(book, ROUNDS, ORDERS // 2),
     "single": lambda book: drains.measure_single(book, ROUNDS, ORDERS // 2),
-    "capture": lambda book: captures.measure_capture(book, ROUNDS, SECONDS - 1),
+    "capture": lambda book: captures.measure_capture(book, ROUNDS, SECONDS - 1, ORDERS // 5),
     "capture_orders": lambda book: captures.measure_capture_orders(book, ROUNDS, ORDERS // 2),
     "latency": lambda book: load.measure_latency(book, ROUNDS, 3 * SECONDS, 2 * ORDERS),
     "throughput": lambda book: load.measure_throughput(book, ROUNDS, 2 * SECONDS, 2 * ORDERS),
