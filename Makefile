@@ -77,8 +77,10 @@ torture: ## set up, build, install and let each kind of fault rage for a minute 
 lint: ## check layers, names, error codes, grants and layout of the sources
 	test/tools/setup
 	test/tools/lint
-bench: ## measure drain and capture beside hand-written SQL (some minutes)
+bench: ## measure speed beside what one would use instead, and write docs/performance.md (half an hour)
 	test/bench/run
+bench-soak: ## the same for what takes hours
+	test/bench/run soak
 sanitize: ## run SQL tests under valgrind and the undefined-behaviour sanitizer; GROUPS as for test
 	test/tools/sanitize $(GROUPS)
 format: ## lay the C files out as `make lint` wants them
@@ -89,4 +91,4 @@ stop-servers:
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
 
-.PHONY: all demo demo-stop test torture lint bench sanitize format stop-servers help
+.PHONY: all demo demo-stop test torture lint bench bench-soak sanitize format stop-servers help
