@@ -139,7 +139,8 @@ make_trial(OmOrder *order, const OmCapture *capture)
 	order->total = capture->total;
 	order->needs = palloc(sizeof(OmNeed) * request->nlines);
 	for (int i = 0; i < request->nlines; i++)
-		order->needs[i] = (OmNeed){request->lines[i].product_id, request->lines[i].quantity};
+		order->needs[i] = (OmNeed){.product_id = request->lines[i].product_id,
+								   .quantity = request->lines[i].quantity};
 	order->nneeds = om_needs_sum(order->needs, request->nlines);
 }
 

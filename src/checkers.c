@@ -437,7 +437,8 @@ look_at(OmChecker *checker, OmClaim *claim, OmLedger *ledger, bool *waits, bool 
 		OmDemand *demand = &claim->demands[i];
 		OmFit before = demand->fit;
 
-		om_demand_set_fit(demand, fit_of(demand, om_ledger_entry(ledger, om_demand_key(demand))));
+		demand->entry = om_ledger_entry(ledger, om_demand_key(demand));
+		om_demand_set_fit(demand, fit_of(demand, demand->entry));
 		*waits |= demand->fit == OM_FIT_OPEN || demand->fit == OM_FIT_LOCKED;
 		*refused |= demand->fit == OM_FIT_NEVER;
 		if (before != demand->fit && (before == OM_FIT_OPEN || before == OM_FIT_LOCKED))
@@ -455,18 +456,18 @@ log_one(OmWork *work, OmEventType type, const pg_uuid_t *order_id, Jsonb *detail
 }
 
 static void
-refuse(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmWork *work)
+refuse(OmChecker *checker, OmClaim *claim, OmWork *work)
 {
 	Refusal refusal = {0};
 
 	for (int i = 0; i < claim->ndemands; i++)
 	{
 		OmDemand *demand = &claim->demands[i];
-		OmLedgerEntry *entry = om_ledger_entry(ledger, om_demand_key(demand));
 
 		if (demand->fit == OM_FIT_NEVER)
-			add_shortage(&refusal, checker->kind, entry, demand->amount,
-						 (int64) (om_ledger_available(entry) + om_demand_held_before(demand)));
+			add_shortage(
+				&refusal, checker->kind, demand->entry, demand->amount,
+				(int64) (om_ledger_available(demand->entry) + om_demand_held_before(demand)));
 	}
 	log_one(work, traits[checker->kind].refused, &claim->order_id,
 			refusal_detail(&refusal, claim->round));
@@ -481,11 +482,10 @@ typedef struct Held
 } Held;
 
 static void
-hold(OmChecker *checker, OmClaim *claim, OmLedger *ledger, OmWork *work, Held *held, int64 seq)
+hold(OmChecker *checker, OmClaim *claim, OmWork *work, Held *held, int64 seq)
 {
 	for (int i = 0; i < claim->ndemands; i++)
-		om_ledger_hold(om_ledger_entry(ledger, om_demand_key(&claim->demands[i])),
-					   claim->demands[i].amount);
+		om_ledger_hold(claim->demands[i].entry, claim->demands[i].amount);
 	if (claim->round == 0)
 		held->orders[held->count++] = claim->order_id;
 	else
@@ -568,9 +568,9 @@ om_checker_run(OmChecker *checker, OmWork *work, OmItem **items, int count, int6
 		if (waits)
 			om_claims_wait(checker->claims, claim);
 		else if (refused)
-			refuse(checker, claim, ledger, work);
+			refuse(checker, claim, work);
 		else
-			hold(checker, claim, ledger, work, &held, seq);
+			hold(checker, claim, work, &held, seq);
 	}
 	OM_FAULT_POINT("checkers/decided");
 	if (held.count > 0)

@@ -33,8 +33,9 @@ typedef struct OmDemand
 	struct OmClaim *claim;
 	struct OmClaimKey *key;
 	int64 amount;
-	OmFit fit;       /* when it was looked at last */
-	dlist_node node; /* in one of the key's lists */
+	OmFit fit;                   /* when it was looked at last */
+	struct OmLedgerEntry *entry; /* while it is looked at */
+	dlist_node node;             /* in one of the key's lists */
 } OmDemand;
 
 typedef struct OmClaim

@@ -444,6 +444,7 @@ add_need(OmOrder *order, Datum product_id, Datum quantity)
 	need = &order->needs[order->nneeds++];
 	need->product_id = TextDatumGetCString(product_id);
 	need->quantity = DatumGetInt32(quantity);
+	need->stock = NULL;
 }
 
 static void

@@ -35,7 +35,8 @@ typedef struct OmOrderTables
 typedef struct OmNeed
 {
 	char *product_id;
-	int64 quantity; /* sum of all lines of the product */
+	int64 quantity;              /* sum of all lines of the product */
+	struct OmLedgerEntry *stock; /* when it is locked (settlement.c) */
 } OmNeed;
 
 typedef struct OmOrder
@@ -51,8 +52,9 @@ typedef struct OmOrder
 	int ntrail;
 	int64 *trail; /* transactions that wrote its events */
 	TimestampTz updated_at;
-	int nneeds;    /* after om_order_load_needs() */
-	OmNeed *needs; /* by product_id */
+	int nneeds;                    /* after om_order_load_needs() */
+	OmNeed *needs;                 /* by product_id */
+	struct OmLedgerEntry *account; /* when it is locked (settlement.c) */
 	HeapTuple row;
 	bool locked;  /* and so is this version; for orders of a batch */
 	bool changed; /* and is written at its end */

@@ -17,6 +17,7 @@ lock_accounts(OmWork *work, OmOrder **orders, const int *verdicts, int count)
 {
 	char **keys = palloc(sizeof(char *) * Max(count, 1));
 	int nkeys = 0;
+	OmLedger *accounts;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -24,8 +25,22 @@ lock_accounts(OmWork *work, OmOrder **orders, const int *verdicts, int count)
 			keys[nkeys++] = orders[i]->customer_id;
 	}
 	if (nkeys > 0)
-		(void) om_work_lock(work, OM_LEDGER_ACCOUNTS, keys, nkeys);
+	{
+		accounts = om_work_lock(work, OM_LEDGER_ACCOUNTS, keys, nkeys);
+		for (int i = 0; i < count; i++)
+		{
+			if (verdicts[i] & OM_VERDICT_BALANCE)
+				orders[i]->account = om_ledger_entry(accounts, orders[i]->customer_id);
+		}
+	}
 	pfree(keys);
+}
+
+static void
+find_stock(OmLedger *stock, OmOrder *order)
+{
+	for (int n = 0; n < order->nneeds; n++)
+		order->needs[n].stock = om_ledger_entry(stock, order->needs[n].product_id);
 }
 
 static void
@@ -34,6 +49,7 @@ lock_stock(OmWork *work, OmOrder **orders, const int *verdicts, int count)
 	int total = 0;
 	int nkeys = 0;
 	char **keys;
+	OmLedger *stock;
 
 	for (int i = 0; i < count; i++)
 	{
@@ -54,7 +70,12 @@ lock_stock(OmWork *work, OmOrder **orders, const int *verdicts, int count)
 				keys[nkeys++] = orders[i]->needs[n].product_id;
 		}
 	}
-	(void) om_work_lock(work, OM_LEDGER_STOCK, keys, nkeys);
+	stock = om_work_lock(work, OM_LEDGER_STOCK, keys, nkeys);
+	for (int i = 0; i < count; i++)
+	{
+		if (verdicts[i] & OM_VERDICT_STOCK)
+			find_stock(stock, orders[i]);
+	}
 	pfree(keys);
 }
 
@@ -65,46 +86,38 @@ om_settlement_lock(OmWork *work, OmOrder **orders, const int *verdicts, int coun
 	lock_stock(work, orders, verdicts, count);
 }
 
-static OmLedgerEntry *
-account_of(OmWork *work, const OmOrder *order)
-{
-	return om_ledger_entry(work->ledgers[OM_LEDGER_ACCOUNTS], order->customer_id);
-}
-
-static OmLedgerEntry *
-stock_of(OmWork *work, const OmNeed *need)
-{
-	return om_ledger_entry(work->ledgers[OM_LEDGER_STOCK], need->product_id);
-}
-
 bool
-om_settlement_is_free(OmWork *work, const OmOrder *order, int verdicts)
+om_settlement_is_free(const OmOrder *order, int verdicts)
 {
-	if ((verdicts & OM_VERDICT_BALANCE) && account_of(work, order)->busy)
+	if ((verdicts & OM_VERDICT_BALANCE) && order->account->busy)
 		return false;
 	if ((verdicts & OM_VERDICT_STOCK) == 0)
 		return true;
 	for (int i = 0; i < order->nneeds; i++)
 	{
-		if (stock_of(work, &order->needs[i])->busy)
+		if (order->needs[i].stock->busy)
 			return false;
 	}
 	return true;
 }
 
+static OmLedgerEntry *
+require_locked(OmLedgerEntry *entry)
+{
+	if (entry == NULL)
+		elog(ERROR, "an account or a stock row of an order is not locked");
+	return entry;
+}
+
 void
-om_settlement_apply(OmWork *work, OmOrder *order, OmSettleAction action, int verdicts)
+om_settlement_apply(OmOrder *order, OmSettleAction action, int verdicts)
 {
 	void (*settle)(OmLedgerEntry *, int64) =
 		action == OM_SETTLE_POST ? om_ledger_post : om_ledger_release;
 
 	if (verdicts & OM_VERDICT_BALANCE)
-		settle(account_of(work, order), order->total);
-	if (verdicts & OM_VERDICT_STOCK)
-	{
-		om_order_load_needs(work->orders, order, GetActiveSnapshot());
-		for (int i = 0; i < order->nneeds; i++)
-			settle(stock_of(work, &order->needs[i]), order->needs[i].quantity);
-	}
+		settle(require_locked(order->account), order->total);
+	for (int i = 0; i < order->nneeds && (verdicts & OM_VERDICT_STOCK); i++)
+		settle(require_locked(order->needs[i].stock), order->needs[i].quantity);
 	order->settled |= verdicts;
 }

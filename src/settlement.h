@@ -24,9 +24,9 @@ typedef enum OmSettleAction
 extern void om_settlement_lock(OmWork *work, OmOrder **orders, const int *verdicts, int count);
 
 /* False when a row that this needs is locked by somebody else (with OM_LEDGER_SKIP). */
-extern bool om_settlement_is_free(OmWork *work, const OmOrder *order, int verdicts);
+extern bool om_settlement_is_free(const OmOrder *order, int verdicts);
 
 /* Ends the holds of these verdicts of an order and marks them as settled. */
-extern void om_settlement_apply(OmWork *work, OmOrder *order, OmSettleAction action, int verdicts);
+extern void om_settlement_apply(OmOrder *order, OmSettleAction action, int verdicts);
 
 #endif /* OM_SETTLEMENT_H */

@@ -29,11 +29,11 @@ static bool
 ship(OmWork *work, OmOrder *order, bool *shipped)
 {
 	*shipped = false;
-	if (!om_settlement_is_free(work, order, OM_VERDICTS_BOTH) || !om_order_relock_if_free(order))
+	if (!om_settlement_is_free(order, OM_VERDICTS_BOTH) || !om_order_relock_if_free(order))
 		return false;
 	if (order->status != OM_STATUS_CONFIRMED)
 		return true; /* cancelled meanwhile */
-	om_settlement_apply(work, order, OM_SETTLE_POST, OM_VERDICTS_BOTH);
+	om_settlement_apply(order, OM_SETTLE_POST, OM_VERDICTS_BOTH);
 	order->status = OM_STATUS_SHIPPED;
 	om_order_add_to_trail(order, om_work_log(work)->lxid);
 	om_order_write(order);

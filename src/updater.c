@@ -276,7 +276,7 @@ confirm(Batch *batch, OmOrder *order)
 static void
 reject(Batch *batch, OmOrder *order, const Waiting *entry)
 {
-	om_settlement_apply(batch->work, order, OM_SETTLE_RELEASE, verdicts_to_release(entry, order));
+	om_settlement_apply(order, OM_SETTLE_RELEASE, verdicts_to_release(entry, order));
 	order->status = OM_STATUS_REJECTED;
 	order->settled = OM_VERDICTS_BOTH;
 	order->reasons = entry->reasons;
@@ -310,7 +310,7 @@ settle(Batch *batch, OmOrder *order, Waiting *entry)
 	/* Its event is still to come, and then it is our turn. */
 	if (!entry->ended || verdicts == 0)
 		return order->settled == OM_VERDICTS_BOTH;
-	om_settlement_apply(batch->work, order, OM_SETTLE_RELEASE, verdicts_to_release(entry, order));
+	om_settlement_apply(order, OM_SETTLE_RELEASE, verdicts_to_release(entry, order));
 	order->settled |= verdicts;
 	if (order->settled == OM_VERDICTS_BOTH && (entry->seen & ~entry->refused) != 0)
 		om_log_orders(om_work_log(batch->work), OM_EVENT_ORDER_RELEASED, &order->id, 1,
@@ -375,7 +375,7 @@ om_updater_run(OmUpdater *updater, OmWork *work, OmItem **items, int count, int6
 		OmOrder *order = batch.orders[i];
 		Waiting *entry = batch.entries[i];
 
-		if (om_settlement_is_free(work, order, batch.releases[i]) && om_order_relock_if_free(order))
+		if (om_settlement_is_free(order, batch.releases[i]) && om_order_relock_if_free(order))
 			handle(&batch, order, entry);
 		else
 			om_inbox_sleep_on_lock(updater->inbox, entry->item);
