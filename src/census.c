@@ -14,7 +14,7 @@
  * read.  Then the rest is estimated from samples: event ids step from row to
  * row, so two of them tell how many rows lie between.  What these rows are is
  * taken to change evenly from one sample to the next; more samples are taken
- * where neighbours differ most.
+ * where many rows lie between, and where neighbours differ.
  *
  * The snapshot must be the active one.  Nothing is locked beyond the reads.
  */
@@ -38,10 +38,10 @@
 /* What is looked at to find the first event of a consumer. */
 #define FIRST_MAX_ROWS 2000
 
-/* An estimate takes so many samples, the first of them at even distances, of so many rows. */
-#define SAMPLES 40
-#define EVEN_SAMPLES 10
-#define SAMPLE_ROWS 32
+/* An estimate takes so many samples of so many rows, the first ones at even distances. */
+#define SAMPLES 120
+#define EVEN_SAMPLES 60
+#define SAMPLE_ROWS 16
 
 static const OmLogPosition beginning = {0, 0};
 
@@ -208,7 +208,11 @@ rows_behind(const Survey *survey, int i)
 	return (double) Max(next - survey->samples[i].event_id, 0) / OM_EVENT_ID_STEP;
 }
 
-/* The gap between two samples in which there is the most to be wrong about; -1: none. */
+/*
+ * The gap between two samples in which there is the most to be wrong about:
+ * first that with the most rows, then where these may be the most different; -1:
+ * there is none.
+ */
 static int
 find_doubtful(const Survey *survey)
 {
@@ -218,8 +222,10 @@ find_doubtful(const Survey *survey)
 	for (int i = 0; i + 1 < survey->count; i++)
 	{
 		const Sample *sample = &survey->samples[i];
-		double doubt = rows_behind(survey, i) * fabs(sample[1].sum - sample->sum);
+		double doubt = rows_behind(survey, i);
 
+		if (survey->count >= EVEN_SAMPLES)
+			doubt *= fabs(sample[1].sum - sample->sum);
 		if (sample[1].lxid - sample->lxid > 1 && doubt > most)
 		{
 			most = doubt;
@@ -235,26 +241,35 @@ between(const Sample *left, const Sample *right)
 	return (OmLogPosition){(left->lxid + right->lxid) / 2, 0};
 }
 
-static void
-take_samples(Survey *survey, int64 last)
+/* One of the last transactions that have written to the log. */
+static int64
+find_last(Survey *survey, int64 first)
 {
-	int64 first = survey->samples[0].lxid;
+	int64 lxid = first;
 
-	for (int i = 1; i <= EVEN_SAMPLES; i++)
+	for (int back = 1; back <= SAMPLE_ROWS; back *= 2)
 	{
-		int64 lxid = first + (last - first) * i / EVEN_SAMPLES;
+		OmLogRows *rows = om_log_rows_create();
 
-		if (lxid > survey->samples[survey->count - 1].lxid)
-			add_sample(survey, survey->count - 1, (OmLogPosition){lxid, 0});
-	}
-	while (survey->count < SAMPLES)
-	{
-		int i = find_doubtful(survey);
-
-		if (i < 0)
+		lxid = Max(survey->window.to->xmax - back, first);
+		survey->window.after = (OmLogPosition){lxid, 0};
+		om_log_look(rows, &survey->window, 0, 0, 1 /* max_rows */);
+		if (rows->passed.rows > 0)
 			break;
-		add_sample(survey, i, between(&survey->samples[i], &survey->samples[i + 1]));
 	}
+	return lxid;
+}
+
+static void
+take_samples(Survey *survey)
+{
+	int64 last = find_last(survey, survey->samples[0].lxid);
+	int gap = 0;
+
+	if (last > survey->samples[0].lxid)
+		add_sample(survey, survey->count - 1, (OmLogPosition){last, 0});
+	while (survey->count < SAMPLES && (gap = find_doubtful(survey)) >= 0)
+		add_sample(survey, gap, between(&survey->samples[gap], &survey->samples[gap + 1]));
 }
 
 /* Adds what lies behind the rows that have been read. */
@@ -269,7 +284,7 @@ extrapolate(Tail *tail)
 	survey.samples[0] = (Sample){.lxid = reached->lxid, .event_id = reached->event_id};
 	add_sample(&survey, 0, *reached);
 	memcpy(survey.samples[0].events, survey.samples[1].events, sizeof(survey.samples[0].events));
-	take_samples(&survey, Max(tail->now->xmax - SAMPLE_ROWS, reached->lxid));
+	take_samples(&survey);
 	for (int i = 0; i < survey.count; i++)
 	{
 		const Sample *left = &survey.samples[i];
