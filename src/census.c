@@ -41,7 +41,7 @@
 /* An estimate takes so many samples of so many rows, the first ones at even distances. */
 #define SAMPLES 120
 #define EVEN_SAMPLES 60
-#define SAMPLE_ROWS 16
+#define SAMPLE_ROWS 8
 
 static const OmLogPosition beginning = {0, 0};
 
