@@ -11,9 +11,10 @@
  * is the difference to what lies behind its own.
  *
  * Where no consumer has been at work, more may be left than anybody wants to
- * read.  Then the rest is estimated: event ids step from row to row, so the
- * newest one tells how many rows there are, and what has been read tells what
- * they are.
+ * read.  Then the rest is estimated from samples: event ids step from row to
+ * row, so two of them tell how many rows lie between.  What these rows are is
+ * taken to change evenly from one sample to the next; more samples are taken
+ * where many rows lie between, and where neighbours differ.
  *
  * The snapshot must be the active one.  Nothing is locked beyond the reads.
  */
@@ -36,6 +37,11 @@
 
 /* What is looked at to find the first event of a consumer. */
 #define FIRST_MAX_ROWS 2000
+
+/* An estimate takes so many samples of so many rows, the first ones at even distances. */
+#define SAMPLES 120
+#define EVEN_SAMPLES 60
+#define SAMPLE_ROWS 8
 
 static const OmLogPosition beginning = {0, 0};
 
@@ -146,16 +152,148 @@ newest_event_id(void)
 	return newest;
 }
 
-/* As if what has not been read were like what has been. */
+typedef struct Sample
+{
+	int64 lxid;                    /* it begins with this transaction */
+	int64 event_id;                /* of its last row */
+	double events[OM_EVENT_COUNT]; /* per row */
+	double sum;
+} Sample;
+
+/* The samples, by transaction. */
+typedef struct Survey
+{
+	OmLogWindow window;
+	int64 newest; /* event id */
+	int count;
+	Sample samples[SAMPLES];
+} Survey;
+
+static void
+fill_sample(Sample *sample, const OmLogCounts *counts)
+{
+	sample->sum = 0;
+	for (int type = 0; type < OM_EVENT_COUNT; type++)
+	{
+		sample->events[type] = (double) counts->events[type] / (double) Max(counts->rows, 1);
+		sample->sum += sample->events[type];
+	}
+}
+
+/* Samples the rows past a position, and puts that behind sample i. */
+static void
+add_sample(Survey *survey, int i, OmLogPosition after)
+{
+	Sample *sample = &survey->samples[i + 1];
+	OmLogRows *rows = om_log_rows_create();
+
+	memmove(sample + 1, sample, sizeof(Sample) * (survey->count - i - 1));
+	survey->count++;
+	*sample = survey->samples[i];
+	sample->lxid = after.lxid;
+	survey->window.after = after;
+	om_log_look(rows, &survey->window, 0, 0, SAMPLE_ROWS);
+	sample->event_id = survey->newest;
+	if (rows->passed.rows == 0)
+		return; /* there is nothing behind it: as before */
+	sample->event_id = Min(rows->reached.event_id, survey->newest);
+	fill_sample(sample, &rows->passed);
+}
+
+static double
+rows_behind(const Survey *survey, int i)
+{
+	int64 next = i + 1 < survey->count ? survey->samples[i + 1].event_id : survey->newest;
+
+	return (double) Max(next - survey->samples[i].event_id, 0) / OM_EVENT_ID_STEP;
+}
+
+/*
+ * The gap between two samples in which there is the most to be wrong about:
+ * first that with the most rows, then where these may be the most different; -1:
+ * there is none.
+ */
+static int
+find_doubtful(const Survey *survey)
+{
+	int found = -1;
+	double most = 0;
+
+	for (int i = 0; i + 1 < survey->count; i++)
+	{
+		const Sample *sample = &survey->samples[i];
+		double doubt = rows_behind(survey, i);
+
+		if (survey->count >= EVEN_SAMPLES)
+			doubt *= fabs(sample[1].sum - sample->sum);
+		if (sample[1].lxid - sample->lxid > 1 && doubt > most)
+		{
+			most = doubt;
+			found = i;
+		}
+	}
+	return found;
+}
+
+static OmLogPosition
+between(const Sample *left, const Sample *right)
+{
+	return (OmLogPosition){(left->lxid + right->lxid) / 2, 0};
+}
+
+/* One of the last transactions that have written to the log. */
+static int64
+find_last(Survey *survey, int64 first)
+{
+	int64 lxid = first;
+
+	for (int back = 1; back <= SAMPLE_ROWS; back *= 2)
+	{
+		OmLogRows *rows = om_log_rows_create();
+
+		lxid = Max(survey->window.to->xmax - back, first);
+		survey->window.after = (OmLogPosition){lxid, 0};
+		om_log_look(rows, &survey->window, 0, 0, 1 /* max_rows */);
+		if (rows->passed.rows > 0)
+			break;
+	}
+	return lxid;
+}
+
+static void
+take_samples(Survey *survey)
+{
+	int64 last = find_last(survey, survey->samples[0].lxid);
+	int gap = 0;
+
+	if (last > survey->samples[0].lxid)
+		add_sample(survey, survey->count - 1, (OmLogPosition){last, 0});
+	while (survey->count < SAMPLES && (gap = find_doubtful(survey)) >= 0)
+		add_sample(survey, gap, between(&survey->samples[gap], &survey->samples[gap + 1]));
+}
+
+/* Adds what lies behind the rows that have been read. */
 static void
 extrapolate(Tail *tail)
 {
-	int64 ids_left = newest_event_id() - tail->rows->reached.event_id;
-	int64 rows_left = (ids_left + OM_EVENT_ID_STEP - 1) / OM_EVENT_ID_STEP;
-	double factor = 1.0 + (double) Max(rows_left, 1) / (double) Max(tail->passed.rows, 1);
+	const OmLogPosition *reached = &tail->rows->reached;
+	Survey survey = {.window = {.from = tail->cursor->base, .to = tail->now},
+					 .newest = newest_event_id(),
+					 .count = 1};
 
-	for (int type = 0; type < OM_EVENT_COUNT; type++)
-		tail->passed.events[type] = (int64) rint((double) tail->passed.events[type] * factor);
+	survey.samples[0] = (Sample){.lxid = reached->lxid, .event_id = reached->event_id};
+	add_sample(&survey, 0, *reached);
+	memcpy(survey.samples[0].events, survey.samples[1].events, sizeof(survey.samples[0].events));
+	take_samples(&survey);
+	for (int i = 0; i < survey.count; i++)
+	{
+		const Sample *left = &survey.samples[i];
+		const Sample *right = &survey.samples[Min(i + 1, survey.count - 1)];
+
+		for (int type = 0; type < OM_EVENT_COUNT; type++)
+			tail->passed.events[type] += (int64) rint(
+				rows_behind(&survey, i) * (left->events[type] + right->events[type]) / 2);
+	}
 }
 
 OmCensus

@@ -12,7 +12,7 @@
 #include "eventlog.h"
 
 /* Of what no consumer has passed, so many rows are counted; what lies behind them is estimated. */
-#define OM_CENSUS_MAX_ROWS 5000
+#define OM_CENSUS_MAX_ROWS 3000
 
 /* The events that a snapshot shows, by type. */
 typedef struct OmCensus

@@ -261,7 +261,7 @@ compare_ranges(const void *a, const void *b)
 static LxidRange
 single_range(const OmHorizon *from, int64 lxid)
 {
-	return (LxidRange){lxid, lxid, lxid == from->own_lxid ? from->own_event_id + 1 : 0};
+	return (LxidRange){lxid, lxid, lxid == from->own_lxid ? from->own_event_id : 0};
 }
 
 /* The transactions whose events make up a window, in order. */

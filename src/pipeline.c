@@ -488,21 +488,35 @@ subscription_is_idle(const OmRegistration *subscription, const OmCensus *census)
 	return is_done(subscription->name, subscription->types, census);
 }
 
-bool
-om_pipeline_is_idle(void)
+static bool
+is_idle(Snapshot snapshot)
 {
+	OmCensus census = om_census_take(snapshot, OM_CENSUS_MAX_ROWS);
 	bool idle = true;
-	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	OmCensus census;
 	ListCell *cell;
 
-	PushActiveSnapshot(snapshot);
-	census = om_census_take(snapshot, OM_CENSUS_MAX_ROWS);
 	for (int stage = 0; stage < OM_STAGE_COUNT && idle; stage++)
 		idle = stage_is_idle(stage, &census);
 	foreach(cell, om_registry_list(OM_KIND_HANDLER))
 		idle = idle && subscription_is_idle(lfirst(cell), &census);
+	return idle;
+}
+
+/* Called again and again while somebody waits. */
+bool
+om_pipeline_is_idle(void)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "idle", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	bool idle;
+
+	PushActiveSnapshot(snapshot);
+	idle = is_idle(snapshot);
 	PopActiveSnapshot();
 	UnregisterSnapshot(snapshot);
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
 	return idle;
 }

@@ -76,6 +76,29 @@ is($node->safe_psql('shop', "SELECT count(*) FROM order_mgmt.events WHERE order_
 is($node->safe_psql('shop', 'SELECT count(*) FROM order_mgmt.dead_letters'), '0', 'no dead letter is left');
 settle($node, 'shop', 'mended');
 
+# --- nobody works ---------------------------------------------------------------------------------
+# Some orders have a row of the log each, others share one: what nobody has read is estimated all the same.
+$node->safe_psql('shop', q(SELECT order_mgmt.pause_consumer(name) FROM order_mgmt.consumers));
+capture(20000, 'before');
+$node->safe_psql('shop', <<"SQL");
+DO \$\$ BEGIN
+	FOR n IN 1 .. 6000 LOOP
+		PERFORM order_mgmt.capture_order('c', $Shop::one_line);
+		COMMIT;
+	END LOOP;
+END \$\$;
+SQL
+capture(20000, 'after');
+$node->safe_psql('shop', q(SELECT order_mgmt.adjust_balance('c1', 1), order_mgmt.adjust_balance('c2', 1)));
+my $estimate = $node->safe_psql('shop', queue('balance_checker', 'pending'));
+cmp_ok(abs($estimate - 46000), '<', 4600, "nobody works: of 46,000 events $estimate are pending");
+is($node->safe_psql('shop', q(SELECT order_mgmt.wait_until_idle('0'))), 't', 'for which nobody waits');
+$node->safe_psql('shop', q(SELECT order_mgmt.resume_consumer('shipper')));
+ok(becomes($node, 'shop', queue('balance_checker', 'pending'), '46000', 30), 'when one has looked through them, the number is exact');
+$node->safe_psql('shop', q(SELECT order_mgmt.resume_consumer(name) FROM order_mgmt.consumers));
+ok(becomes($node, 'shop', 'SELECT sum(pending) FROM order_mgmt.queues', '0', 60), 'and then they are worked off');
+settle($node, 'shop', 'worked off');
+
 # --- 100,000 events behind ------------------------------------------------------------------------
 # A stage is paused, and a program never asks for its events.
 $node->safe_psql('shop', q(SELECT order_mgmt.create_consumer('program', '{order_captured}'); SELECT order_mgmt.pause_consumer('stock_checker')));
