@@ -95,10 +95,10 @@ read_tail(Tail *tail)
 
 	tail->rows = om_log_rows_create();
 	tail->now = om_reader_now(GetActiveSnapshot());
-	if (cursor->target == NULL)
-		return read_window(tail, cursor->base, tail->now, beginning);
-	return read_window(tail, cursor->base, cursor->target, cursor->position) &&
-		   read_window(tail, cursor->target, tail->now, beginning);
+	if (cursor->target != NULL &&
+		!read_window(tail, cursor->base, cursor->target, cursor->position))
+		return false;
+	return read_window(tail, om_cursor_after_window(cursor), tail->now, beginning);
 }
 
 /* ---------- how many there are ---------- */

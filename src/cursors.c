@@ -344,6 +344,20 @@ om_cursor_finish_window(OmCursor *cursor)
 	cursor->position = (OmLogPosition){0, 0};
 }
 
+OmHorizon *
+om_cursor_after_window(const OmCursor *cursor)
+{
+	OmCursor copy = *cursor;
+
+	copy.base = om_horizon_copy(cursor->base);
+	if (cursor->target != NULL)
+	{
+		copy.target = om_horizon_copy(cursor->target);
+		om_cursor_finish_window(&copy);
+	}
+	return copy.base;
+}
+
 void
 om_cursor_count(OmCursor *cursor, const OmLogRows *rows)
 {

@@ -59,6 +59,9 @@ extern void om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting);
 /* The window's end has been reached: it is the base of the next one. */
 extern void om_cursor_finish_window(OmCursor *cursor);
 
+/* What will have been handled when that is so: the base that the next window will have. */
+extern OmHorizon *om_cursor_after_window(const OmCursor *cursor);
+
 /* The first position of a consumer, at setup: it sees what comes after the tick. */
 extern void om_cursor_create(const char *consumer, int64 tick_id, OmHorizon *base);
 

@@ -227,17 +227,23 @@ run_stage_to_end(Run *run, OmConsumer *consumer)
 /* Who asks for a few events gets them stage by stage. */
 #define TOGETHER_FROM 400
 
+static bool
+has_all(const Run *run)
+{
+	bool all = run->is_alone;
+
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+		all &= run->consumers[stage] != NULL;
+	return all;
+}
+
 /* A pass that fails, or is refused, leaves the rest to the stages one by one. */
 static void
 run_together_to_end(Run *run)
 {
-	bool more = run->is_alone;
+	bool more = has_all(run);
 
-	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
-	{
-		run->pass.consumers[stage] = run->consumers[stage];
-		more &= run->consumers[stage] != NULL;
-	}
+	memcpy(run->pass.consumers, run->consumers, sizeof(run->consumers));
 	while (more && room_left(run) >= TOGETHER_FROM)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -252,10 +258,7 @@ static void
 store_positions(const Run *run)
 {
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
-	{
-		if (run->consumers[stage] != NULL)
-			om_consumer_store(run->consumers[stage]);
-	}
+		om_consumer_store(run->consumers[stage]);
 }
 
 int64
@@ -289,7 +292,7 @@ om_pipeline_run(int64 max_events)
 			run.events +=
 				om_subscribers_run(&run.pass.reach, max_events > 0 ? max_events - run.events : 0);
 	} while (run.events > before && !is_enough(&run));
-	if (run.events > 0)
+	if (run.events > 0 && has_all(&run))
 		store_positions(&run);
 	CommandCounterIncrement();
 	return run.events;
@@ -314,15 +317,11 @@ static List *
 rows_past(OmStage stage, const OmCursor *cursor)
 {
 	OmHorizon *now = om_reader_now(GetActiveSnapshot());
-	const OmHorizon *handled = cursor->base;
 	List *rows = NIL;
 
 	if (cursor->target != NULL)
-	{
 		rows = add_window(rows, cursor->base, cursor->target, cursor->position, stage);
-		handled = cursor->target;
-	}
-	return add_window(rows, handled, now, beginning, stage);
+	return add_window(rows, om_cursor_after_window(cursor), now, beginning, stage);
 }
 
 /* One event of a row, by itself. */
