@@ -253,7 +253,7 @@ run_together_to_end(Run *run)
 	}
 }
 
-/* So that the next session finds them where they stand now: together. */
+/* All have come to rest; so that the next session finds them where they stand now: together. */
 static void
 store_positions(const Run *run)
 {
@@ -292,7 +292,7 @@ om_pipeline_run(int64 max_events)
 			run.events +=
 				om_subscribers_run(&run.pass.reach, max_events > 0 ? max_events - run.events : 0);
 	} while (run.events > before && !is_enough(&run));
-	if (run.events > 0 && has_all(&run))
+	if (run.events > 0 && !is_enough(&run) && has_all(&run))
 		store_positions(&run);
 	CommandCounterIncrement();
 	return run.events;
