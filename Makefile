@@ -16,7 +16,7 @@ BARE_HEADERS = \
 
 LAYERS = \
 	names faults \
-	settings shared money jsonout relations tables plans locks rotation installation uuid7 inflight handlerseats wakeup \
+	settings shared money jsonout relations tables plans locks rotation installation siphash uuid7 inflight handlerseats wakeup \
 	months horizon eventlog ticks cursors reader retries registry signatures backlog inbox claims keys orders ledger \
 	request capture checkers settlement updater shipper lifecycle deadletters \
 	consumer subscribers pipeline outbox proofs invariants repair upkeep comments schema \
