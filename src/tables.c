@@ -642,11 +642,12 @@ om_table_has_key(OmTable *table, const Datum *key, TransactionId *writer)
 	InitDirtySnapshot(dirty);
 	scan = begin_key_scan(table, key, table->nkeys, &dirty);
 	found = index_getnext_slot(scan, ForwardScanDirection, table->found);
-	*writer = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
+	/* The snapshot says it of the row that it has shown last. */
+	*writer = InvalidTransactionId;
+	if (found)
+		*writer = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
 	index_endscan(scan);
 	ExecClearTuple(table->found);
-	if (!found)
-		*writer = InvalidTransactionId;
 	return found;
 }
 
