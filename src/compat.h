@@ -91,6 +91,15 @@ om_insert_index_entries(ResultRelInfo *info, TupleTableSlot *slot, EState *estat
 	list_free(rechecks);
 }
 
+/* Some kinds of index keep things from one insertion to the next, since 17. */
+static inline void
+om_index_insert_done(ResultRelInfo *info pg_attribute_unused(), int index pg_attribute_unused())
+{
+#if PG_VERSION_NUM >= 170000
+	index_insert_cleanup(info->ri_IndexRelationDescs[index], info->ri_IndexRelationInfo[index]);
+#endif
+}
+
 /* A live process by its number, from 0 to MaxBackends - 1; NULL where there is none. */
 static inline PGPROC *
 om_live_process(int number)

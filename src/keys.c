@@ -19,8 +19,7 @@
 
 #include "access/table.h"
 #include "access/xact.h"
-#include "common/cryptohash.h"
-#include "common/sha2.h"
+#include "port/pg_bswap.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -29,12 +28,14 @@
 
 #include "errors.h"
 #include "faults.h"
+#include "installation.h"
 #include "jsonout.h"
 #include "keys.h"
 #include "locks.h"
 #include "names.h"
 #include "relations.h"
 #include "rotation.h"
+#include "siphash.h"
 #include "tables.h"
 
 /* Columns of tables idempotency_keys_N */
@@ -73,26 +74,45 @@ om_keys_init(void)
 	om_relations_watch(relation_changed);
 }
 
+/*
+ * 128 bits: two hashes under the key of the installation, told apart by the
+ * second byte.  No customer_id, which is hashed under that key too, begins with
+ * a zero byte.
+ */
+static void
+hash_text(char *text, int length, uint8 hash[OM_KEY_HASH_SIZE])
+{
+	const uint8 *key = om_installation_get()->lane_key;
+
+	for (int half = 0; half < 2; half++)
+	{
+		uint64 bits;
+
+		text[1] = (char) half;
+		bits = pg_hton64(om_siphash(key, (const uint8 *) text, length));
+		memcpy(hash + half * sizeof(bits), &bits, sizeof(bits));
+	}
+}
+
 static void
 hash_parts(const char *const *parts, int nparts, uint8 hash[OM_KEY_HASH_SIZE])
 {
-	pg_cryptohash_ctx *context = pg_cryptohash_create(PG_SHA256);
-	uint8 digest[PG_SHA256_DIGEST_LENGTH];
-	bool ok = context != NULL && pg_cryptohash_init(context) >= 0;
+	StringInfoData text;
 
-	for (int i = 0; i < nparts && ok; i++)
+	initStringInfo(&text);
+	appendBinaryStringInfo(&text, "\0\0", 2);
+	for (int i = 0; i < nparts; i++)
 	{
 		/* The length goes first, so that parts cannot run into each other. */
 		int32 length = parts[i] == NULL ? -1 : (int32) strlen(parts[i]);
+		uint32 stored = pg_hton32((uint32) length);
 
-		ok = pg_cryptohash_update(context, (uint8 *) &length, sizeof(length)) >= 0 &&
-			 pg_cryptohash_update(context, (const uint8 *) parts[i], Max(length, 0)) >= 0;
+		appendBinaryStringInfo(&text, (const char *) &stored, sizeof(stored));
+		if (length > 0)
+			appendBinaryStringInfo(&text, parts[i], length);
 	}
-	ok = ok && pg_cryptohash_final(context, digest, sizeof(digest)) >= 0;
-	if (!ok)
-		elog(ERROR, "could not compute SHA-256");
-	pg_cryptohash_free(context);
-	memcpy(hash, digest, OM_KEY_HASH_SIZE);
+	hash_text(text.data, text.len, hash);
+	pfree(text.data);
 }
 
 void

@@ -209,9 +209,23 @@ prepare_writing(OmTable *table, LOCKMODE lockmode)
 	ExecOpenIndices(table->info, false /* speculative */);
 	table->index_oids = palloc(sizeof(Oid) * Max(table->info->ri_NumIndices, 1));
 	for (int i = 0; i < table->info->ri_NumIndices; i++)
+	{
 		table->index_oids[i] = RelationGetRelid(table->info->ri_IndexRelationDescs[i]);
+		if (table->index_oids[i] == table->key_oid)
+			table->key_position = i;
+	}
 	table->probe = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
 	table->fresh = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
+}
+
+/* The primary key is one of the indexes that a writer has open anyway. */
+static void
+open_key(OmTable *table)
+{
+	if (table->key_position >= 0)
+		table->key = table->info->ri_IndexRelationDescs[table->key_position];
+	else
+		table->key = index_open(table->key_oid, AccessShareLock);
 }
 
 /* In a context of its own below the parent's. */
@@ -226,12 +240,13 @@ open_anew(Relation rel, LOCKMODE lockmode, MemoryContext parent)
 	table->rel = rel;
 	table->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
 	table->key_oid = om_primary_key(rel);
-	table->key = index_open(table->key_oid, AccessShareLock);
-	table->nkeys = IndexRelationGetNumberOfKeyAttributes(table->key);
-	table->scan_keys = make_scan_keys(table);
+	table->key_position = -1;
 	table->found = MakeSingleTupleTableSlot(table->desc, table_slot_callbacks(rel));
 	if (lockmode != AccessShareLock)
 		prepare_writing(table, lockmode);
+	open_key(table);
+	table->nkeys = IndexRelationGetNumberOfKeyAttributes(table->key);
+	table->scan_keys = make_scan_keys(table);
 	MemoryContextSwitchTo(caller);
 	return table;
 }
@@ -240,22 +255,29 @@ open_anew(Relation rel, LOCKMODE lockmode, MemoryContext parent)
 static void
 open_again(OmTable *table, Relation rel)
 {
+	ResultRelInfo *info = table->info;
+
 	table->rel = rel;
-	table->key = index_open(table->key_oid, AccessShareLock);
-	if (table->info == NULL)
-		return;
-	table->info->ri_RelationDesc = rel;
-	for (int i = 0; i < table->info->ri_NumIndices; i++)
-		table->info->ri_IndexRelationDescs[i] = index_open(table->index_oids[i], RowExclusiveLock);
+	if (info != NULL)
+	{
+		info->ri_RelationDesc = rel;
+		for (int i = 0; i < info->ri_NumIndices; i++)
+			info->ri_IndexRelationDescs[i] = index_open(table->index_oids[i], RowExclusiveLock);
+	}
+	open_key(table);
 }
 
+/* Locks are kept to the end of the transaction; to let them go one by one takes longer. */
 static void
 close_relations(OmTable *table)
 {
-	if (table->info != NULL)
-		ExecCloseIndices(table->info);
-	/* Locks are kept to the end of the transaction, as a statement keeps them. */
-	index_close(table->key, NoLock);
+	if (table->key_position < 0)
+		index_close(table->key, NoLock);
+	for (int i = 0; table->info != NULL && i < table->info->ri_NumIndices; i++)
+	{
+		om_index_insert_done(table->info, i);
+		index_close(table->info->ri_IndexRelationDescs[i], NoLock);
+	}
 	table_close(table->rel, NoLock);
 }
 
@@ -779,11 +801,12 @@ om_table_has_key(OmTable *table, const Datum *key, TransactionId *writer)
 	InitDirtySnapshot(dirty);
 	scan = begin_key_scan(table, key, table->nkeys, &dirty);
 	found = index_getnext_slot(scan, ForwardScanDirection, table->found);
-	*writer = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
+	/* The snapshot says it of the row that it has shown last. */
+	*writer = InvalidTransactionId;
+	if (found)
+		*writer = TransactionIdIsValid(dirty.xmin) ? dirty.xmin : dirty.xmax;
 	index_endscan(scan);
 	ExecClearTuple(table->found);
-	if (!found)
-		*writer = InvalidTransactionId;
 	return found;
 }
 

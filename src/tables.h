@@ -33,6 +33,7 @@ typedef struct OmTable
 	TupleDesc desc;                /* a copy, which outlives the relation's */
 	struct ScanKeyData *scan_keys; /* for the columns of the primary key, without values */
 	Oid key_oid;
+	int key_position; /* among the indexes of info, or -1 */
 	Oid *index_oids;
 	TupleTableSlot **waiting; /* rows that om_table_flush() will write */
 	int nwaiting;

@@ -15,6 +15,7 @@
 #include "utils/timestamp.h"
 
 #include "errors.h"
+#include "siphash.h"
 #include "uuid7.h"
 
 /* One millisecond has 4096 steps of about 244 ns. */
@@ -23,61 +24,25 @@
 #define EPOCH_DIFFERENCE_MS \
 	((int64) (POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * SECS_PER_DAY * 1000)
 
-#define ROTATE_LEFT(x, bits) (((x) << (bits)) | ((x) >> (64 - (bits))))
-
-static void
-sip_round(uint64 v[4])
-{
-	v[0] += v[1];
-	v[1] = ROTATE_LEFT(v[1], 13) ^ v[0];
-	v[0] = ROTATE_LEFT(v[0], 32);
-	v[2] += v[3];
-	v[3] = ROTATE_LEFT(v[3], 16) ^ v[2];
-	v[0] += v[3];
-	v[3] = ROTATE_LEFT(v[3], 21) ^ v[0];
-	v[2] += v[1];
-	v[1] = ROTATE_LEFT(v[1], 17) ^ v[2];
-	v[2] = ROTATE_LEFT(v[2], 32);
-}
-
 /*
- * SipHash-2-4 (Aumasson and Bernstein, 2012): without the key nobody can tell
- * a customer from a lane, or make customers share one.
+ * Random bits for this many ids are fetched at once; fetching takes longer than
+ * all the rest.  Nobody is kept from guessing ids by them alone.
  */
+#define POOL_SIZE 64
+
 static uint64
-siphash(const uint8 key[16], const uint8 *data, size_t length)
+random_bits(void)
 {
-	uint64 k0;
-	uint64 k1;
-	uint64 v[4];
-	uint64 word;
-	size_t offset = 0;
+	static uint64 pool[POOL_SIZE];
+	static int left = 0;
 
-	memcpy(&k0, key, sizeof(k0));
-	memcpy(&k1, key + 8, sizeof(k1));
-	v[0] = k0 ^ UINT64CONST(0x736f6d6570736575);
-	v[1] = k1 ^ UINT64CONST(0x646f72616e646f6d);
-	v[2] = k0 ^ UINT64CONST(0x6c7967656e657261);
-	v[3] = k1 ^ UINT64CONST(0x7465646279746573);
-	while (offset <= length)
+	if (left == 0)
 	{
-		/* The last word holds what is left and, in its top byte, the length. */
-		size_t rest = Min(length - offset, 8);
-
-		word = 0;
-		memcpy(&word, data + offset, rest);
-		if (rest < 8)
-			word |= (uint64) (length & 0xff) << 56;
-		v[3] ^= word;
-		sip_round(v);
-		sip_round(v);
-		v[0] ^= word;
-		offset += 8;
+		if (!pg_strong_random(pool, sizeof(pool)))
+			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not get random bits")));
+		left = POOL_SIZE;
 	}
-	v[2] ^= 0xff;
-	for (int i = 0; i < 4; i++)
-		sip_round(v);
-	return v[0] ^ v[1] ^ v[2] ^ v[3];
+	return pool[--left];
 }
 
 static int64
@@ -100,13 +65,11 @@ void
 om_uuid7_make(pg_uuid_t *id, const uint8 lane_key[16], const char *customer_id, int length)
 {
 	int64 step = current_step();
-	uint64 lane = siphash(lane_key, (const uint8 *) customer_id, length) & 0xffff;
-	uint64 random;
+	uint64 lane = om_siphash(lane_key, (const uint8 *) customer_id, length) & 0xffff;
+	uint64 random = random_bits();
 	uint64 high;
 	uint64 low;
 
-	if (!pg_strong_random(&random, sizeof(random)))
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not get random bits")));
 	high = ((uint64) (step / STEPS_PER_MS) << 16) | UINT64CONST(0x7000) |
 		   (uint64) (step % STEPS_PER_MS);
 	low = (UINT64CONST(2) << 62) | (lane << 46) | (random >> 18);
