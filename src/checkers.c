@@ -219,7 +219,9 @@ struct OmChecker
 	OmLedgerKind kind;
 	OmInbox *inbox;
 	OmClaims *claims;
-	HTAB *given;           /* until everything from before the restart has been read again */
+	HTAB *
+		given; /* before the restart; later those whose captures have not been read again; or NULL */
+	bool is_caught_up;
 	TimestampTz prune_due; /* 0: not full */
 };
 
@@ -293,7 +295,7 @@ note_captured(OmChecker *checker, const OmLogRow *row, int ordinal, int64 seq)
 	if (given != NULL && given->round >= round)
 	{
 		given->matched |= given->round == round;
-		if (given->round == round && given->held && !given->decided)
+		if (given->round == round && given->held && !given->decided && !checker->is_caught_up)
 			claim_again(checker, om_retry_of_event(row, ordinal), round, seq);
 		return;
 	}
@@ -325,23 +327,33 @@ om_checker_note(OmChecker *checker, const OmLogRow *row, int64 seq)
 	}
 }
 
-/* Orders that came out of retries are held, but their captures lie further back. */
+/*
+ * Orders that came out of retries are held, but their captures lie further back.
+ * Those of others may lie ahead: who read up to horizons of its own has read in
+ * another order, and events are only counted to tell when all has been read again.
+ * They stay known, so that nothing is checked twice.
+ */
 void
 om_checker_caught_up(OmChecker *checker, int64 seq)
 {
 	HASH_SEQ_STATUS status;
 	OmGiven *given;
 
-	if (checker->given == NULL)
+	if (checker->given == NULL || checker->is_caught_up)
 		return;
+	checker->is_caught_up = true;
 	hash_seq_init(&status, checker->given);
 	while ((given = hash_seq_search(&status)) != NULL)
 	{
 		OmRetry event = {.order_id = given->order_id};
 
-		if (given->held && !given->decided && !given->matched)
+		if (given->matched)
+			hash_search(checker->given, &given->order_id, HASH_REMOVE, NULL);
+		else if (given->held && !given->decided)
 			claim_again(checker, &event, given->round, seq);
 	}
+	if (hash_get_num_entries(checker->given) > 0)
+		return;
 	hash_destroy(checker->given);
 	checker->given = NULL;
 }

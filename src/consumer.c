@@ -69,7 +69,7 @@ struct OmConsumer
 	int64 done_before;    /* the step */
 	int retrying_before;  /* the same */
 	int ntaken;           /* size of the last batch */
-	int64 first_event_id; /* of that batch */
+	int64 first_event_id; /* of that batch; 0: it has gone with what was rolled back */
 	bool looked;          /* it had some that were ready: there may be more, and more to read */
 	Culprit culprit;
 	const OmConsumerWatch *watch; /* or NULL */
@@ -308,29 +308,34 @@ load(OmConsumer *consumer, const OmReach *reach, int max_events)
 
 /* ---------- failures ---------- */
 
-/* Nobody in particular is to blame: out of resources, told to stop, broken disk. */
-static bool
-is_general(int sqlstate)
+bool
+om_consumer_error_is_general(const ErrorData *error)
 {
-	int category = ERRCODE_TO_CATEGORY(sqlstate);
+	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
 
 	return category == ERRCODE_INSUFFICIENT_RESOURCES ||
 		   category == ERRCODE_OPERATOR_INTERVENTION || category == ERRCODE_SYSTEM_ERROR;
+}
+
+bool
+om_consumer_error_is_conflict(const ErrorData *error)
+{
+	return error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		   error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
 OmStepFailure
 om_consumer_failed(OmConsumer *consumer, const ErrorData *error)
 {
 	om_consumer_forget(consumer);
-	if (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE)
+	if (om_consumer_error_is_conflict(error))
 		return OM_FAILURE_CONFLICT;
 	consumer->culprit.event_id = 0;
-	if (is_general(error->sqlerrcode) || consumer->ntaken == 0)
+	if (om_consumer_error_is_general(error) || consumer->ntaken == 0)
 		return OM_FAILURE_GENERAL; /* perhaps not even setting the culprit aside has worked */
 	consumer->limit = Max(consumer->ntaken / 2, 1);
 	consumer->suspects_begin = consumer->first_event_id;
-	if (consumer->ntaken == 1)
+	if (consumer->ntaken == 1 && consumer->first_event_id != 0)
 	{
 		Culprit *culprit = &consumer->culprit;
 
@@ -481,6 +486,13 @@ take(OmConsumer *consumer, OmItem **items, int max_events)
 	return count;
 }
 
+/* What has happened in the same transaction will be another event when it happens again. */
+static bool
+is_in_log(const OmWork *work, const OmItem *item)
+{
+	return work == NULL || work->log == NULL || item->event.lxid != work->log->lxid;
+}
+
 void
 om_consumer_handle(OmConsumer *consumer, OmWork **work, int max_events)
 {
@@ -492,7 +504,7 @@ om_consumer_handle(OmConsumer *consumer, OmWork **work, int max_events)
 		return;
 	retried = items[0]->seq == PG_INT64_MAX ? items[0]->event.event_id : 0;
 	consumer->ntaken = count;
-	consumer->first_event_id = items[0]->event.event_id;
+	consumer->first_event_id = is_in_log(*work, items[0]) ? items[0]->event.event_id : 0;
 	for (int i = 0; i < count && !ships_by_hand(consumer); i++)
 		consumer->looked |= items[i]->ready;
 	if (consumer->watch != NULL)

@@ -118,6 +118,13 @@ om_horizon_add_seen(OmHorizon *horizon, int64 lxid)
 }
 
 void
+om_horizon_complete_own(OmHorizon *horizon)
+{
+	om_horizon_add_seen(horizon, horizon->own_lxid);
+	om_horizon_add_own(horizon, 0, 0);
+}
+
+void
 om_horizon_cut(OmHorizon *horizon, int64 xmax)
 {
 	if (xmax >= horizon->xmax)

@@ -32,6 +32,9 @@ extern void om_horizon_add_own(OmHorizon *horizon, int64 lxid, int64 last_event_
 /* From now on it shows this transaction as a whole, too. */
 extern void om_horizon_add_seen(OmHorizon *horizon, int64 lxid);
 
+/* What it has shown of one transaction by itself, it shows as the whole of that from now on. */
+extern void om_horizon_complete_own(OmHorizon *horizon);
+
 /* From now on it shows what the other one shows, too. */
 extern void om_horizon_add(OmHorizon *horizon, const OmHorizon *other);
 

@@ -18,6 +18,8 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
+#include "access/xact.h"
 #include "utils/snapmgr.h"
 
 #include "cursors.h"
@@ -47,13 +49,24 @@ reader_of(OmPass *pass, int stage)
 }
 
 static bool
-is_possible(OmPass *pass)
+are_sound(const OmPass *pass)
 {
-	if (!om_setting_auto_ship)
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		if (!om_consumer_is_sound(pass->consumers[stage]))
+			return false;
+	}
+	return true;
+}
+
+static bool
+is_possible(const OmPass *pass)
+{
+	if (!om_setting_auto_ship || !are_sound(pass))
 		return false;
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		if (!om_consumer_is_sound(pass->consumers[stage]) || !om_lock_try((OmLock) stage))
+		if (!om_lock_try((OmLock) stage))
 			return false;
 	}
 	return !om_consumer_is_any_paused();
@@ -93,6 +106,56 @@ has_own_unread(const OmPass *pass, const OmHorizon *base)
 		   !om_horizon_shows(base, reach->own_lxid, reach->own_event_id);
 }
 
+/* Whether a transaction has written nothing to the log after what the horizon shows of it. */
+static bool
+is_all_of_own(const OmHorizon *horizon)
+{
+	OmHorizon *whole = om_horizon_copy(horizon);
+	OmLogRows *rows = om_log_rows_create();
+
+	om_horizon_add_own(whole, horizon->own_lxid, PG_INT64_MAX);
+	om_log_look(rows, &(OmLogWindow){horizon, whole, {0, 0}}, OM_EVENTS_ALL, 1, 1);
+	return rows->passed.rows == 0;
+}
+
+/*
+ * A position can tell of one transaction only up to where it has been seen.  That of
+ * an earlier client has ended meanwhile; where all of it has been seen, and whatever
+ * is still to be read shows that it has ended, it becomes one like all others and
+ * makes room for ours.
+ */
+static bool
+make_room_for_own(OmCursor *cursor, int64 lxid)
+{
+	int64 other = cursor->base->own_lxid;
+	OmHorizon *next;
+
+	if (cursor->target != NULL && cursor->target->own_lxid != 0 && cursor->target->own_lxid != lxid)
+		return false;
+	if (other == 0 || other == lxid || om_horizon_shows_all(cursor->base, other))
+		return true;
+	next = om_tick_find(cursor->tick_id + 1);
+	if ((cursor->target != NULL && !om_horizon_shows_all(cursor->target, other)) ||
+		(next != NULL && !om_horizon_shows_all(next, other)) || !is_all_of_own(cursor->base))
+		return false;
+	om_horizon_complete_own(cursor->base);
+	return true;
+}
+
+static bool
+has_room_for_own(OmPass *pass)
+{
+	bool has_room = true;
+	int64 lxid;
+
+	if (pass->reach.horizon == NULL)
+		return true;
+	lxid = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? om_installation_lxid() : 0;
+	for (int stage = 0; stage < OM_STAGE_COUNT && has_room; stage++)
+		has_room = make_room_for_own(reader_of(pass, stage)->cursor, lxid);
+	return has_room;
+}
+
 static bool
 is_in_step(OmPass *pass)
 {
@@ -106,7 +169,7 @@ is_in_step(OmPass *pass)
 		if (!om_reader_stands_with(reader_of(pass, stage), first))
 			return false;
 	}
-	return true;
+	return has_room_for_own(pass);
 }
 
 /* Who is far behind takes more at a time: rows that change often are then written less often. */
@@ -170,8 +233,6 @@ run_stages(OmPass *pass, int max_events)
 	for (pass->stage = 0; pass->stage < OM_STAGE_COUNT; pass->stage++)
 	{
 		om_consumer_handle(pass->consumers[pass->stage], &work, max_events);
-		if (pass->has_handled != NULL)
-			pass->has_handled(pass->stage);
 		tell_what_happened(pass, work, &told);
 	}
 	pass->stage = -1;
@@ -222,7 +283,8 @@ run(OmPass *pass, int max_events, int64 *events)
 	bool more;
 	OmWork *work;
 
-	if (!begin_steps(pass, max_events) || !is_in_step(pass))
+	/* Who takes over from somebody who crashed learns of it at the beginning of the step. */
+	if (!begin_steps(pass, max_events) || !are_sound(pass) || !is_in_step(pass))
 		return OM_PASS_REFUSED;
 	more = read_once(pass, max_events);
 	OM_FAULT_POINT("pass/read");

@@ -169,6 +169,15 @@ find_failed(const Run *run, OmConsumer *consumer)
 	return consumer != NULL || run->pass.stage < 0 ? consumer : run->consumers[run->pass.stage];
 }
 
+/* Whether to go on after an error.  What fails when all is written may be any stage's. */
+static bool
+can_go_on(OmConsumer *failed, const ErrorData *error)
+{
+	if (failed == NULL)
+		return !om_consumer_error_is_general(error) && !om_consumer_error_is_conflict(error);
+	return om_consumer_failed(failed, error) == OM_FAILURE_ISOLATED;
+}
+
 /* The same in a subtransaction of its own. */
 static bool
 attempt_step(Run *run, OmConsumer *consumer, int max_events)
@@ -195,9 +204,9 @@ attempt_step(Run *run, OmConsumer *consumer, int max_events)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
-		if (failed == NULL || om_consumer_failed(failed, error) != OM_FAILURE_ISOLATED)
+		if (!can_go_on(failed, error))
 			ReThrowError(error);
-		more = true;
+		more = failed != NULL;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);

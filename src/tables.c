@@ -26,6 +26,7 @@
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -411,6 +412,9 @@ om_table_fetch(OmTable *table, ItemPointer position, Datum key, Snapshot snapsho
 	AttrNumber column = table->key->rd_index->indkey.values[0];
 	HeapTuple row = NULL;
 
+	/* VACUUM may have cut the table off before it. */
+	if (ItemPointerGetBlockNumber(position) >= RelationGetNumberOfBlocks(table->rel))
+		return NULL;
 	if (table_tuple_fetch_row_version(table->rel, position, snapshot, table->found))
 	{
 		FmgrInfo *compare = index_getprocinfo(table->key, 1, BTORDER_PROC);

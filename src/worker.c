@@ -273,15 +273,6 @@ make_tick_when_needed(void)
 #define CRASHES_TO_GIVE_UP 3
 
 static void
-note_in_flight(OmStage stage, int nevents, int64 event_id)
-{
-	Task *task = &worker.tasks[stage];
-
-	om_inflight_begin(task->slot, nevents, event_id);
-	task->in_flight = true;
-}
-
-static void
 note_landed(Task *task)
 {
 	if (task->in_flight)
@@ -290,6 +281,31 @@ note_landed(Task *task)
 	if (task->gives_up)
 		om_inflight_forget(task->slot);
 	task->gives_up = false;
+}
+
+static void
+note_all_landed(void)
+{
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		if (worker.tasks[stage].in_flight)
+			note_landed(&worker.tasks[stage]);
+	}
+}
+
+/*
+ * Of stages together the one that is at work is in flight.  The last of them stays
+ * so while all is written: a crash then makes the stages go one by one, too, and
+ * it will be seen whose it is.
+ */
+static void
+note_in_flight(OmStage stage, int nevents, int64 event_id)
+{
+	Task *task = &worker.tasks[stage];
+
+	note_all_landed();
+	om_inflight_begin(task->slot, nevents, event_id);
+	task->in_flight = true;
 }
 
 /* Whoever had this stage before us may have crashed with it. */
@@ -352,12 +368,6 @@ run_stage(Task *task)
 	return result == OM_STEP_DONE;
 }
 
-static void
-stage_has_handled(OmStage stage)
-{
-	note_landed(&worker.tasks[stage]);
-}
-
 /*
  * Our own commit is no news for our own stages; it counts as ticked unless
  * somebody else has committed, too, or reads by ticks.
@@ -410,6 +420,7 @@ run_together(Task *task pg_attribute_unused())
 	has_logged = om_wakeup_is_pending();
 	om_bgsession_commit(has_logged);
 	OM_FAULT_POINT("worker/after-commit-together");
+	note_all_landed();
 	note_ticked(commits, has_logged);
 	MemoryContextReset(worker.batch_context);
 	worker.batches += events > 0;
@@ -447,6 +458,17 @@ find_failed(Task *task)
 	return worker.pass.stage < 0 ? task : &worker.tasks[worker.pass.stage];
 }
 
+static void
+abort_flights(void)
+{
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		if (worker.tasks[stage].in_flight)
+			om_inflight_abort(worker.tasks[stage].slot);
+		worker.tasks[stage].in_flight = false;
+	}
+}
+
 /* True when it is to be tried again at once. */
 static bool
 recover_from_error(Task *task)
@@ -460,9 +482,7 @@ recover_from_error(Task *task)
 	error = CopyErrorData();
 	if (task->consumer != NULL)
 		failure = om_consumer_failed(task->consumer, error);
-	if (task->in_flight)
-		om_inflight_abort(task->slot);
-	task->in_flight = false;
+	abort_flights();
 	if (failure != OM_FAILURE_CONFLICT)
 		EmitErrorReport();
 	AbortCurrentTransaction();
@@ -614,7 +634,7 @@ may_work_together(void)
 static bool
 has_something_to_do(void)
 {
-	bool due = worker.more ||
+	bool due = worker.more || worker.together.not_before != 0 ||
 			   needed_tick(pg_atomic_read_u64(&worker.database->commits)) != OM_PASS_NO_TICK;
 
 	for (int stage = 0; stage < OM_STAGE_COUNT && !due; stage++)
@@ -694,7 +714,6 @@ set_up(void)
 		om_consumer_watch(worker.tasks[stage].consumer, &watch);
 		worker.pass.consumers[stage] = worker.tasks[stage].consumer;
 	}
-	worker.pass.has_handled = stage_has_handled;
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	worker.seat->failures = 0;
 	worker.seat->works = true;
