@@ -308,30 +308,25 @@ load(OmConsumer *consumer, const OmReach *reach, int max_events)
 
 /* ---------- failures ---------- */
 
-bool
-om_consumer_error_is_general(const ErrorData *error)
+/* Nobody in particular is to blame: out of resources, told to stop, broken disk. */
+static bool
+is_general(int sqlstate)
 {
-	int category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+	int category = ERRCODE_TO_CATEGORY(sqlstate);
 
 	return category == ERRCODE_INSUFFICIENT_RESOURCES ||
 		   category == ERRCODE_OPERATOR_INTERVENTION || category == ERRCODE_SYSTEM_ERROR;
-}
-
-bool
-om_consumer_error_is_conflict(const ErrorData *error)
-{
-	return error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		   error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
 OmStepFailure
 om_consumer_failed(OmConsumer *consumer, const ErrorData *error)
 {
 	om_consumer_forget(consumer);
-	if (om_consumer_error_is_conflict(error))
+	if (error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		error->sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE)
 		return OM_FAILURE_CONFLICT;
 	consumer->culprit.event_id = 0;
-	if (om_consumer_error_is_general(error) || consumer->ntaken == 0)
+	if (is_general(error->sqlerrcode) || consumer->ntaken == 0)
 		return OM_FAILURE_GENERAL; /* perhaps not even setting the culprit aside has worked */
 	consumer->limit = Max(consumer->ntaken / 2, 1);
 	consumer->suspects_begin = consumer->first_event_id;

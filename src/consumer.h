@@ -80,12 +80,6 @@ typedef enum OmStepFailure
 	OM_FAILURE_GENERAL   /* no single event is to blame: rest for a while */
 } OmStepFailure;
 
-/* Nobody in particular is to blame: out of resources, told to stop, broken disk. */
-extern bool om_consumer_error_is_general(const ErrorData *error);
-
-/* Nobody is to blame at all. */
-extern bool om_consumer_error_is_conflict(const ErrorData *error);
-
 extern OmStepFailure om_consumer_failed(OmConsumer *consumer, const ErrorData *error);
 
 /*

@@ -118,13 +118,6 @@ om_horizon_add_seen(OmHorizon *horizon, int64 lxid)
 }
 
 void
-om_horizon_complete_own(OmHorizon *horizon)
-{
-	om_horizon_add_seen(horizon, horizon->own_lxid);
-	om_horizon_add_own(horizon, 0, 0);
-}
-
-void
 om_horizon_cut(OmHorizon *horizon, int64 xmax)
 {
 	if (xmax >= horizon->xmax)
@@ -225,24 +218,10 @@ om_horizon_free(OmHorizon *horizon)
 	pfree(horizon);
 }
 
-static bool
-others_are_equal(const OmHorizon *a, const OmHorizon *b)
-{
-	return a->xmin == b->xmin && a->xmax == b->xmax && a->nexceptions == b->nexceptions &&
-		   memcmp(a->exceptions, b->exceptions, sizeof(int64) * a->nexceptions) == 0;
-}
-
 bool
 om_horizon_equals(const OmHorizon *a, const OmHorizon *b)
 {
-	return a->own_lxid == b->own_lxid && a->own_event_id == b->own_event_id &&
-		   others_are_equal(a, b);
-}
-
-bool
-om_horizon_has_reached(const OmHorizon *a, const OmHorizon *b)
-{
-	return (b->own_lxid == 0 ||
-			(a->own_lxid == b->own_lxid && a->own_event_id >= b->own_event_id)) &&
-		   others_are_equal(a, b);
+	return a->xmin == b->xmin && a->xmax == b->xmax && a->own_lxid == b->own_lxid &&
+		   a->own_event_id == b->own_event_id && a->nexceptions == b->nexceptions &&
+		   memcmp(a->exceptions, b->exceptions, sizeof(int64) * a->nexceptions) == 0;
 }

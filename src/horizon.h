@@ -32,12 +32,6 @@ extern void om_horizon_add_own(OmHorizon *horizon, int64 lxid, int64 last_event_
 /* From now on it shows this transaction as a whole, too. */
 extern void om_horizon_add_seen(OmHorizon *horizon, int64 lxid);
 
-/* What it has shown of one transaction by itself, it shows as the whole of that from now on. */
-extern void om_horizon_complete_own(OmHorizon *horizon);
-
-/* From now on it shows what the other one shows, too. */
-extern void om_horizon_add(OmHorizon *horizon, const OmHorizon *other);
-
 /* From now on it shows nothing from here on. */
 extern void om_horizon_cut(OmHorizon *horizon, int64 xmax);
 
@@ -56,8 +50,5 @@ extern OmHorizon *om_horizon_from_array(ArrayType *array);
 extern OmHorizon *om_horizon_copy(const OmHorizon *horizon);
 extern void om_horizon_free(OmHorizon *horizon);
 extern bool om_horizon_equals(const OmHorizon *a, const OmHorizon *b);
-
-/* The same, but a may have seen further events of the own transaction. */
-extern bool om_horizon_has_reached(const OmHorizon *a, const OmHorizon *b);
 
 #endif /* OM_HORIZON_H */

@@ -2,7 +2,7 @@
  * pass.c
  *		All stages together.
  *
- * One process (a worker, or run_pipeline()) that has all stages need not hand orders on through the log: the
+ * One worker that has all stages need not hand orders on through the log: the
  * stages stand at the same place, read the same events once, and are told in
  * memory what the ones before them have just done.  Rows are locked and written
  * once, and the whole commits once.  The log is what it would be otherwise, and
@@ -14,12 +14,11 @@
  *
  * Everything out of the ordinary is left to the stages one by one: pauses, people
  * who ship, stages that stand at different places after a restart, and errors,
- * whose event is looked for batch by batch.
+ * whose event is looked for batch by batch.  So is run_pipeline(): of its caller's
+ * transaction, which goes on, only the events so far could be said to be seen.
  */
 #include "postgres.h"
 
-#include "access/transam.h"
-#include "access/xact.h"
 #include "utils/snapmgr.h"
 
 #include "cursors.h"
@@ -41,6 +40,8 @@
 /* After so many passes in one window batches grow, up to four times. */
 #define GROW_AFTER 128
 #define GROW_AT_MOST 4
+
+static const OmReach ticks_only = {NULL, 0};
 
 static OmReader *
 reader_of(OmPass *pass, int stage)
@@ -86,74 +87,10 @@ begin_steps(OmPass *pass, int max_events)
 {
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		if (!om_consumer_begin_step(pass->consumers[stage], &pass->reach, max_events))
+		if (!om_consumer_begin_step(pass->consumers[stage], &ticks_only, max_events))
 			return false;
 	}
 	return true;
-}
-
-/*
- * A client may have written before it came here.  Of its transaction a position
- * can say only up to where it has been seen, so what comes before the events of a
- * pass must have been.
- */
-static bool
-has_own_unread(const OmPass *pass, const OmHorizon *base)
-{
-	const OmHorizon *reach = pass->reach.horizon;
-
-	return reach != NULL && reach->own_event_id > 0 &&
-		   !om_horizon_shows(base, reach->own_lxid, reach->own_event_id);
-}
-
-/* Whether a transaction has written nothing to the log after what the horizon shows of it. */
-static bool
-is_all_of_own(const OmHorizon *horizon)
-{
-	OmHorizon *whole = om_horizon_copy(horizon);
-	OmLogRows *rows = om_log_rows_create();
-
-	om_horizon_add_own(whole, horizon->own_lxid, PG_INT64_MAX);
-	om_log_look(rows, &(OmLogWindow){horizon, whole, {0, 0}}, OM_EVENTS_ALL, 1, 1);
-	return rows->passed.rows == 0;
-}
-
-/*
- * A position can tell of one transaction only up to where it has been seen.  That of
- * an earlier client has ended meanwhile; where all of it has been seen, and whatever
- * is still to be read shows that it has ended, it becomes one like all others and
- * makes room for ours.
- */
-static bool
-make_room_for_own(OmCursor *cursor, int64 lxid)
-{
-	int64 other = cursor->base->own_lxid;
-	OmHorizon *next;
-
-	if (cursor->target != NULL && cursor->target->own_lxid != 0 && cursor->target->own_lxid != lxid)
-		return false;
-	if (other == 0 || other == lxid || om_horizon_shows_all(cursor->base, other))
-		return true;
-	next = om_tick_find(cursor->tick_id + 1);
-	if ((cursor->target != NULL && !om_horizon_shows_all(cursor->target, other)) ||
-		(next != NULL && !om_horizon_shows_all(next, other)) || !is_all_of_own(cursor->base))
-		return false;
-	om_horizon_complete_own(cursor->base);
-	return true;
-}
-
-static bool
-has_room_for_own(OmPass *pass)
-{
-	bool has_room = true;
-	int64 lxid;
-
-	if (pass->reach.horizon == NULL)
-		return true;
-	lxid = TransactionIdIsValid(GetTopTransactionIdIfAny()) ? om_installation_lxid() : 0;
-	for (int stage = 0; stage < OM_STAGE_COUNT && has_room; stage++)
-		has_room = make_room_for_own(reader_of(pass, stage)->cursor, lxid);
-	return has_room;
 }
 
 static bool
@@ -161,15 +98,14 @@ is_in_step(OmPass *pass)
 {
 	const OmReader *first = reader_of(pass, 0);
 
-	if (om_horizon_count_ahead(first->cursor->base) >= MAX_AHEAD ||
-		has_own_unread(pass, first->cursor->base))
+	if (om_horizon_count_ahead(first->cursor->base) >= MAX_AHEAD)
 		return false;
 	for (int stage = 1; stage < OM_STAGE_COUNT; stage++)
 	{
 		if (!om_reader_stands_with(reader_of(pass, stage), first))
 			return false;
 	}
-	return has_room_for_own(pass);
+	return true;
 }
 
 /* Who is far behind takes more at a time: rows that change often are then written less often. */
@@ -202,7 +138,7 @@ read_once(OmPass *pass, int max_events)
 			return false;
 		types |= om_consumer_types_read(pass->consumers[stage]);
 	}
-	if (!om_reader_read(reader_of(pass, 0), &pass->reach, types, max_events, rows))
+	if (!om_reader_read(reader_of(pass, 0), &ticks_only, types, max_events, rows))
 		return false;
 	for (int i = 0; i < rows->count; i++)
 		tell_all(pass, &rows->rows[i]);
@@ -239,7 +175,6 @@ run_stages(OmPass *pass, int max_events)
 	return work;
 }
 
-/* Of a client's transaction only the events so far have been seen. */
 static void
 mark_seen(OmPass *pass, int64 lxid, const OmLogRows *happened)
 {
@@ -248,10 +183,7 @@ mark_seen(OmPass *pass, int64 lxid, const OmLogRows *happened)
 		OmCursor *cursor = reader_of(pass, stage)->cursor;
 
 		om_cursor_count(cursor, happened);
-		if (pass->reach.horizon == NULL)
-			om_horizon_add_seen(cursor->base, lxid);
-		else
-			om_horizon_add_own(cursor->base, lxid, om_log_last_event_id(lxid));
+		om_horizon_add_seen(cursor->base, lxid);
 	}
 }
 

@@ -19,7 +19,6 @@ typedef enum OmPassResult
 typedef struct OmPass
 {
 	OmConsumer *consumers[OM_STAGE_COUNT];
-	OmReach reach;   /* of a client, who may write on; a worker has none */
 	int stage;       /* that is at work; -1: none */
 	bool has_ticked; /* of all there is, not only of a part */
 } OmPass;

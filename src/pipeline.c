@@ -24,7 +24,6 @@
 #include "installation.h"
 #include "jsonout.h"
 #include "locks.h"
-#include "pass.h"
 #include "pipeline.h"
 #include "reader.h"
 #include "registry.h"
@@ -41,8 +40,7 @@
 typedef struct Run
 {
 	OmConsumer *consumers[OM_STAGE_COUNT]; /* NULL: not ours */
-	OmPass pass;
-	bool is_alone; /* nobody else works as any consumer */
+	bool is_alone;                         /* nobody else works as any consumer */
 	int64 max_events;
 	int64 events;
 	MemoryContext step_context;
@@ -153,34 +151,9 @@ is_enough(const Run *run)
 	return run->max_events > 0 && run->events >= run->max_events;
 }
 
-/* All stages, or one of them; true when there may be more to do. */
+/* A step in a subtransaction of its own; true when there may be more to do. */
 static bool
-step(Run *run, OmConsumer *consumer, int max_events)
-{
-	if (consumer != NULL)
-		return om_consumer_step(consumer, &run->pass.reach, max_events, &run->events) ==
-			   OM_STEP_DONE;
-	return om_pass_run(&run->pass, OM_PASS_NO_TICK, max_events, &run->events) == OM_PASS_DONE;
-}
-
-static OmConsumer *
-find_failed(const Run *run, OmConsumer *consumer)
-{
-	return consumer != NULL || run->pass.stage < 0 ? consumer : run->consumers[run->pass.stage];
-}
-
-/* Whether to go on after an error.  What fails when all is written may be any stage's. */
-static bool
-can_go_on(OmConsumer *failed, const ErrorData *error)
-{
-	if (failed == NULL)
-		return !om_consumer_error_is_general(error) && !om_consumer_error_is_conflict(error);
-	return om_consumer_failed(failed, error) == OM_FAILURE_ISOLATED;
-}
-
-/* The same in a subtransaction of its own. */
-static bool
-attempt_step(Run *run, OmConsumer *consumer, int max_events)
+attempt_step(Run *run, OmConsumer *consumer, const OmReach *reach, int max_events)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -190,13 +163,12 @@ attempt_step(Run *run, OmConsumer *consumer, int max_events)
 	MemoryContextSwitchTo(run->step_context);
 	PG_TRY();
 	{
-		more = step(run, consumer, max_events);
+		more = om_consumer_step(consumer, reach, max_events, &run->events) == OM_STEP_DONE;
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
 		ErrorData *error;
-		OmConsumer *failed = find_failed(run, consumer);
 
 		MemoryContextSwitchTo(run->step_context);
 		error = CopyErrorData();
@@ -204,9 +176,9 @@ attempt_step(Run *run, OmConsumer *consumer, int max_events)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 		CurrentResourceOwner = owner;
-		if (!can_go_on(failed, error))
+		if (om_consumer_failed(consumer, error) != OM_FAILURE_ISOLATED)
 			ReThrowError(error);
-		more = failed != NULL;
+		more = true;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
@@ -214,60 +186,19 @@ attempt_step(Run *run, OmConsumer *consumer, int max_events)
 	return more;
 }
 
-static int64
-room_left(const Run *run)
-{
-	return run->max_events > 0 ? run->max_events - run->events : PG_INT32_MAX;
-}
-
 static void
-run_stage_to_end(Run *run, OmConsumer *consumer)
+run_stage_to_end(Run *run, OmConsumer *consumer, const OmReach *reach)
 {
 	bool more = true;
 
 	while (more && !is_enough(run))
 	{
+		int64 room = run->max_events > 0 ? run->max_events - run->events : PG_INT32_MAX;
+
 		CHECK_FOR_INTERRUPTS();
-		more = attempt_step(run, consumer, (int) Min(room_left(run), om_setting_batch_size));
+		more = attempt_step(run, consumer, reach, (int) Min(room, om_setting_batch_size));
 		MemoryContextReset(run->step_context);
 	}
-}
-
-/* Who asks for a few events gets them stage by stage. */
-#define TOGETHER_FROM 400
-
-static bool
-has_all(const Run *run)
-{
-	bool all = run->is_alone;
-
-	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
-		all &= run->consumers[stage] != NULL;
-	return all;
-}
-
-/* A pass that fails, or is refused, leaves the rest to the stages one by one. */
-static void
-run_together_to_end(Run *run)
-{
-	bool more = has_all(run);
-
-	memcpy(run->pass.consumers, run->consumers, sizeof(run->consumers));
-	while (more && room_left(run) >= TOGETHER_FROM)
-	{
-		CHECK_FOR_INTERRUPTS();
-		more = attempt_step(run, NULL,
-							(int) Min(room_left(run) / OM_STAGE_COUNT, om_setting_batch_size));
-		MemoryContextReset(run->step_context);
-	}
-}
-
-/* All have come to rest; so that the next session finds them where they stand now: together. */
-static void
-store_positions(const Run *run)
-{
-	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
-		om_consumer_store(run->consumers[stage]);
 }
 
 int64
@@ -287,22 +218,20 @@ om_pipeline_run(int64 max_events)
 	take_stages(&run);
 	do
 	{
+		OmReach reach;
+
 		before = run.events;
 		PushActiveSnapshot(om_current_snapshot());
-		run.pass.reach = look_around(&run, installation);
+		reach = look_around(&run, installation);
 		PopActiveSnapshot();
-		run_together_to_end(&run);
 		for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 		{
 			if (run.consumers[stage] != NULL)
-				run_stage_to_end(&run, run.consumers[stage]);
+				run_stage_to_end(&run, run.consumers[stage], &reach);
 		}
 		if (!is_enough(&run))
-			run.events +=
-				om_subscribers_run(&run.pass.reach, max_events > 0 ? max_events - run.events : 0);
+			run.events += om_subscribers_run(&reach, max_events > 0 ? max_events - run.events : 0);
 	} while (run.events > before && !is_enough(&run));
-	if (run.events > 0 && !is_enough(&run) && has_all(&run))
-		store_positions(&run);
 	CommandCounterIncrement();
 	return run.events;
 }

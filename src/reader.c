@@ -77,7 +77,7 @@ next_horizon(OmCursor *cursor, const OmReach *reach)
 		return horizon;
 	}
 	if (reach->horizon == NULL || reach->tick_id < cursor->tick_id ||
-		om_horizon_has_reached(cursor->base, reach->horizon))
+		om_horizon_equals(reach->horizon, cursor->base))
 		return NULL;
 	cursor->tick_id = reach->tick_id;
 	return reach->horizon;

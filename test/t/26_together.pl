@@ -112,17 +112,13 @@ is($node->safe_psql('shop', q(SELECT order_mgmt.replay_dead_letters('stock_check
 is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$poison', '30 s')"), 'shipped', 'and ships');
 settle($node, 'shop', 'after the failure');
 
-# --- in a client's session ------------------------------------------------------------------------------
+# --- in turn with clients -------------------------------------------------------------------------------
+# run_pipeline() goes stage by stage, and by horizons of its own.
 $node->safe_psql('shop', 'ALTER DATABASE shop SET order_mgmt.workers = off');
 ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '0', 30), 'the worker has left');
-capture(10);    # where positions stood apart, the first call brings them together
-$node->safe_psql('shop', 'SELECT order_mgmt.run_pipeline()');
-@before = replaced();
 capture(2000);
 is($node->safe_psql('shop', q(SELECT order_mgmt.run_pipeline() > 0)), 't', 'run_pipeline() goes on with what others have captured');
 settle($node, 'shop', 'a client alone');
-@after = replaced();
-is($after[0] - $before[0], 2000, 'there, too, each order is written once');
 
 # What the transaction has captured itself comes among what others have, and after it more.
 capture(1500);
