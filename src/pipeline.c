@@ -256,14 +256,20 @@ run_together_to_end(Run *run)
 	}
 }
 
-/* So that the next session finds them where they stand now: together. */
+/*
+ * So that the next session finds them where they stand now: together.  What has not
+ * been looked at in this call may be where others have been since.
+ */
 static void
 store_positions(const Run *run)
 {
+	CommandCounterIncrement();
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
-		if (run->consumers[stage] != NULL)
-			om_consumer_store(run->consumers[stage]);
+		OmConsumer *consumer = run->consumers[stage];
+
+		if (consumer != NULL && om_reader_is_current(om_consumer_reader(consumer)))
+			om_consumer_store(consumer);
 	}
 }
 

@@ -39,6 +39,9 @@ extern void om_reader_reset(OmReader *reader);
  */
 extern bool om_reader_load(OmReader *reader);
 
+/* True when the position is known and nobody else has moved it. */
+extern bool om_reader_is_current(OmReader *reader);
+
 /*
  * Adds rows until there are max_events events, and moves the position behind
  * them, in memory; false when there is nothing to look at.
