@@ -139,10 +139,14 @@ om_reader_is_behind(const OmReader *reader)
 	return reader->cursor->processed < reader->cursor->newest_processed;
 }
 
+/*
+ * Not the newest row as soon as all has been read again: who reads up to horizons of
+ * his own, and not by ticks, may have met other events by then than that row had.
+ */
 int64
 om_reader_seq(const OmReader *reader)
 {
-	return om_reader_is_behind(reader) ? reader->cursor->from_seq : reader->cursor->seq;
+	return reader->cursor->from_seq;
 }
 
 void
