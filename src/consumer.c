@@ -586,11 +586,16 @@ om_consumer_has_ready(const OmConsumer *consumer)
 void
 om_consumer_store(OmConsumer *consumer)
 {
-	/* What has not been found again has not moved either. */
-	if (consumer->inbox == NULL || om_reader_is_behind(consumer->reader))
-		return;
 	om_reader_store(consumer->reader, om_backlog_first(consumer->inbox->backlog),
 					count_waiting(consumer));
+}
+
+bool
+om_consumer_needs_less(const OmConsumer *consumer)
+{
+	return consumer->inbox != NULL && !om_reader_is_behind(consumer->reader) &&
+		   om_backlog_first(consumer->inbox->backlog) > consumer->reader->cursor->restart_seq &&
+		   consumer->reader->cursor->restart_seq < consumer->reader->cursor->seq;
 }
 
 bool

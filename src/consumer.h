@@ -58,6 +58,9 @@ extern void om_consumer_handle(OmConsumer *consumer, OmWork **work, int max_even
 extern bool om_consumer_has_done(const OmConsumer *consumer);
 extern void om_consumer_store(OmConsumer *consumer);
 
+/* True when a restart could begin at a later row than the stored position says. */
+extern bool om_consumer_needs_less(const OmConsumer *consumer);
+
 /* Ends the step; true when there may be more to do. */
 extern bool om_consumer_end_step(OmConsumer *consumer, int max_events, int64 *events);
 

@@ -201,6 +201,22 @@ run_stage_to_end(Run *run, OmConsumer *consumer, const OmReach *reach)
 	}
 }
 
+/*
+ * What was undecided may have been decided since its position was stored.  The next
+ * session need not read that again.
+ */
+static void
+store_less(const Run *run)
+{
+	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
+	{
+		OmConsumer *consumer = run->consumers[stage];
+
+		if (consumer != NULL && om_consumer_needs_less(consumer))
+			om_consumer_store(consumer);
+	}
+}
+
 int64
 om_pipeline_run(int64 max_events)
 {
@@ -232,6 +248,8 @@ om_pipeline_run(int64 max_events)
 		if (!is_enough(&run))
 			run.events += om_subscribers_run(&reach, max_events > 0 ? max_events - run.events : 0);
 	} while (run.events > before && !is_enough(&run));
+	if (!is_enough(&run))
+		store_less(&run);
 	CommandCounterIncrement();
 	return run.events;
 }
