@@ -533,6 +533,9 @@ take_stages(void)
 		return;
 	if (stages & OM_SEAT_DISMISSED)
 		proc_exit(0);
+	/* What waited with the one who had a stage before needs no commit to go on. */
+	if ((stages & ~worker.stages) != 0)
+		worker.more = true;
 	worker.stages = stages;
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{

@@ -51,6 +51,16 @@ settle($node, 'shop', 'read again in another order');
 is(happened_twice(), '0', 'nothing has happened twice');
 $early->quit;
 
+# --- an order that cannot be written, among others ------------------------------------------------------------
+$node->safe_psql('shop', q(ALTER TABLE order_mgmt.orders ADD CONSTRAINT not_this_one CHECK (order_ref IS DISTINCT FROM 'odd' OR status = 'captured')));
+$node->safe_psql('shop', "SELECT order_mgmt.capture_order('c', $Shop::one_line, order_ref => CASE WHEN n = 5 THEN 'odd' END) FROM generate_series(1, 10) AS n");
+$node->safe_psql('shop', 'SELECT order_mgmt.run_pipeline()');
+is($node->safe_psql('shop', q(SELECT string_agg(order_ref, ',') FROM order_mgmt.orders WHERE status = 'captured')), 'odd', 'run_pipeline() goes on with the others');
+is($node->safe_psql('shop', 'SELECT consumer, error_code FROM order_mgmt.retries'), 'order_updater|23514', 'and sets the event aside that is to blame');
+$node->safe_psql('shop', 'ALTER TABLE order_mgmt.orders DROP CONSTRAINT not_this_one');
+ok(becomes($node, 'shop', "SELECT order_mgmt.run_pipeline() \\g /dev/null\nSELECT count(*) FROM order_mgmt.retries", '0', 60), 'it is tried again');
+settle($node, 'shop', 'an order that could not be written');
+
 # --- places beyond the end of a table ----------------------------------------------------------------------
 $node->safe_psql('shop', q(ALTER DATABASE shop SET order_mgmt.workers = on));
 $node->safe_psql('shop', q(SELECT count(order_mgmt.set_account('a' || n, 100)) FROM generate_series(1, 3000) AS n));

@@ -1,0 +1,70 @@
+# An event that crashes the server while all stages work together is found as well:
+# the stages go on one by one until it has been given up.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use Faults;
+use Shop;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+my $node = start_faulty_server('crashing_together', [ find_points("$FindBin::RealBin/../../src") ]);
+new_shop($node, 'shop');
+$node->safe_psql('shop', q(SELECT order_mgmt.set_retry_policy(name, backoff_base => '0.1 s', backoff_cap => '0.1 s') FROM order_mgmt.consumers));
+
+# Somebody repeats it until it is acknowledged, whatever happens to the server.
+sub capture
+{
+	my ($key) = @_;
+	my $deadline = time + 60;
+	while (time < $deadline)
+	{
+		my ($status, $id) = $node->psql('shop', "SELECT order_mgmt.capture_order('c', $Shop::one_line, idempotency_key => '$key')");
+		return $id if $status == 0;
+		usleep(20_000);
+	}
+	die "could not capture $key";
+}
+
+# Crashes at the point, again and again, until the order has failed.
+sub crash_at
+{
+	my ($point) = @_;
+	my $crashes = 0;
+	my $deadline = time + 60;
+	my $id = "SELECT order_id FROM order_mgmt.find_orders('$point')";
+	arm($point, 'kill', 'worker');
+	my $client = in_background($node, [ 'psql', '-X', 'shop' ], "SELECT order_mgmt.capture_order('c', $Shop::one_line, order_ref => '$point')");
+	for (my $n = 1; time < $deadline && $crashes < 12; $n++)
+	{
+		# Armed again before the server is back, so before the next attempt
+		if (look($point)->{fired})
+		{
+			$crashes++;
+			arm($point, 'kill', 'worker');
+		}
+		usleep(2000);
+		next if $n % 100;
+		my ($status, $state) = $node->psql('shop', "SELECT order_mgmt.get_order_status(($id))");
+		last if $status == 0 && $state eq 'failed';
+	}
+	disarm($point);
+	finish($client);
+	cmp_ok($crashes, '<', 12, "$point: given up after a few crashes");
+	ok(becomes($node, 'shop', "SELECT order_mgmt.get_order_status(($id))", 'failed', 60), "$point: the order has failed");
+	note("$point: $crashes crashes");
+	my $healthy = capture("healthy $point");
+	is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$healthy', '60 s')"), 'shipped', "$point: the next order ships");
+	settle($node, 'shop', $point);
+	is($node->safe_psql('shop', q(SELECT reserved FROM order_mgmt.get_product('p'))), '0', "$point: nothing stays held");
+	is($node->safe_psql('shop', q(SELECT sum(order_mgmt.replay_dead_letters(name)) FROM order_mgmt.consumers)), '1', "$point: taken up again");
+	is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order(($id), '60 s')"), 'shipped', "$point: it ships, now that nothing crashes");
+	settle($node, 'shop', "$point, at the end");
+	return;
+}
+
+crash_at('checkers/ledger-locked');
+crash_at('shipper/ledgers-locked');
+$node->stop;
+done_testing();
