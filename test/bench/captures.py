@@ -84,7 +84,7 @@ def timed(work, *arguments):
 
 def capture_many(book, name, orders, keyed):
     """The orders stand ready as JSON before the clock starts. Leaves the shop, with what was captured."""
-    calls = batches(orders, keyed=keyed)
+    calls = list(batches(orders, keyed=keyed))
     shop = quiet_shop()
     settle(shop.session)
     statement = "SELECT count(*) FROM order_mgmt.capture_orders(%s)"
