@@ -4,7 +4,7 @@ import statistics
 import time
 
 from baselines import SkipLocked
-from machine import PINNED, Pgbench, Session, Stopwatch, settle, wait_until
+from machine import PINNED, Pgbench, Session, Stopwatch, settle, turns, wait_until
 from shops import OrderMgmt
 
 RATE, PROBES = 500, 40    # orders a second, and how many of them are watched
@@ -96,12 +96,11 @@ def steady(shop, seconds):
 
 def measure_latency(book, rounds, seconds, history):
     shops = [with_history(OrderMgmt(), history), with_history(SkipLocked(100), history)]
-    for _ in range(rounds):
-        for shop in shops:
-            times, cpu = steady(shop, seconds)
-            book.note(f"{shop.name}: p50 ms", percentile(times, 50))
-            book.note(f"{shop.name}: p99 ms", percentile(times, 99))
-            book.note(f"{shop.name}: CPU %", cpu)
+    for shop in turns(rounds, shops):
+        times, cpu = steady(shop, seconds)
+        book.note(f"{shop.name}: p50 ms", percentile(times, 50))
+        book.note(f"{shop.name}: p99 ms", percentile(times, 99))
+        book.note(f"{shop.name}: CPU %", cpu)
     report_latency(book, history, *(shop.name for shop in shops))
     for shop in shops:
         shop.drop()
@@ -131,11 +130,10 @@ def full_speed(shop, seconds):
 
 def measure_throughput(book, rounds, seconds, history):
     shops = [with_history(OrderMgmt(), history), with_history(SkipLocked(100), history)]
-    for _ in range(rounds):
-        for shop in shops:
-            rate, p99 = full_speed(shop, seconds)
-            book.note(f"{shop.name}: captured and shipped/s", rate)
-            book.note(f"{shop.name}: p99 ms at full speed", p99)
+    for shop in turns(rounds, shops):
+        rate, p99 = full_speed(shop, seconds)
+        book.note(f"{shop.name}: captured and shipped/s", rate)
+        book.note(f"{shop.name}: p99 ms at full speed", p99)
     ours, theirs = (shop.name for shop in shops)
     book.compare("Captured and shipped per second, 4 connections at full speed", f"{ours}: captured and shipped/s",
                  theirs, f"{theirs}: captured and shipped/s", at_least=1.2)
@@ -168,11 +166,9 @@ def look_at_queues(session):
 def measure_paused(book, rounds, seconds, events):
     control = with_history(OrderMgmt("control"), events // 5)    # an order has five events
     behind = with_sleeper(OrderMgmt("behind"), events // 5)
-    for _ in range(rounds):
-        for shop in (control, behind):
-            book.note(f"{shop.database}: captured and shipped/s", full_speed(shop, seconds)[0])
-        for _ in range(3):
-            book.note("queues, ms", look_at_queues(behind.session))
+    for shop in turns(rounds, (control, behind)):
+        book.note(f"{shop.database}: captured and shipped/s", full_speed(shop, seconds)[0])
+        book.note("queues, ms", look_at_queues(behind.session))
     book.compare(f"Captured and shipped per second while a paused consumer is {events:,} events behind",
                  "behind: captured and shipped/s", "no such consumer", "control: captured and shipped/s", at_least=0.95)
     book.limit("`SELECT * FROM order_mgmt.queues` then, ms", "queues, ms", at_most=10)

@@ -77,6 +77,12 @@ def wal_position(session):
     return int(session.value("SELECT pg_current_wal_insert_lsn() - '0/0'"))
 
 
+def turns(rounds, contenders):
+    """Who comes when: in every second round the last is the first."""
+    for n in range(rounds):
+        yield from contenders[::-1] if n % 2 else contenders
+
+
 def wait_until(condition, seconds, what, programs=(), pause=0.05):
     """For something that the programs do, if any are named."""
     deadline = time.monotonic() + seconds

@@ -3,7 +3,8 @@
 
   main.py short | soak
 
-ONLY="drain capture" picks some; then nothing is written to the document. ROUNDS, ORDERS, SECONDS and MINUTES change sizes.
+ONLY="drain capture" picks some; then nothing is written to the document. ROUNDS, ORDERS, SECONDS and MINUTES change
+sizes.
 """
 import os
 import sys
