@@ -2,6 +2,8 @@
 import random
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 from baselines import SkipLocked
 from machine import PINNED, Pgbench, Session, Stopwatch, settle, turns, wait_until
@@ -17,7 +19,7 @@ def percentile(values, percent):
 
 
 class Probe:
-    """Captures orders at times drawn beforehand, and looks from a second session until it sees each shipped.
+    """Captures orders at times drawn beforehand, while a second session looks until it sees each shipped.
 
     An order's time begins when its call was due, so a call that waits for the one before it counts in full.
     """
@@ -29,18 +31,28 @@ class Probe:
         self.per_second = per_second
 
     def watch(self, seconds):
+        """Milliseconds of each order."""
+        captured = SimpleQueue()
+        with ThreadPoolExecutor(1) as beside:
+            times = beside.submit(self.see_shipped, captured)
+            self.capture_for(seconds, captured)
+            return times.result()
+
+    def capture_for(self, seconds, captured):
         chance, due, end = random.Random(7), time.monotonic(), time.monotonic() + seconds
-        times = []
         while (due := due + chance.expovariate(self.per_second)) < end:
             time.sleep(max(due - time.monotonic(), 0))
-            self.ship_one(chance.randint(1, 1000), chance.randint(1, 1000), chance.randint(1, 9))
+            values = chance.randint(1, 1000), chance.randint(1, 1000), chance.randint(1, 9)
+            captured.put((due, self.caller.rows("EXECUTE capture (%s, %s, %s)", *values)[0]))
+        captured.put(None)
+
+    def see_shipped(self, captured):
+        times = []
+        for due, order in iter(captured.get, None):
+            while not self.watcher.value("EXECUTE look (%s, %s)", *order):
+                time.sleep(0.00005)
             times.append((time.monotonic() - due) * 1000)
         return times
-
-    def ship_one(self, *values):
-        order = self.caller.rows("EXECUTE capture (%s, %s, %s)", *values)[0]
-        while not self.watcher.value("EXECUTE look (%s, %s)", *order):
-            time.sleep(0.00005)
 
     def close(self):
         self.caller.close()
