@@ -129,7 +129,7 @@ def measure_snapshot(book, rounds, orders):
         shop = OrderMgmt()
         drain = drained(shop, lambda s, k=kind: s.add_backlog(orders, zipf=k == "Zipf"), held)
         name = f"{kind}, {'held' if held else 'free'}"
-        book.note(f"{name}: orders/s", drain.rate)
+        note(book, name, drain)
         book.note(f"{name}: last to first tenth", drain.last_to_first)
         shop.drop()
     what = f"Drain of {orders:,} orders beside a held snapshot"
@@ -137,6 +137,7 @@ def measure_snapshot(book, rounds, orders):
         book.compare(f"{what}, {kind} keys, orders/s", f"{kind}, held: orders/s",
                      "without snapshot", f"{kind}, free: orders/s", at_least=0.9)
         book.limit("Rate of its last tenth ÷ rate of its first", f"{kind}, held: last to first tenth", at_least=0.9)
+        book.compare("CPU µs per order of it", f"{kind}, held: CPU µs", "without snapshot", f"{kind}, free: CPU µs")
     for shop in (SkipLocked(1000), Pgq()):
         measure_peer_beside_snapshot(book, shop, orders, what)
 
