@@ -1,7 +1,8 @@
 """Orders as JSON, the way capture_orders() takes them."""
 import json
 import random
-import time
+import uuid
+from itertools import islice
 
 KEYS = range(1, 1001)                          # of customers, and of products
 POOR, NEVER_THERE = "poor", "never there"      # an account without credit, a product without stock
@@ -34,10 +35,11 @@ def make_refused(orders, one_in):
 
 def batches(count, lines=1, zipf=False, refused=None, keyed=False, size=1000):
     """COUNT orders in arrays of up to SIZE; of REFUSED orders, one is such that a check refuses it."""
-    orders = list(some_orders(count, lines, zipf))
-    if refused:
-        make_refused(orders, refused)
-    if keyed:
-        for n, order in enumerate(orders):
-            order["idempotency_key"] = f"{time.time()} {n}"
-    return [json.dumps(orders[n:n + size]) for n in range(0, count, size)]
+    orders = some_orders(count, lines, zipf)
+    while batch := list(islice(orders, size)):
+        if refused:
+            make_refused(batch, refused)
+        if keyed:
+            for order in batch:
+                order["idempotency_key"] = str(uuid.uuid4())
+        yield json.dumps(batch)

@@ -1,10 +1,11 @@
 """Capture: one order a call over 1, 4 and 16 connections, and a thousand a call beside COPY."""
 import io
 import time
+from itertools import product
 
 from backlogs import batches
 from baselines import SkipLocked
-from machine import Pgbench, Stopwatch, settle
+from machine import Pgbench, Stopwatch, settle, turns
 from shops import OrderMgmt
 
 BARS = {1: 1.0, 4: 1.05, 16: 1.1}    # by number of connections
@@ -49,14 +50,11 @@ def count_costs(book, name, orders, clients=16):
 
 
 def measure_capture(book, rounds, seconds, orders):
-    for _ in range(rounds):
-        for clients in BARS:
-            for name in ("order_mgmt", "one statement"):
-                capture_for(book, name, clients, seconds)
-        for name in ("order_mgmt without key", "plain"):
-            capture_for(book, name, 1, seconds)
-        for name in ("order_mgmt", "order_mgmt without key", "one statement"):
-            count_costs(book, name, orders)
+    pairs = tuple(product(BARS, ("order_mgmt", "one statement")))
+    for clients, name in turns(rounds, (*pairs, (1, "order_mgmt without key"), (1, "plain"))):
+        capture_for(book, name, clients, seconds)
+    for name in turns(rounds, ("order_mgmt", "order_mgmt without key", "one statement")):
+        count_costs(book, name, orders)
     report_capture(book)
 
 
@@ -69,7 +67,8 @@ def report_capture(book):
     book.compare(what, f"{no_key}, 1: orders/s", peer, "one statement, 1: orders/s")
     book.compare(what, f"{no_key}, 1: orders/s", "four plain INSERTs", "plain, 1: orders/s")
     for name, keys, bar in ((no_key, "without a key", 0.8), (key, "with a key", None)):
-        book.compare(f"WAL bytes of a capture {keys}", f"{name}: WAL bytes", peer, "one statement: WAL bytes", at_most=bar)
+        book.compare(f"WAL bytes of a capture {keys}", f"{name}: WAL bytes", peer, "one statement: WAL bytes",
+                     at_most=bar)
         book.compare(f"CPU µs of a capture {keys}", f"{name}: CPU µs", peer, "one statement: CPU µs")
 
 
@@ -84,7 +83,7 @@ def timed(work, *arguments):
 
 def capture_many(book, name, orders, keyed):
     """The orders stand ready as JSON before the clock starts. Leaves the shop, with what was captured."""
-    calls = batches(orders, keyed=keyed)
+    calls = list(batches(orders, keyed=keyed))
     shop = quiet_shop()
     settle(shop.session)
     statement = "SELECT count(*) FROM order_mgmt.capture_orders(%s)"

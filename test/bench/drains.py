@@ -1,12 +1,14 @@
 """Drains of a backlog: one line, five lines, captured singly, beside a held snapshot; WAL and dead rows of them."""
+from itertools import product
+
 from baselines import Pgq, SetBased, SkipLocked
-from machine import Session, settle
+from machine import Session, settle, turns
 from shops import OrderMgmt
 
 BARS = {"SKIP LOCKED, batch 1,000": 1.5, "SKIP LOCKED, batch 100": None, "set-based": 0.5, "PgQ": None}
 ACCOUNTS = 1000
 CHANCE = 1.01    # keys are drawn, so how many different ones a batch has is known no better
-KINDS = {"uniform": False, "Zipf": True}
+KINDS = ("uniform", "Zipf")    # of keys
 
 
 class Snapshot:
@@ -62,14 +64,13 @@ def drain_counted(book, shop, orders):
 
 
 def measure_drain(book, rounds, orders):
-    for _ in range(rounds):
-        for shop in (OrderMgmt(), SkipLocked(1000), SkipLocked(100), SetBased(), Pgq()):
-            if shop.name == OrderMgmt.name:
-                drain = drain_counted(book, shop, orders)
-            else:
-                drain = drained(shop, lambda s: s.add_backlog(orders))
-            note(book, shop.name, drain)
-            shop.drop()
+    for shop in turns(rounds, (OrderMgmt(), SkipLocked(1000), SkipLocked(100), SetBased(), Pgq())):
+        if shop.name == OrderMgmt.name:
+            drain = drain_counted(book, shop, orders)
+        else:
+            drain = drained(shop, lambda s: s.add_backlog(orders))
+        note(book, shop.name, drain)
+        shop.drop()
     report_drain(book, orders)
     report_dead_rows(book)
 
@@ -100,12 +101,11 @@ def report_dead_rows(book):
 
 
 def measure_lines(book, rounds, orders):
-    kinds = {"one line": {}, "five lines": {"lines": 5, "zipf": True, "refused": 10}}
-    for _ in range(rounds):
-        for name, kind in kinds.items():
-            shop = OrderMgmt()
-            note(book, name, drained(shop, lambda s, k=kind: s.add_backlog(orders, **k)))
-            shop.drop()
+    kinds = ("one line", {}), ("five lines", {"lines": 5, "zipf": True, "refused": 10})
+    for name, kind in turns(rounds, kinds):
+        shop = OrderMgmt()
+        note(book, name, drained(shop, lambda s, k=kind: s.add_backlog(orders, **k)))
+        shop.drop()
     book.compare(f"Drain of {orders:,} orders of 5 lines, Zipf keys, one in ten refused, orders/s",
                  "five lines: orders/s", "orders of one line", "one line: orders/s", at_least=0.6)
     book.show("WAL bytes per order of it", "five lines: WAL bytes")
@@ -125,20 +125,19 @@ def measure_single(book, rounds, orders):
 
 
 def measure_snapshot(book, rounds, orders):
-    for _ in range(rounds):
-        for kind, zipf in KINDS.items():
-            for held in (False, True):
-                shop = OrderMgmt()
-                drain = drained(shop, lambda s, z=zipf: s.add_backlog(orders, zipf=z), held)
-                name = f"{kind}, {'held' if held else 'free'}"
-                book.note(f"{name}: orders/s", drain.rate)
-                book.note(f"{name}: last to first tenth", drain.last_to_first)
-                shop.drop()
+    for kind, held in turns(rounds, tuple(product(KINDS, (False, True)))):
+        shop = OrderMgmt()
+        drain = drained(shop, lambda s, k=kind: s.add_backlog(orders, zipf=k == "Zipf"), held)
+        name = f"{kind}, {'held' if held else 'free'}"
+        note(book, name, drain)
+        book.note(f"{name}: last to first tenth", drain.last_to_first)
+        shop.drop()
     what = f"Drain of {orders:,} orders beside a held snapshot"
     for kind in KINDS:
         book.compare(f"{what}, {kind} keys, orders/s", f"{kind}, held: orders/s",
                      "without snapshot", f"{kind}, free: orders/s", at_least=0.9)
         book.limit("Rate of its last tenth ÷ rate of its first", f"{kind}, held: last to first tenth", at_least=0.9)
+        book.compare("CPU µs per order of it", f"{kind}, held: CPU µs", "without snapshot", f"{kind}, free: CPU µs")
     for shop in (SkipLocked(1000), Pgq()):
         measure_peer_beside_snapshot(book, shop, orders, what)
 

@@ -2,9 +2,11 @@
 import random
 import statistics
 import time
+from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 from baselines import SkipLocked
-from machine import PINNED, Pgbench, Session, Stopwatch, settle, wait_until
+from machine import PINNED, Pgbench, Session, Stopwatch, settle, turns, wait_until
 from shops import OrderMgmt
 
 RATE, PROBES = 500, 40    # orders a second, and how many of them are watched
@@ -17,7 +19,7 @@ def percentile(values, percent):
 
 
 class Probe:
-    """Captures orders at times drawn beforehand, and looks from a second session until it sees each shipped.
+    """Captures orders at times drawn beforehand, while a second session looks until it sees each shipped.
 
     An order's time begins when its call was due, so a call that waits for the one before it counts in full.
     """
@@ -29,18 +31,28 @@ class Probe:
         self.per_second = per_second
 
     def watch(self, seconds):
+        """Milliseconds of each order."""
+        captured = SimpleQueue()
+        with ThreadPoolExecutor(1) as beside:
+            times = beside.submit(self.see_shipped, captured)
+            self.capture_for(seconds, captured)
+            return times.result()
+
+    def capture_for(self, seconds, captured):
         chance, due, end = random.Random(7), time.monotonic(), time.monotonic() + seconds
-        times = []
         while (due := due + chance.expovariate(self.per_second)) < end:
             time.sleep(max(due - time.monotonic(), 0))
-            self.ship_one(chance.randint(1, 1000), chance.randint(1, 1000), chance.randint(1, 9))
+            values = chance.randint(1, 1000), chance.randint(1, 1000), chance.randint(1, 9)
+            captured.put((due, self.caller.rows("EXECUTE capture (%s, %s, %s)", *values)[0]))
+        captured.put(None)
+
+    def see_shipped(self, captured):
+        times = []
+        for due, order in iter(captured.get, None):
+            while not self.watcher.value("EXECUTE look (%s, %s)", *order):
+                time.sleep(0.00005)
             times.append((time.monotonic() - due) * 1000)
         return times
-
-    def ship_one(self, *values):
-        order = self.caller.rows("EXECUTE capture (%s, %s, %s)", *values)[0]
-        while not self.watcher.value("EXECUTE look (%s, %s)", *order):
-            time.sleep(0.00005)
 
     def close(self):
         self.caller.close()
@@ -96,12 +108,11 @@ def steady(shop, seconds):
 
 def measure_latency(book, rounds, seconds, history):
     shops = [with_history(OrderMgmt(), history), with_history(SkipLocked(100), history)]
-    for _ in range(rounds):
-        for shop in shops:
-            times, cpu = steady(shop, seconds)
-            book.note(f"{shop.name}: p50 ms", percentile(times, 50))
-            book.note(f"{shop.name}: p99 ms", percentile(times, 99))
-            book.note(f"{shop.name}: CPU %", cpu)
+    for shop in turns(rounds, shops):
+        times, cpu = steady(shop, seconds)
+        book.note(f"{shop.name}: p50 ms", percentile(times, 50))
+        book.note(f"{shop.name}: p99 ms", percentile(times, 99))
+        book.note(f"{shop.name}: CPU %", cpu)
     report_latency(book, history, *(shop.name for shop in shops))
     for shop in shops:
         shop.drop()
@@ -131,11 +142,10 @@ def full_speed(shop, seconds):
 
 def measure_throughput(book, rounds, seconds, history):
     shops = [with_history(OrderMgmt(), history), with_history(SkipLocked(100), history)]
-    for _ in range(rounds):
-        for shop in shops:
-            rate, p99 = full_speed(shop, seconds)
-            book.note(f"{shop.name}: captured and shipped/s", rate)
-            book.note(f"{shop.name}: p99 ms at full speed", p99)
+    for shop in turns(rounds, shops):
+        rate, p99 = full_speed(shop, seconds)
+        book.note(f"{shop.name}: captured and shipped/s", rate)
+        book.note(f"{shop.name}: p99 ms at full speed", p99)
     ours, theirs = (shop.name for shop in shops)
     book.compare("Captured and shipped per second, 4 connections at full speed", f"{ours}: captured and shipped/s",
                  theirs, f"{theirs}: captured and shipped/s", at_least=1.2)
@@ -168,11 +178,9 @@ def look_at_queues(session):
 def measure_paused(book, rounds, seconds, events):
     control = with_history(OrderMgmt("control"), events // 5)    # an order has five events
     behind = with_sleeper(OrderMgmt("behind"), events // 5)
-    for _ in range(rounds):
-        for shop in (control, behind):
-            book.note(f"{shop.database}: captured and shipped/s", full_speed(shop, seconds)[0])
-        for _ in range(3):
-            book.note("queues, ms", look_at_queues(behind.session))
+    for shop in turns(rounds, (control, behind)):
+        book.note(f"{shop.database}: captured and shipped/s", full_speed(shop, seconds)[0])
+        book.note("queues, ms", look_at_queues(behind.session))
     book.compare(f"Captured and shipped per second while a paused consumer is {events:,} events behind",
                  "behind: captured and shipped/s", "no such consumer", "control: captured and shipped/s", at_least=0.95)
     book.limit("`SELECT * FROM order_mgmt.queues` then, ms", "queues, ms", at_most=10)

@@ -17,6 +17,10 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 PINNED = "-c enable_seqscan=off -c enable_hashjoin=off -c enable_mergejoin=off"
 
 
+class Failed(Exception):
+    """A measurement cannot go on."""
+
+
 class Session:
     """A connection in autocommit, with the few ways of asking that we need."""
 
@@ -73,6 +77,12 @@ def wal_position(session):
     return int(session.value("SELECT pg_current_wal_insert_lsn() - '0/0'"))
 
 
+def turns(rounds, contenders):
+    """Who comes when: in every second round the last is the first."""
+    for n in range(rounds):
+        yield from contenders[::-1] if n % 2 else contenders
+
+
 def wait_until(condition, seconds, what, programs=(), pause=0.05):
     """For something that the programs do, if any are named."""
     deadline = time.monotonic() + seconds
@@ -80,7 +90,7 @@ def wait_until(condition, seconds, what, programs=(), pause=0.05):
         for program in programs:
             program.must_run()
         if time.monotonic() > deadline:
-            raise SystemExit(f"gave up after {seconds} s waiting for {what}")
+            raise Failed(f"gave up after {seconds} s waiting for {what}")
         time.sleep(pause)
 
 
@@ -152,12 +162,12 @@ class Pgbench:
 
     def finish(self):
         if self.process.wait() != 0 or "aborted" in self.output.read_text():
-            raise SystemExit(f"pgbench failed:\n{self.output.read_text()}")
+            raise Failed(f"pgbench failed:\n{self.output.read_text()}")
         return self
 
     def must_run(self):
         if self.process.poll() is not None:
-            raise SystemExit(f"pgbench ended by itself:\n{self.output.read_text()}")
+            raise Failed(f"pgbench ended by itself:\n{self.output.read_text()}")
 
     def stop(self):
         self.must_run()

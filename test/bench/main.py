@@ -3,11 +3,13 @@
 
   main.py short | soak
 
-ONLY="drain capture" picks some; then nothing is written to the document. ROUNDS, ORDERS, SECONDS and MINUTES change sizes.
+ONLY="drain capture" picks some; then nothing is written to the document. ROUNDS, ORDERS, SECONDS and MINUTES change
+sizes.
 """
 import os
 import sys
 import time
+import traceback
 
 import captures
 import drains
@@ -47,18 +49,31 @@ SOAK = {
 }
 
 
+def run_each(measurements, chosen, book):
+    """One that fails does not cost the others their figures. Whether all succeeded."""
+    start, failed = time.monotonic(), []
+    for name in chosen:
+        print(f"\n== {name} (after {time.monotonic() - start:.0f} s)", flush=True)
+        try:
+            measurements[name](book)
+        except Exception:
+            traceback.print_exc()
+            failed.append(name)
+    print(f"\n{time.monotonic() - start:.0f} s" + f"; failed: {' '.join(failed)}" * bool(failed))
+    return not failed
+
+
 def main(kind):
     measurements = {"short": SHORT, "soak": SOAK}[kind]
     chosen = os.environ.get("ONLY", "").split() or list(measurements)
-    book, start = Book(), time.monotonic()
-    for name in chosen:
-        print(f"\n== {name} (after {time.monotonic() - start:.0f} s)", flush=True)
-        measurements[name](book)
-    text = conditions(ROUNDS, time.monotonic() - start) + "\n" + book.markdown()
+    book = Book()
+    succeeded = run_each(measurements, chosen, book)
+    text = conditions(ROUNDS) + "\n" + book.markdown()
     print(f"\n{text}")
-    if chosen == list(measurements):
+    if succeeded and chosen == list(measurements):
         write_document("bench" if kind == "short" else "bench-soak", text)
+    return 0 if succeeded else 1
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    sys.exit(main(sys.argv[1]))

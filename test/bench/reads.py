@@ -3,7 +3,7 @@ import statistics
 import time
 
 from load import ship_backlog
-from machine import Pgbench, Session, run_file, settle, wait_until, wal_position
+from machine import Pgbench, Session, run_file, settle, turns, wait_until, wal_position
 from shops import OrderMgmt
 
 PAGE = 50
@@ -51,9 +51,9 @@ def measure_reads(book, rounds, seconds, orders):
     before_far_page = sixty.session.value("SELECT order_id FROM order_mgmt.orders"
                                           " ORDER BY created_at DESC, order_id DESC OFFSET %s LIMIT 1",
                                           orders - PAGE - 1)
+    for name, shop in turns(rounds, (("one partition", one), ("sixty partitions", sixty))):
+        book.note(f"{name}: ms", time_get_order(shop, seconds))
     for _ in range(rounds):
-        book.note("one partition: ms", time_get_order(one, seconds))
-        book.note("sixty partitions: ms", time_get_order(sixty, seconds))
         for name, milliseconds in zip(("first", "far"), time_pages(sixty.session, (None, before_far_page))):
             book.note(f"{name} page: ms", milliseconds)
     book.compare(f"`get_order()`, {orders:,} orders in 60 monthly partitions, ms", "sixty partitions: ms",

@@ -79,11 +79,11 @@ def judge(value, at_least, at_most, unit=""):
     return "", None
 
 
-def conditions(rounds, seconds):
+def conditions(rounds):
     with Session("postgres") as session:
         version = session.value("SHOW server_version")
     return (f"Run of {time.strftime('%Y-%m-%d')}: PostgreSQL {version}, Linux {platform.release()}, "
-            f"{os.cpu_count()} cores, {rounds} rounds, {seconds / 60:.0f} minutes.\n")
+            f"{os.cpu_count()} cores, {rounds} rounds.\n")
 
 
 def write_document(section, text, path=DOCUMENT):

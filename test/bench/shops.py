@@ -61,10 +61,13 @@ class Shop:
     def open_orders(self):
         return self.session.value(f"SELECT count(*) FROM {self.orders} WHERE status NOT IN {self.ended}")
 
-    def wait_for_all(self, programs=()):
+    def newest(self):
+        return self.session.rows(f"SELECT order_id, created_at FROM {self.orders}"
+                                 " ORDER BY created_at DESC, order_id DESC LIMIT 1")[0]
+
+    def wait_for_all(self, programs=(), newest=None):
         """Looks only at the newest order until that has ended, so that watching costs next to nothing."""
-        newest = self.session.rows(f"SELECT order_id, created_at FROM {self.orders}"
-                                   " ORDER BY created_at DESC, order_id DESC LIMIT 1")[0]
+        newest = newest or self.newest()
         look = f"SELECT status IN {self.ended} FROM {self.orders} WHERE order_id = %s AND created_at = %s"
         what = f"the orders of {self.database}"
         wait_until(lambda: self.session.value(look, *newest), PATIENCE, what, programs)
@@ -72,10 +75,10 @@ class Shop:
 
     def drain(self):
         """Ships the backlog; the caller has made it and settled the database."""
-        begin = self.session.value("SELECT clock_timestamp()")
+        newest, begin = self.newest(), self.session.value("SELECT clock_timestamp()")
         watch = Stopwatch(self.session)
         programs = watch.programs = self.start()
-        self.wait_for_all(programs)
+        self.wait_for_all(programs, newest)
         watch.stop()
         for program in programs:
             program.stop()

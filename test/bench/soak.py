@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drains import Snapshot, drained
 from load import WARM_UP, Probe, percentile
-from machine import Pgbench
+from machine import Pgbench, turns
 from shops import OrderMgmt
 
 RATE, PROBES = 300, 20    # orders a second, and how many of them are watched
@@ -15,13 +15,12 @@ LOOK_SECONDS = 10
 
 
 def measure_linear(book, rounds, few, many):
-    for _ in range(rounds):
-        for orders in (few, many):
-            shop = OrderMgmt()
-            book.note(f"{orders:,}: orders/s", drained(shop, lambda s, n=orders: s.add_backlog(n)).rate)
-            shop.drop()
-    book.compare(f"Drain of {many:,} orders, orders/s", f"{many:,}: orders/s", f"drain of {few:,}", f"{few:,}: orders/s",
-                 at_least=0.9)
+    for orders in turns(rounds, (few, many)):
+        shop = OrderMgmt()
+        book.note(f"{orders:,}: orders/s", drained(shop, lambda s, n=orders: s.add_backlog(n)).rate)
+        shop.drop()
+    book.compare(f"Drain of {many:,} orders, orders/s", f"{many:,}: orders/s",
+                 f"drain of {few:,}", f"{few:,}: orders/s", at_least=0.9)
 
 
 def worker_memory(shop):

@@ -37,7 +37,7 @@ DECLARE
 BEGIN
     CREATE TEMP TABLE history AS
     SELECT n, n / 100 AS part, 5 * (1 + n / 1000) AS lxid, bench.uuid_at(first + n * step) AS order_id
-      FROM generate_series(1, count) AS n;
+      FROM generate_series(1, count::bigint) AS n;
     INSERT INTO order_mgmt.orders
            (order_id, created_at, customer_id, status, settled, round, reasons, total, metadata, trail, updated_at)
     SELECT order_id, order_mgmt.uuid_time(order_id), 1 + (n * 7919) % 1000, 'shipped', 3, 0, '{}', 9.95, '{}',
