@@ -16,7 +16,7 @@ BARE_HEADERS = \
 
 LAYERS = \
 	names faults \
-	settings shared money jsonout relations tables plans locks rotation installation siphash uuid7 inflight handlerseats bgsession wakeup \
+	settings shared money jsonout relations opened tables plans locks rotation installation siphash uuid7 inflight handlerseats bgsession wakeup \
 	months horizon leaves eventlog ticks cursors reader census retries registry signatures backlog inbox claims keys orders listing ledger work \
 	request capture checkers settlement updater shipper lifecycle deadletters \
 	consumer pass subscribers pipeline outbox proofs invariants repair upkeep comments schema \

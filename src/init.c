@@ -13,7 +13,7 @@
 #include "relations.h"
 #include "settings.h"
 #include "shared.h"
-#include "tables.h"
+#include "opened.h"
 #include "utility_hook.h"
 #include "wakeup.h"
 
@@ -28,7 +28,7 @@ _PG_init(void)
 	om_shared_init();
 	om_wakeup_init();
 	om_relations_init();
-	om_tables_init();
+	om_opened_init();
 	om_keys_init();
 	om_installation_init();
 	om_pipeline_init();

@@ -12,42 +12,9 @@
 #include "postgres.h"
 
 #include "access/htup.h"
-#include "nodes/execnodes.h"
-#include "storage/lock.h"
-#include "utils/rel.h"
 #include "utils/snapshot.h"
 
-typedef struct OmTable
-{
-	Relation rel;
-	Relation key; /* the index of the primary key */
-	int nkeys;
-	EState *estate;
-	ResultRelInfo *info;
-	TupleTableSlot *found;
-	TupleTableSlot *probe;      /* position of a row to be written */
-	TupleTableSlot *fresh;      /* row to be written */
-	ItemPointerData written_at; /* by the last update */
-
-	/* The rest belongs to tables.c. */
-	TupleDesc desc;                /* a copy, which outlives the relation's */
-	struct ScanKeyData *scan_keys; /* for the columns of the primary key, without values */
-	Oid key_oid;
-	int key_position; /* among the indexes of info, or -1 */
-	Oid *index_oids;
-	TupleTableSlot **waiting; /* rows that om_table_flush() will write */
-	int nwaiting;
-	MemoryContext waiting_context;
-	MemoryContext context; /* holds all this */
-	bool kept;             /* for the next call that opens this table */
-	bool outdated;         /* the definition has changed */
-	bool in_use;
-	LocalTransactionId user; /* who has it in use */
-	SubTransactionId user_part;
-} OmTable;
-
-/* To be called when the library is loaded. */
-extern void om_tables_init(void);
+#include "opened.h"
 
 extern OmTable *om_table_open(Oid relid, LOCKMODE lockmode);
 extern void om_table_close(OmTable *table);
