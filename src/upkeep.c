@@ -74,13 +74,15 @@ list_consumers(bool external)
 	return names;
 }
 
-/* A restart of some consumer would read ticks of this table. */
+/* A restart of some consumer would read ticks of this table, or the next one is numbered by it. */
 static bool
 ticks_are_needed(int slot)
 {
 	int64 last = om_tick_last_in(slot);
 	ListCell *cell;
 
+	if (last > 0 && last == om_tick_last())
+		return true;
 	foreach(cell, list_consumers(false /* external */))
 	{
 		if (om_cursor_load(lfirst(cell), true /* restart */, GetActiveSnapshot())->tick_id < last)

@@ -66,6 +66,17 @@ is(maintain(), 'rotate|cursor_log', 'when all have moved on the table is emptied
 is($node->safe_psql('shop', 'SELECT slot()'), '0', 'and used again');
 is($node->safe_psql('shop', q(SELECT count(DISTINCT consumer) FROM cursors)), '4', 'every consumer has a position');
 one_ships('orders ship afterwards');
+
+# Ticks are numbered on from the newest, so that one stays wherever it is.
+my $grow_ticks = q(INSERT INTO order_mgmt.ticks_%d SELECT -n, snapshot, at FROM generate_series(1, 230000) AS n, (SELECT snapshot, at FROM order_mgmt.ticks_0 WHERE tick_id = 1) AS t);
+$node->safe_psql('shop', q(INSERT INTO order_mgmt.ticks_0 SELECT 1, base, now() FROM cursors WHERE consumer = 'shipper' ORDER BY seq DESC LIMIT 1));
+one_ships('with a tick');
+$node->safe_psql('shop', sprintf $grow_ticks, 0);
+is(maintain(), 'rotate|ticks', 'a table of ticks that has grown gives way to the other one');
+$node->safe_psql('shop', sprintf $grow_ticks, 1);
+is(maintain(), '', 'one with the newest tick is not emptied');
+is($node->safe_psql('shop', 'SELECT max(tick_id) FROM (SELECT * FROM order_mgmt.ticks_0 UNION ALL SELECT * FROM order_mgmt.ticks_1) AS t'), '1', 'which is still there');
+one_ships('orders ship all the while');
 settle($node, 'shop', 'at the end');
 $node->stop;
 done_testing();
