@@ -79,7 +79,7 @@ lint: ## check layers, names, error codes, grants and layout of the sources
 	test/tools/lint
 bench: ## measure speed beside what one would use instead, and write docs/performance.md (half an hour)
 	test/bench/run
-bench-soak: ## the same for what takes hours
+bench-soak: ## the same for what takes long (about two hours)
 	test/bench/run soak
 sanitize: ## run SQL tests under valgrind and the undefined-behaviour sanitizer; GROUPS as for test
 	test/tools/sanitize $(GROUPS)
