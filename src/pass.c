@@ -38,7 +38,7 @@
 #define MAX_AHEAD 4000
 
 /* After so many passes in one window batches grow, up to four times. */
-#define GROW_AFTER 128
+#define GROW_AFTER 8
 #define GROW_AT_MOST 4
 
 static const OmReach ticks_only = {NULL, 0};

@@ -17,6 +17,7 @@
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/snapmgr.h"
 
@@ -98,15 +99,34 @@ om_table_last(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot)
 	return fetch_first(table, key, nkeys, snapshot, BackwardScanDirection);
 }
 
+/* VACUUM may have cut the table off before this, but does not while we have it open. */
+static bool
+is_inside(OmTable *table, BlockNumber block)
+{
+	if (table->nblocks == 0)
+		table->nblocks = RelationGetNumberOfBlocks(table->rel);
+	return block < table->nblocks;
+}
+
+/* An index scan does this on its way to a row. */
+static void
+prune_page(OmTable *table, BlockNumber block)
+{
+	Buffer buffer = ReadBuffer(table->rel, block);
+
+	heap_page_prune_opt(table->rel, buffer);
+	ReleaseBuffer(buffer);
+}
+
 HeapTuple
 om_table_fetch(OmTable *table, ItemPointer position, Datum key, Snapshot snapshot)
 {
 	AttrNumber column = table->key->rd_index->indkey.values[0];
 	HeapTuple row = NULL;
 
-	/* VACUUM may have cut the table off before it. */
-	if (ItemPointerGetBlockNumber(position) >= RelationGetNumberOfBlocks(table->rel))
+	if (!is_inside(table, ItemPointerGetBlockNumber(position)))
 		return NULL;
+	prune_page(table, ItemPointerGetBlockNumber(position));
 	if (table_tuple_fetch_row_version(table->rel, position, snapshot, table->found))
 	{
 		FmgrInfo *compare = index_getprocinfo(table->key, 1, BTORDER_PROC);
