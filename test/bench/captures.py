@@ -44,8 +44,8 @@ def count_costs(book, name, orders, clients=16):
     watch = Stopwatch(shop.session)
     Pgbench(shop.database, script, clients=clients, times=orders // clients).finish()
     watch.stop()
-    book.note(f"{name}: WAL bytes", watch.wal / orders)
-    book.note(f"{name}: CPU µs", watch.cpu / orders * 1e6)
+    book.note(f"capture, {name}: WAL bytes", watch.wal / orders)
+    book.note(f"capture, {name}: CPU µs", watch.cpu / orders * 1e6)
     shop.drop()
 
 
@@ -67,9 +67,9 @@ def report_capture(book):
     book.compare(what, f"{no_key}, 1: orders/s", peer, "one statement, 1: orders/s")
     book.compare(what, f"{no_key}, 1: orders/s", "four plain INSERTs", "plain, 1: orders/s")
     for name, keys, bar in ((no_key, "without a key", 0.8), (key, "with a key", None)):
-        book.compare(f"WAL bytes of a capture {keys}", f"{name}: WAL bytes", peer, "one statement: WAL bytes",
+        book.compare(f"WAL bytes of a capture {keys}", f"capture, {name}: WAL bytes", peer, "capture, one statement: WAL bytes",
                      at_most=bar)
-        book.compare(f"CPU µs of a capture {keys}", f"{name}: CPU µs", peer, "one statement: CPU µs")
+        book.compare(f"CPU µs of a capture {keys}", f"capture, {name}: CPU µs", peer, "capture, one statement: CPU µs")
 
 
 # --- many orders a call --------------------------------------------------------------------------
