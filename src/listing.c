@@ -25,26 +25,10 @@
 
 #include "compat.h"
 #include "listing.h"
+#include "orders.h"
 #include "relations.h"
 #include "tables.h"
 #include "uuid7.h"
-
-/* Columns of table orders */
-enum
-{
-	ORDER_ID = 1,
-	ORDER_CREATED_AT,
-	ORDER_CUSTOMER_ID,
-	ORDER_REF,
-	ORDER_STATUS,
-	ORDER_SETTLED,
-	ORDER_ROUND,
-	ORDER_REASONS,
-	ORDER_TOTAL,
-	ORDER_METADATA,
-	ORDER_TRAIL,
-	ORDER_UPDATED_AT
-};
 
 static const AttrNumber listed[OM_LISTING_NCOLUMNS] = {
 	ORDER_ID,      ORDER_CREATED_AT, ORDER_CUSTOMER_ID, ORDER_REF,       ORDER_STATUS,

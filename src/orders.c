@@ -23,24 +23,6 @@
 #include "relations.h"
 #include "uuid7.h"
 
-/* Columns of table orders */
-enum
-{
-	ORDER_ID = 1,
-	ORDER_CREATED_AT,
-	ORDER_CUSTOMER_ID,
-	ORDER_REF,
-	ORDER_STATUS,
-	ORDER_SETTLED,
-	ORDER_ROUND,
-	ORDER_REASONS,
-	ORDER_TOTAL,
-	ORDER_METADATA,
-	ORDER_TRAIL,
-	ORDER_UPDATED_AT,
-	ORDER_NCOLUMNS = ORDER_UPDATED_AT
-};
-
 /* Columns of table order_lines */
 enum
 {

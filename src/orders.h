@@ -14,6 +14,24 @@
 #include "names.h"
 #include "tables.h"
 
+/* Columns of table orders, for who reads its rows by other ways (listing.c) */
+enum
+{
+	ORDER_ID = 1,
+	ORDER_CREATED_AT,
+	ORDER_CUSTOMER_ID,
+	ORDER_REF,
+	ORDER_STATUS,
+	ORDER_SETTLED,
+	ORDER_ROUND,
+	ORDER_REASONS,
+	ORDER_TOTAL,
+	ORDER_METADATA,
+	ORDER_TRAIL,
+	ORDER_UPDATED_AT,
+	ORDER_NCOLUMNS = ORDER_UPDATED_AT
+};
+
 /*
  * The partitions that a call or batch has touched so far, kept open.  Those of a
  * batch also remember the orders that have been read, so that each is read once,

@@ -15,20 +15,6 @@ $node->safe_psql('shop', q(SELECT order_mgmt.set_retry_policy('balance_checker',
 # So that it is always the balance checker that comes to the point
 $node->safe_psql('shop', q(SELECT order_mgmt.pause_consumer('stock_checker')));
 
-# Somebody repeats it until it is acknowledged, whatever happens to the server.
-sub capture
-{
-	my ($key) = @_;
-	my $deadline = time + 60;
-	while (time < $deadline)
-	{
-		my ($status, $id) = $node->psql('shop', "SELECT order_mgmt.capture_order('c', $Shop::one_line, idempotency_key => '$key')");
-		return $id if $status == 0;
-		usleep(20_000);
-	}
-	die "could not capture $key";
-}
-
 sub has_fired
 {
 	my $deadline = time + 60;
@@ -37,7 +23,7 @@ sub has_fired
 }
 
 arm($point, 'kill', 'worker');
-my $id = capture('deadly');
+my $id = capture_until_told($node, 'shop', 'deadly');
 for my $crash (1 .. 3)
 {
 	ok(has_fired(), "crash $crash");
@@ -47,7 +33,7 @@ for my $crash (1 .. 3)
 disarm($point);
 ok(becomes($node, 'shop', 'SELECT consumer, error_code FROM order_mgmt.dead_letters', 'balance_checker|57P02', 60), 'after the third crash it is a dead letter');
 is($node->safe_psql('shop', "SELECT order_mgmt.get_order_status('$id')"), 'failed', 'its order has failed');
-my $healthy = capture('healthy');
+my $healthy = capture_until_told($node, 'shop', 'healthy');
 $node->safe_psql('shop', q(SELECT order_mgmt.resume_consumer('stock_checker')));
 is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$healthy', '60 s')"), 'shipped', 'the next order ships');
 settle($node, 'shop', 'after the crashes');

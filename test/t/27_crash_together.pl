@@ -13,20 +13,6 @@ my $node = start_faulty_server('crashing_together', [ find_points("$FindBin::Rea
 new_shop($node, 'shop');
 $node->safe_psql('shop', q(SELECT order_mgmt.set_retry_policy(name, backoff_base => '0.1 s', backoff_cap => '0.1 s') FROM order_mgmt.consumers));
 
-# Somebody repeats it until it is acknowledged, whatever happens to the server.
-sub capture
-{
-	my ($key) = @_;
-	my $deadline = time + 60;
-	while (time < $deadline)
-	{
-		my ($status, $id) = $node->psql('shop', "SELECT order_mgmt.capture_order('c', $Shop::one_line, idempotency_key => '$key')");
-		return $id if $status == 0;
-		usleep(20_000);
-	}
-	die "could not capture $key";
-}
-
 # Crashes at the point, again and again, until the order has failed.
 sub crash_at
 {
@@ -54,7 +40,7 @@ sub crash_at
 	cmp_ok($crashes, '<', 12, "$point: given up after a few crashes");
 	ok(becomes($node, 'shop', "SELECT order_mgmt.get_order_status(($id))", 'failed', 60), "$point: the order has failed");
 	note("$point: $crashes crashes");
-	my $healthy = capture("healthy $point");
+	my $healthy = capture_until_told($node, 'shop', "healthy $point");
 	is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$healthy', '60 s')"), 'shipped', "$point: the next order ships");
 	settle($node, 'shop', $point);
 	is($node->safe_psql('shop', q(SELECT reserved FROM order_mgmt.get_product('p'))), '0', "$point: nothing stays held");

@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(start_server new_shop becomes workers settle one_order in_background has_written finish indexes_hold);
+our @EXPORT = qw(start_server new_shop becomes workers settle one_order capture_until_told in_background has_written finish indexes_hold);
 
 our $one_line = q('[{"product_id": "p", "quantity": 1, "unit_price": 1}]');
 
@@ -92,6 +92,20 @@ sub one_order
 {
 	my ($node, $database) = @_;
 	return $node->safe_psql($database, "SELECT order_mgmt.capture_order('c', $one_line)");
+}
+
+# Captures an order as somebody does who repeats it until it is acknowledged, whatever happens to the server.
+sub capture_until_told
+{
+	my ($node, $database, $key) = @_;
+	my $deadline = time + 60;
+	while (time < $deadline)
+	{
+		my ($status, $id) = $node->psql($database, "SELECT order_mgmt.capture_order('c', $one_line, idempotency_key => '$key')");
+		return $id if $status == 0;
+		usleep(20_000);
+	}
+	die "could not capture $key";
 }
 
 # Starts a program of PostgreSQL (pgbench, psql) beside the test, with a text to read.
