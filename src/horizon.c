@@ -207,7 +207,8 @@ om_horizon_copy(const OmHorizon *horizon)
 
 	*copy = *horizon;
 	copy->exceptions = exceptions;
-	memcpy(exceptions, horizon->exceptions, sizeof(int64) * horizon->nexceptions);
+	if (horizon->nexceptions > 0)
+		memcpy(exceptions, horizon->exceptions, sizeof(int64) * horizon->nexceptions);
 	return copy;
 }
 
