@@ -45,7 +45,7 @@ extern OmStepResult om_consumer_step(OmConsumer *consumer, const OmReach *reach,
  */
 extern bool om_consumer_begin_step(OmConsumer *consumer, const OmReach *reach, int max_events);
 
-/* True when it may read on; with how many events it has not yet looked at. */
+/* False while enough waits that it has read already. */
 extern bool om_consumer_may_read(OmConsumer *consumer, int max_events);
 
 /* Takes in a row, if it is about it. */
