@@ -10,6 +10,7 @@
 #include "postgres.h"
 
 #include "access/genam.h"
+#include "access/tableam.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
@@ -75,18 +76,46 @@ om_local_transaction(void)
 #endif
 }
 
-/* Enters a row that has just been written into the indexes of its table. */
+/* Which indexes need an entry for the new version of a row. */
+typedef enum OmVersionEntries
+{
+	OM_ENTRIES_NONE,
+	OM_ENTRIES_SUMMARIES, /* those that keep no positions, since 16 */
+	OM_ENTRIES_ALL
+} OmVersionEntries;
+
+static inline OmVersionEntries
+om_tuple_update(Relation rel, ItemPointer old, TupleTableSlot *slot, Snapshot snapshot)
+{
+#if PG_VERSION_NUM >= 160000
+	TU_UpdateIndexes entries;
+
+	simple_table_tuple_update(rel, old, slot, snapshot, &entries);
+	return entries == TU_None        ? OM_ENTRIES_NONE
+		 : entries == TU_Summarizing ? OM_ENTRIES_SUMMARIES
+									 : OM_ENTRIES_ALL;
+#else
+	bool entries;
+
+	simple_table_tuple_update(rel, old, slot, snapshot, &entries);
+	return entries ? OM_ENTRIES_ALL : OM_ENTRIES_NONE;
+#endif
+}
+
+/* Enters a row that has just been written, or a new version of one, into the indexes of its table. */
 static inline void
-om_insert_index_entries(ResultRelInfo *info, TupleTableSlot *slot, EState *estate)
+om_insert_index_entries(ResultRelInfo *info, TupleTableSlot *slot, EState *estate, bool is_version,
+						bool only_summaries pg_attribute_unused())
 {
 	List *rechecks;
 
 	if (info->ri_NumIndices == 0)
 		return;
 #if PG_VERSION_NUM >= 160000
-	rechecks = ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL, false);
+	rechecks =
+		ExecInsertIndexTuples(info, slot, estate, is_version, false, NULL, NIL, only_summaries);
 #else
-	rechecks = ExecInsertIndexTuples(info, slot, estate, false, false, NULL, NIL);
+	rechecks = ExecInsertIndexTuples(info, slot, estate, is_version, false, NULL, NIL);
 #endif
 	list_free(rechecks);
 }

@@ -202,7 +202,6 @@ prepare_writing(OmTable *table, LOCKMODE lockmode)
 		if (table->index_oids[i] == table->key_oid)
 			table->key_position = i;
 	}
-	table->probe = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
 	table->fresh = MakeSingleTupleTableSlot(table->desc, &TTSOpsVirtual);
 }
 
@@ -327,9 +326,6 @@ om_opened_release(OmTable *table)
 	}
 	ExecClearTuple(table->found);
 	if (table->info != NULL)
-	{
-		ExecClearTuple(table->probe);
 		ExecClearTuple(table->fresh);
-	}
 	table->in_use = false;
 }

@@ -20,10 +20,9 @@ typedef struct OmTable
 	EState *estate;
 	ResultRelInfo *info;
 	TupleTableSlot *found;
-	TupleTableSlot *probe;      /* position of a row to be written */
 	TupleTableSlot *fresh;      /* row to be written */
 	ItemPointerData written_at; /* by the last update */
-	BlockNumber nblocks;        /* 0: not asked for since it was opened */
+	BlockNumber nblocks;        /* 0: not asked for since om_table_open() */
 
 	/* The rest belongs to opened.c, and the rows that wait to tables.c. */
 	TupleDesc desc;                /* a copy, which outlives the relation's */

@@ -37,9 +37,9 @@
 /* Positions are not made longer than that; a window with more passes ends stage by stage. */
 #define MAX_AHEAD 4000
 
-/* After so many passes in one window batches grow, up to four times. */
-#define GROW_AFTER 8
-#define GROW_AT_MOST 4
+/* After so many passes in one window batches double, and so on. */
+#define DOUBLE_AFTER 4
+#define DOUBLE_AT_MOST 3
 
 static const OmReach ticks_only = {NULL, 0};
 
@@ -113,9 +113,9 @@ static int
 batch_size(OmPass *pass, int max_events)
 {
 	const OmCursor *cursor = reader_of(pass, 0)->cursor;
-	int growth = cursor == NULL ? 1 : 1 + om_horizon_count_ahead(cursor->base) / GROW_AFTER;
+	int doubled = cursor == NULL ? 0 : om_horizon_count_ahead(cursor->base) / DOUBLE_AFTER;
 
-	return Min(max_events, PG_INT32_MAX / GROW_AT_MOST) * Min(growth, GROW_AT_MOST);
+	return Min(max_events, PG_INT32_MAX >> DOUBLE_AT_MOST) << Min(doubled, DOUBLE_AT_MOST);
 }
 
 static void

@@ -15,6 +15,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/index.h"
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
 #include "storage/bufmgr.h"
@@ -31,7 +32,10 @@
 OmTable *
 om_table_open(Oid relid, LOCKMODE lockmode)
 {
-	return om_opened_take(relid, lockmode);
+	OmTable *table = om_opened_take(relid, lockmode);
+
+	table->nblocks = 0; /* it may have grown, or been cut off, since the session had it open */
+	return table;
 }
 
 void
@@ -497,7 +501,8 @@ om_table_flush(OmTable *table)
 		table_multi_insert(table->rel, table->waiting, count, GetCurrentCommandId(true), 0, NULL);
 	for (int i = 0; i < count; i++)
 	{
-		om_insert_index_entries(table->info, table->waiting[i], table->estate);
+		om_insert_index_entries(table->info, table->waiting[i], table->estate,
+								false /* is_version */, false /* only_summaries */);
 		ExecClearTuple(table->waiting[i]);
 		ResetPerTupleExprContext(table->estate);
 	}
@@ -526,13 +531,44 @@ om_table_has_key(OmTable *table, const Datum *key, TransactionId *writer)
 	return found;
 }
 
+/*
+ * A new version has the key of the old one, which was unique and is ours: no
+ * other row can have it.  So the index is not asked, which would visit each
+ * older version that somebody's snapshot still needs.
+ */
+static void
+enter_same_key(OmTable *table)
+{
+	IndexInfo *index = table->info->ri_IndexRelationInfo[table->key_position];
+	Datum values[INDEX_MAX_KEYS];
+	bool isnull[INDEX_MAX_KEYS];
+
+	FormIndexDatum(index, table->fresh, table->estate, values, isnull);
+	index_insert(table->key, values, isnull, &table->fresh->tts_tid, table->rel, UNIQUE_CHECK_NO,
+				 true /* indexUnchanged */, index);
+}
+
+/* The executor does it for all indexes but that of the key. */
+static void
+enter_version(OmTable *table, OmVersionEntries entries)
+{
+	Relation *key = &table->info->ri_IndexRelationDescs[table->key_position];
+
+	if (entries == OM_ENTRIES_ALL)
+		enter_same_key(table);
+	*key = NULL;
+	om_insert_index_entries(table->info, table->fresh, table->estate, true /* is_version */,
+							entries == OM_ENTRIES_SUMMARIES);
+	*key = table->key;
+}
+
 void
 om_table_update(OmTable *table, HeapTuple old, const Datum *values, const bool *isnull,
 				const bool *replace, int ncolumns)
 {
 	TupleDesc desc = RelationGetDescr(table->rel);
-	EPQState unused = {0}; /* only row triggers would look at it */
 	OwnerScope scope = act_as_owner(table);
+	OmVersionEntries entries;
 
 	heap_deform_tuple(old, desc, table->fresh->tts_values, table->fresh->tts_isnull);
 	for (int i = 0; i < Min(desc->natts, ncolumns); i++)
@@ -544,12 +580,11 @@ om_table_update(OmTable *table, HeapTuple old, const Datum *values, const bool *
 	}
 	ExecStoreVirtualTuple(table->fresh);
 
-	/* The executor takes the position of the old version from this slot. */
-	ExecStoreVirtualTuple(ExecClearTuple(table->probe));
-	table->probe->tts_tid = old->t_self;
-
-	table->estate->es_snapshot = GetActiveSnapshot();
-	ExecSimpleRelationUpdate(table->info, table->estate, &unused, table->probe, table->fresh);
+	CheckCmdReplicaIdentity(table->rel, CMD_UPDATE);
+	check_fresh(table);
+	entries = om_tuple_update(table->rel, &old->t_self, table->fresh, GetActiveSnapshot());
+	if (entries != OM_ENTRIES_NONE)
+		enter_version(table, entries);
 	act_as_caller(&scope);
 	table->written_at = table->fresh->tts_tid;
 	ExecClearTuple(table->fresh);

@@ -112,6 +112,27 @@ is($node->safe_psql('shop', q(SELECT order_mgmt.replay_dead_letters('stock_check
 is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$poison', '30 s')"), 'shipped', 'and ships');
 settle($node, 'shop', 'after the failure');
 
+# --- beside an old snapshot --------------------------------------------------------------------------------
+# It keeps all versions of a row, but the worker knows where it has put the newest: it asks the index once.
+my $probes = q(SELECT sum(idx_scan) FROM pg_stat_user_indexes WHERE indexrelname = 'stock_pkey');
+my $moves = q(SELECT sum(n_tup_upd - n_tup_hot_upd) FROM pg_stat_user_tables WHERE relname = 'stock');
+$node->safe_psql('shop', 'VACUUM FULL order_mgmt.stock');
+$node->safe_psql('shop', 'ALTER DATABASE shop SET order_mgmt.batch_size = 20');
+$node->restart;
+my ($probed, $moved) = map { $node->safe_psql('shop', $_) } $probes, $moves;
+my $old = $node->background_psql('shop');
+$old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM order_mgmt.orders');
+$node->safe_psql('shop', $pause);
+capture(10_000);
+$node->safe_psql('shop', $resume);
+$node->safe_psql('shop', q(SELECT order_mgmt.wait_until_idle('60 s')));
+$old->quit;
+$node->restart;
+cmp_ok($node->safe_psql('shop', $moves) - $moved, '>', 20, 'rows have moved on to new pages');
+cmp_ok($node->safe_psql('shop', $probes) - $probed, '<', 20, 'and were found there without the index');
+$node->safe_psql('shop', 'ALTER DATABASE shop RESET order_mgmt.batch_size');
+settle($node, 'shop', 'after the old snapshot');
+
 # --- in turn with clients -------------------------------------------------------------------------------
 # run_pipeline() goes stage by stage, and by horizons of its own.
 $node->safe_psql('shop', 'ALTER DATABASE shop SET order_mgmt.workers = off');
