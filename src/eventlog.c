@@ -128,7 +128,7 @@ append_row(OmLogWriter *writer, OmEventType type, Datum *values, bool *isnull, J
 		isnull[COLUMN_EVENT_TYPE - 1] = false;
 	isnull[COLUMN_DETAIL - 1] = detail == NULL;
 	OM_FAULT_POINT("eventlog/before-append");
-	om_table_insert(writer->table, values, isnull, NCOLUMNS);
+	om_table_insert_later(writer->table, values, isnull, NCOLUMNS);
 	OM_FAULT_POINT("eventlog/appended");
 	return last_event_id;
 }

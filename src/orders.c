@@ -94,11 +94,11 @@ om_orders_open(LOCKMODE lockmode)
 }
 
 OmOrderTables *
-om_orders_open_batch(void)
+om_orders_open_batch(int expected)
 {
 	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
 
-	tables->known = known_create(CurrentMemoryContext, 256, NULL);
+	tables->known = known_create(CurrentMemoryContext, expected, NULL);
 	return tables;
 }
 

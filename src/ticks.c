@@ -12,9 +12,11 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "eventlog.h"
 #include "faults.h"
 #include "locks.h"
@@ -31,12 +33,31 @@ enum
 	NCOLUMNS = COLUMN_AT
 };
 
+/* The tick that a transaction has made: the newest, as it keeps the lock under which they are made. */
+typedef struct MadeTick
+{
+	int64 tick_id;
+	OmHorizon *horizon;
+	LocalTransactionId maker;
+	SubTransactionId part;
+} MadeTick;
+
+static MadeTick made;
+
+static bool
+is_made_here(void)
+{
+	return made.maker == om_local_transaction() && SubTransactionIsActive(made.part);
+}
+
 OmHorizon *
 om_tick_find(int64 tick_id)
 {
 	OmHorizon *horizon = NULL;
 	Datum key = Int64GetDatum(tick_id);
 
+	if (is_made_here() && tick_id >= made.tick_id)
+		return tick_id == made.tick_id ? om_horizon_copy(made.horizon) : NULL;
 	for (int slot = 0; slot < om_rotation_ticks.nslots && horizon == NULL; slot++)
 	{
 		OmTable *table =
@@ -67,10 +88,11 @@ om_tick_last_in(int slot)
 int64
 om_tick_last(void)
 {
-	int64 last = 0;
+	int64 last = om_tick_last_in(om_rotation_current(&om_rotation_ticks));
 
-	for (int slot = 0; slot < om_rotation_ticks.nslots; slot++)
-		last = Max(last, om_tick_last_in(slot));
+	/* The current table is empty when its turn begins. */
+	for (int slot = 0; slot < om_rotation_ticks.nslots && last == 0; slot++)
+		last = om_tick_last_in(slot);
 	return last;
 }
 
@@ -95,7 +117,7 @@ store_tick(int64 tick_id, const OmHorizon *horizon)
 	Datum values[NCOLUMNS];
 	bool isnull[NCOLUMNS] = {false};
 	OmTable *table = om_table_open(
-		om_rotation_table(&om_rotation_ticks, om_rotation_current(&om_rotation_ticks, NULL)),
+		om_rotation_table(&om_rotation_ticks, om_rotation_current(&om_rotation_ticks)),
 		RowExclusiveLock);
 
 	values[COLUMN_TICK_ID - 1] = Int64GetDatum(tick_id);
@@ -103,6 +125,16 @@ store_tick(int64 tick_id, const OmHorizon *horizon)
 	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	om_table_insert(table, values, isnull, NCOLUMNS);
 	om_table_close(table);
+}
+
+static void
+remember_tick(int64 tick_id, const OmHorizon *horizon)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+
+	made = (MadeTick){tick_id, om_horizon_copy(horizon), om_local_transaction(),
+					  GetCurrentSubTransactionId()};
+	MemoryContextSwitchTo(caller);
 }
 
 /*
@@ -133,6 +165,7 @@ om_tick_make(int64 xid_base, int max_events)
 	UnregisterSnapshot(snapshot);
 	OM_FAULT_POINT("ticks/taken");
 	store_tick(last + 1, horizon);
+	remember_tick(last + 1, horizon);
 	OM_FAULT_POINT("ticks/stored");
 	return is_all;
 }
