@@ -72,12 +72,12 @@ om_tick_find(int64 tick_id)
 	return horizon;
 }
 
-int64
-om_tick_last_in(int slot)
+static int64
+last_in(int slot, int64 least)
 {
 	OmTable *table = om_table_open(om_rotation_table(&om_rotation_ticks, slot), AccessShareLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	HeapTuple row = om_table_last(table, NULL, 0, snapshot);
+	HeapTuple row = om_table_last_from(table, Int64GetDatum(least), snapshot);
 	int64 last = row == NULL ? 0 : DatumGetInt64(om_row_get_not_null(table, row, COLUMN_TICK_ID));
 
 	UnregisterSnapshot(snapshot);
@@ -86,14 +86,35 @@ om_tick_last_in(int slot)
 }
 
 int64
+om_tick_last_in(int slot)
+{
+	return last_in(slot, PG_INT64_MIN);
+}
+
+/* The newest tick that is not older than a given one, or 0. */
+static int64
+last_from(int64 least)
+{
+	int64 last = 0;
+
+	for (int slot = 0; slot < om_rotation_ticks.nslots; slot++)
+	{
+		int64 here = last_in(slot, least);
+
+		last = Max(last, here);
+	}
+	return last;
+}
+
+int64
 om_tick_last(void)
 {
-	int64 last = om_tick_last_in(om_rotation_current(&om_rotation_ticks));
+	/* The newest when we looked last; what was not committed then may be no more. */
+	static int64 seen = PG_INT64_MIN;
+	int64 last = last_from(seen);
 
-	/* The current table is empty when its turn begins. */
-	for (int slot = 0; slot < om_rotation_ticks.nslots && last == 0; slot++)
-		last = om_tick_last_in(slot);
-	return last;
+	seen = last > 0 ? last : last_from(PG_INT64_MIN);
+	return seen;
 }
 
 /* Cuts a horizon behind the first events that it shows and an earlier one does not. */
