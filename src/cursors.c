@@ -18,6 +18,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "arrays.h"
 #include "cursors.h"
 #include "faults.h"
 #include "plans.h"
@@ -101,17 +102,6 @@ read_passed(OmLogCounts *passed, ArrayType *array)
 		elog(ERROR, "stored counts of events are malformed");
 	*passed = (OmLogCounts){0};
 	memcpy(passed->events, ARR_DATA_PTR(array), sizeof(int64) * length);
-}
-
-static ArrayType *
-passed_to_array(const OmLogCounts *passed)
-{
-	Datum elements[OM_EVENT_COUNT];
-
-	for (int type = 0; type < OM_EVENT_COUNT; type++)
-		elements[type] = Int64GetDatum(passed->events[type]);
-	return construct_array(elements, OM_EVENT_COUNT, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-						   TYPALIGN_DOUBLE);
 }
 
 static bool
@@ -297,7 +287,8 @@ om_cursor_append(OmTable *table, OmCursor *cursor, int64 restart_seq, int64 wait
 	values[COLUMN_RESTART_SEQ - 1] = Int64GetDatum(cursor->restart_seq);
 	values[COLUMN_WAITING - 1] = Int64GetDatum(cursor->waiting);
 	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[COLUMN_PASSED - 1] = PointerGetDatum(passed_to_array(&cursor->passed));
+	values[COLUMN_PASSED - 1] =
+		PointerGetDatum(om_int8_array(cursor->passed.events, OM_EVENT_COUNT));
 	om_table_insert_later(table, values, isnull, NCOLUMNS);
 	note_move(cursor);
 	OM_FAULT_POINT("cursors/stored");

@@ -91,15 +91,14 @@ om_tick_last_in(int slot)
 	return last_in(slot, PG_INT64_MIN);
 }
 
-/* The newest tick that is not older than a given one, or 0. */
 static int64
-last_from(int64 least)
+look_for_last(void)
 {
 	int64 last = 0;
 
 	for (int slot = 0; slot < om_rotation_ticks.nslots; slot++)
 	{
-		int64 here = last_in(slot, least);
+		int64 here = om_tick_last_in(slot);
 
 		last = Max(last, here);
 	}
@@ -109,11 +108,11 @@ last_from(int64 least)
 int64
 om_tick_last(void)
 {
-	/* The newest when we looked last; what was not committed then may be no more. */
-	static int64 seen = PG_INT64_MIN;
-	int64 last = last_from(seen);
+	/* The newest when we looked last; it may not have been committed, or be in the other table. */
+	static int64 seen = 0;
+	int64 last = seen == 0 ? 0 : last_in(om_rotation_current(&om_rotation_ticks), seen);
 
-	seen = last > 0 ? last : last_from(PG_INT64_MIN);
+	seen = last > 0 ? last : look_for_last();
 	return seen;
 }
 
