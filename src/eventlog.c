@@ -264,6 +264,17 @@ single_range(const OmHorizon *from, int64 lxid)
 	return (LxidRange){lxid, lxid, lxid == from->own_lxid ? from->own_event_id : 0};
 }
 
+/* Most often the transaction behind a horizon is that of the pass that took it, and seen ahead. */
+static int64
+first_unseen(const OmHorizon *from)
+{
+	int64 lxid = from->xmax;
+
+	while (om_horizon_shows_all(from, lxid))
+		lxid++;
+	return lxid;
+}
+
 /* The transactions whose events make up a window, in order. */
 static LxidRange *
 window_ranges(const OmLogWindow *window, int *count)
@@ -281,7 +292,7 @@ window_ranges(const OmLogWindow *window, int *count)
 			ranges[n++] = single_range(from, lxid);
 	}
 	if (to->xmax > from->xmax)
-		ranges[n++] = (LxidRange){from->xmax, to->xmax - 1, 0};
+		ranges[n++] = (LxidRange){first_unseen(from), to->xmax - 1, 0};
 	/* Below "from" it was running there and cannot be seen as a whole yet. */
 	if (to->own_lxid != 0 && (to->own_lxid < from->xmax || to->own_lxid >= to->xmax))
 		ranges[n++] = single_range(from, to->own_lxid);
