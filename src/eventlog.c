@@ -87,6 +87,12 @@ om_log_go_on(OmLogWriter *writer)
 }
 
 void
+om_log_flush(OmLogWriter *writer)
+{
+	om_table_flush(writer->table);
+}
+
+void
 om_log_end(OmLogWriter *writer)
 {
 	om_table_close(writer->table);
