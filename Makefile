@@ -11,6 +11,7 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" order_mgmt.c
 # Layers: a file includes only headers of modules that stand above it here (`make lint` checks it).
 # Headers without a .c file stand apart, above all others.
 BARE_HEADERS = \
+	arrays \
 	compat \
 	errors
 

@@ -11,6 +11,7 @@
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -29,6 +30,7 @@
 #include "pipeline.h"
 #include "plans.h"
 #include "registry.h"
+#include "relations.h"
 #include "repair.h"
 #include "retries.h"
 #include "shared.h"
@@ -98,6 +100,8 @@ set_paused(FunctionCallInfo fcinfo, bool paused)
 		ereport(ERROR, (errcode(ERRCODE_OM_NOT_FOUND), errmsg("there is no consumer \"%s\"", name),
 						om_errdetail("consumer", name),
 						errhint("SELECT name FROM order_mgmt.consumers lists them.")));
+	/* Workers remember that nobody is paused; first, so that we forget it as soon as the row is there. */
+	CacheInvalidateRelcacheByRelid(om_relation_get("consumers"));
 	changed = om_query_run(&pause_query, args, NULL) > 0;
 	om_query_end(&scope);
 	om_wakeup_at_commit();

@@ -173,10 +173,22 @@ om_consumer_is_paused(OmStage stage)
 	return find_pause(stage, stage);
 }
 
+/*
+ * Who pauses a stage says that the table has changed, so that none is paused may be
+ * remembered.  A pause may not: who ends it wakes us before it says so.
+ */
 bool
 om_consumer_is_any_paused(void)
 {
-	return find_pause(OM_STAGE_BALANCE_CHECKER, OM_STAGE_SHIPPER);
+	static uint64 none_paused_at = 0;
+	uint64 changes = om_relations_changes();
+
+	if (none_paused_at == changes)
+		return false;
+	if (find_pause(OM_STAGE_BALANCE_CHECKER, OM_STAGE_SHIPPER))
+		return true;
+	none_paused_at = changes;
+	return false;
 }
 
 /* ---------- reading ---------- */
@@ -506,7 +518,7 @@ om_consumer_handle(OmConsumer *consumer, OmWork **work, int max_events)
 		consumer->watch->will_handle(consumer->stage, count, consumer->first_event_id);
 	OM_FAULT_POINT("consumer/batch-taken");
 	if (*work == NULL)
-		*work = om_work_begin(OM_LEDGER_SKIP);
+		*work = om_work_begin(OM_LEDGER_SKIP, count);
 	run_stage(consumer, *work, items, count);
 	OM_FAULT_POINT("consumer/batch-handled");
 	/* The stored copy of what has been handled at last */
@@ -584,10 +596,15 @@ om_consumer_has_ready(const OmConsumer *consumer)
 }
 
 void
-om_consumer_store(OmConsumer *consumer)
+om_consumers_store(OmConsumer **consumers, int count)
 {
-	om_reader_store(consumer->reader, om_backlog_first(consumer->inbox->backlog),
-					count_waiting(consumer));
+	OmTable *table = om_cursors_open();
+
+	for (int i = 0; i < count; i++)
+		om_cursor_append(table, consumers[i]->reader->cursor,
+						 om_backlog_first(consumers[i]->inbox->backlog),
+						 count_waiting(consumers[i]));
+	om_table_close(table);
 }
 
 bool
@@ -626,7 +643,7 @@ step(OmConsumer *consumer, const OmReach *reach, int max_events, int64 *events)
 	}
 	has_done = om_consumer_has_done(consumer);
 	if (has_done)
-		om_consumer_store(consumer);
+		om_consumers_store(&consumer, 1);
 	return om_consumer_end_step(consumer, max_events, events) || has_read || has_done;
 }
 

@@ -56,7 +56,7 @@ extern void om_consumer_handle(OmConsumer *consumer, OmWork **work, int max_even
 
 /* True when the step has changed something that the position has to be stored for. */
 extern bool om_consumer_has_done(const OmConsumer *consumer);
-extern void om_consumer_store(OmConsumer *consumer);
+extern void om_consumers_store(OmConsumer **consumers, int count);
 
 /* True when a restart could begin at a later row than the stored position says. */
 extern bool om_consumer_needs_less(const OmConsumer *consumer);

@@ -18,6 +18,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "arrays.h"
 #include "cursors.h"
 #include "faults.h"
 #include "plans.h"
@@ -101,17 +102,6 @@ read_passed(OmLogCounts *passed, ArrayType *array)
 		elog(ERROR, "stored counts of events are malformed");
 	*passed = (OmLogCounts){0};
 	memcpy(passed->events, ARR_DATA_PTR(array), sizeof(int64) * length);
-}
-
-static ArrayType *
-passed_to_array(const OmLogCounts *passed)
-{
-	Datum elements[OM_EVENT_COUNT];
-
-	for (int type = 0; type < OM_EVENT_COUNT; type++)
-		elements[type] = Int64GetDatum(passed->events[type]);
-	return construct_array(elements, OM_EVENT_COUNT, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-						   TYPALIGN_DOUBLE);
 }
 
 static bool
@@ -199,7 +189,7 @@ om_cursor_is_in(const char *consumer, int slot, Snapshot snapshot)
 static void
 copy_row(const char *consumer, int64 seq, int from, Snapshot snapshot)
 {
-	int slot = om_rotation_current(&om_rotation_cursors, NULL);
+	int slot = om_rotation_current(&om_rotation_cursors);
 	HeapTuple row = find_row(consumer, seq, from, snapshot);
 	OmTable *table;
 	Datum values[NCOLUMNS];
@@ -263,13 +253,19 @@ note_move(OmCursor *cursor)
 	cursor->moves = counter == NULL ? 0 : pg_atomic_add_fetch_u64(counter, 1);
 }
 
+OmTable *
+om_cursors_open(void)
+{
+	int slot = om_rotation_current(&om_rotation_cursors);
+
+	return om_table_open(om_rotation_table(&om_rotation_cursors, slot), RowExclusiveLock);
+}
+
 void
-om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting)
+om_cursor_append(OmTable *table, OmCursor *cursor, int64 restart_seq, int64 waiting)
 {
 	Datum values[NCOLUMNS];
 	bool isnull[NCOLUMNS] = {false};
-	int slot = om_rotation_current(&om_rotation_cursors, NULL);
-	OmTable *table = om_table_open(om_rotation_table(&om_rotation_cursors, slot), RowExclusiveLock);
 
 	OM_FAULT_POINT("cursors/before-store");
 	cursor->seq++;
@@ -291,11 +287,20 @@ om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting)
 	values[COLUMN_RESTART_SEQ - 1] = Int64GetDatum(cursor->restart_seq);
 	values[COLUMN_WAITING - 1] = Int64GetDatum(cursor->waiting);
 	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[COLUMN_PASSED - 1] = PointerGetDatum(passed_to_array(&cursor->passed));
-	om_table_insert(table, values, isnull, NCOLUMNS);
-	om_table_close(table);
+	values[COLUMN_PASSED - 1] =
+		PointerGetDatum(om_int8_array(cursor->passed.events, OM_EVENT_COUNT));
+	om_table_insert_later(table, values, isnull, NCOLUMNS);
 	note_move(cursor);
 	OM_FAULT_POINT("cursors/stored");
+}
+
+void
+om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting)
+{
+	OmTable *table = om_cursors_open();
+
+	om_cursor_append(table, cursor, restart_seq, waiting);
+	om_table_close(table);
 }
 
 /*

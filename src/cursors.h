@@ -9,6 +9,7 @@
 
 #include "eventlog.h"
 #include "horizon.h"
+#include "tables.h"
 
 typedef struct OmCursor
 {
@@ -55,6 +56,10 @@ extern bool om_cursor_is_current(OmCursor *cursor);
 
 /* Appends the position as a new row, in the transaction of the effects. */
 extern void om_cursor_store(OmCursor *cursor, int64 restart_seq, int64 waiting);
+
+/* The same for several, which are written together when the table is closed. */
+extern OmTable *om_cursors_open(void);
+extern void om_cursor_append(OmTable *table, OmCursor *cursor, int64 restart_seq, int64 waiting);
 
 /* The window's end has been reached: it is the base of the next one. */
 extern void om_cursor_finish_window(OmCursor *cursor);

@@ -17,6 +17,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "arrays.h"
 #include "deadletters.h"
 #include "errors.h"
 #include "faults.h"
@@ -179,18 +180,10 @@ om_dead_letters_replay(const char *consumer, ArrayType *ids)
 	return count;
 }
 
-static ArrayType *
-one_id(int64 id)
-{
-	Datum element = Int64GetDatum(id);
-
-	return construct_array(&element, 1, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE);
-}
-
 bool
 om_dead_letter_replay(int64 id)
 {
-	List *letters = find_letters(NULL, one_id(id));
+	List *letters = find_letters(NULL, om_int8_array(&id, 1));
 	char *name = psprintf(INT64_FORMAT, id);
 	OmTakeUp result;
 

@@ -87,6 +87,12 @@ om_log_go_on(OmLogWriter *writer)
 }
 
 void
+om_log_flush(OmLogWriter *writer)
+{
+	om_table_flush(writer->table);
+}
+
+void
 om_log_end(OmLogWriter *writer)
 {
 	om_table_close(writer->table);
@@ -128,7 +134,7 @@ append_row(OmLogWriter *writer, OmEventType type, Datum *values, bool *isnull, J
 		isnull[COLUMN_EVENT_TYPE - 1] = false;
 	isnull[COLUMN_DETAIL - 1] = detail == NULL;
 	OM_FAULT_POINT("eventlog/before-append");
-	om_table_insert(writer->table, values, isnull, NCOLUMNS);
+	om_table_insert_later(writer->table, values, isnull, NCOLUMNS);
 	OM_FAULT_POINT("eventlog/appended");
 	return last_event_id;
 }
@@ -264,6 +270,17 @@ single_range(const OmHorizon *from, int64 lxid)
 	return (LxidRange){lxid, lxid, lxid == from->own_lxid ? from->own_event_id : 0};
 }
 
+/* Most often the transaction behind a horizon is that of the pass that took it, and seen ahead. */
+static int64
+first_unseen(const OmHorizon *from)
+{
+	int64 lxid = from->xmax;
+
+	while (om_horizon_shows_all(from, lxid))
+		lxid++;
+	return lxid;
+}
+
 /* The transactions whose events make up a window, in order. */
 static LxidRange *
 window_ranges(const OmLogWindow *window, int *count)
@@ -281,7 +298,7 @@ window_ranges(const OmLogWindow *window, int *count)
 			ranges[n++] = single_range(from, lxid);
 	}
 	if (to->xmax > from->xmax)
-		ranges[n++] = (LxidRange){from->xmax, to->xmax - 1, 0};
+		ranges[n++] = (LxidRange){first_unseen(from), to->xmax - 1, 0};
 	/* Below "from" it was running there and cannot be seen as a whole yet. */
 	if (to->own_lxid != 0 && (to->own_lxid < from->xmax || to->own_lxid >= to->xmax))
 		ranges[n++] = single_range(from, to->own_lxid);

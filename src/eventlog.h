@@ -85,6 +85,8 @@ extern OmLogWriter *om_log_begin(void);
 /* Further events happen now, and no more when they began. */
 extern void om_log_go_on(OmLogWriter *writer);
 
+/* Events may wait in memory to be written together: until the end, or a flush before they are read. */
+extern void om_log_flush(OmLogWriter *writer);
 extern void om_log_end(OmLogWriter *writer);
 
 /* The member "round" of a detail; the first round goes without saying. */

@@ -9,6 +9,7 @@
 #include "catalog/pg_type.h"
 #include "utils/snapmgr.h"
 
+#include "arrays.h"
 #include "horizon.h"
 
 static int
@@ -168,16 +169,14 @@ ArrayType *
 om_horizon_to_array(const OmHorizon *horizon)
 {
 	int length = STORED_EXCEPTIONS + horizon->nexceptions;
-	Datum *elements = palloc(sizeof(Datum) * length);
+	int64 *elements = palloc(sizeof(int64) * length);
 
-	elements[STORED_XMIN] = Int64GetDatum(horizon->xmin);
-	elements[STORED_XMAX] = Int64GetDatum(horizon->xmax);
-	elements[STORED_OWN_LXID] = Int64GetDatum(horizon->own_lxid);
-	elements[STORED_OWN_EVENT_ID] = Int64GetDatum(horizon->own_event_id);
-	for (int i = 0; i < horizon->nexceptions; i++)
-		elements[STORED_EXCEPTIONS + i] = Int64GetDatum(horizon->exceptions[i]);
-	return construct_array(elements, length, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-						   TYPALIGN_DOUBLE);
+	elements[STORED_XMIN] = horizon->xmin;
+	elements[STORED_XMAX] = horizon->xmax;
+	elements[STORED_OWN_LXID] = horizon->own_lxid;
+	elements[STORED_OWN_EVENT_ID] = horizon->own_event_id;
+	memcpy(elements + STORED_EXCEPTIONS, horizon->exceptions, sizeof(int64) * horizon->nexceptions);
+	return om_int8_array(elements, length);
 }
 
 OmHorizon *

@@ -132,7 +132,7 @@ look_up_current(void)
 	/* Set first: a change that arrives during the look-up must not be lost. */
 	rotations = om_relation_get("rotations");
 	memset(empty, 0, sizeof(empty));
-	current_slot = om_rotation_current(&om_rotation_keys, NULL);
+	current_slot = om_rotation_current(&om_rotation_keys);
 }
 
 void

@@ -189,13 +189,13 @@ fill_entry(const OmLedger *ledger, OmLedgerEntry *entry, HeapTuple row)
 }
 
 static OmLedger *
-open_ledger(OmLedgerKind kind, OmLedgerWait wait, LOCKMODE lockmode)
+open_ledger(OmLedgerKind kind, int nkeys, OmLedgerWait wait, LOCKMODE lockmode)
 {
 	OmLedger *ledger = palloc0(sizeof(OmLedger));
 
 	ledger->kind = kind;
 	ledger->wait = wait;
-	ledger->entries = entries_create(CurrentMemoryContext, 256, NULL);
+	ledger->entries = entries_create(CurrentMemoryContext, nkeys, NULL);
 	ledger->table = om_table_open(om_relation_get(layouts[kind].table), lockmode);
 	return ledger;
 }
@@ -252,7 +252,7 @@ om_ledger_lock_more(OmLedger *ledger, char **keys, int nkeys)
 OmLedger *
 om_ledger_lock(OmLedgerKind kind, char **keys, int nkeys, OmLedgerWait wait)
 {
-	OmLedger *ledger = open_ledger(kind, wait, RowExclusiveLock);
+	OmLedger *ledger = open_ledger(kind, nkeys, wait, RowExclusiveLock);
 
 	om_ledger_lock_more(ledger, keys, nkeys);
 	return ledger;
@@ -261,7 +261,7 @@ om_ledger_lock(OmLedgerKind kind, char **keys, int nkeys, OmLedgerWait wait)
 OmLedger *
 om_ledger_read(OmLedgerKind kind, char **keys, int nkeys)
 {
-	OmLedger *ledger = open_ledger(kind, OM_LEDGER_WAIT, AccessShareLock);
+	OmLedger *ledger = open_ledger(kind, nkeys, OM_LEDGER_WAIT, AccessShareLock);
 	ListCell *cell;
 
 	foreach(cell, add_entries(ledger, keys, nkeys))

@@ -17,6 +17,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "arrays.h"
 #include "money.h"
 #include "months.h"
 #include "orders.h"
@@ -94,11 +95,11 @@ om_orders_open(LOCKMODE lockmode)
 }
 
 OmOrderTables *
-om_orders_open_batch(void)
+om_orders_open_batch(int expected)
 {
 	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
 
-	tables->known = known_create(CurrentMemoryContext, 256, NULL);
+	tables->known = known_create(CurrentMemoryContext, expected, NULL);
 	return tables;
 }
 
@@ -176,17 +177,6 @@ insert_lines(OmTable *lines, const OmNewOrder *order, TimestampTz created_at)
 	}
 }
 
-static ArrayType *
-make_trail(const int64 *lxids, int count)
-{
-	Datum *elements = palloc(sizeof(Datum) * count);
-
-	for (int i = 0; i < count; i++)
-		elements[i] = Int64GetDatum(lxids[i]);
-	return construct_array(elements, count, INT8OID, sizeof(int64), FLOAT8PASSBYVAL,
-						   TYPALIGN_DOUBLE);
-}
-
 void
 om_order_insert(OmOrderTables *tables, const OmNewOrder *order, int64 lxid)
 {
@@ -206,7 +196,7 @@ om_order_insert(OmOrderTables *tables, const OmNewOrder *order, int64 lxid)
 	values[ORDER_REASONS - 1] = PointerGetDatum(construct_empty_array(TEXTOID));
 	values[ORDER_TOTAL - 1] = NumericGetDatum(om_money_to_numeric(order->total));
 	values[ORDER_METADATA - 1] = JsonbPGetDatum(order->metadata);
-	values[ORDER_TRAIL - 1] = PointerGetDatum(make_trail(&lxid, 1));
+	values[ORDER_TRAIL - 1] = PointerGetDatum(om_int8_array(&lxid, 1));
 	values[ORDER_UPDATED_AT - 1] = TimestampTzGetDatum(created_at);
 	om_table_insert_later(leaf->orders, values, isnull, ORDER_NCOLUMNS);
 	insert_lines(get_lines(tables, leaf), order, created_at);
@@ -618,7 +608,7 @@ write_order(OmOrder *order)
 	values[ORDER_SETTLED - 1] = Int16GetDatum(order->settled);
 	values[ORDER_ROUND - 1] = Int16GetDatum(order->round);
 	values[ORDER_REASONS - 1] = PointerGetDatum(reasons_to_array(order->reasons));
-	values[ORDER_TRAIL - 1] = PointerGetDatum(make_trail(order->trail, order->ntrail));
+	values[ORDER_TRAIL - 1] = PointerGetDatum(om_int8_array(order->trail, order->ntrail));
 	values[ORDER_UPDATED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	replace[ORDER_STATUS - 1] = replace[ORDER_SETTLED - 1] = replace[ORDER_ROUND - 1] =
 		replace[ORDER_REASONS - 1] = replace[ORDER_TRAIL - 1] = replace[ORDER_UPDATED_AT - 1] =

@@ -108,8 +108,8 @@ typedef struct OmNewOrder
 extern OmOrderTables *om_orders_open(LOCKMODE lockmode);
 extern void om_orders_close(OmOrderTables *tables);
 
-/* The same for a batch. */
-extern OmOrderTables *om_orders_open_batch(void);
+/* The same for a batch of about so many. */
+extern OmOrderTables *om_orders_open_batch(int expected);
 
 /* Reads many at a time, with their needs where wanted. */
 extern void om_orders_read(OmOrderTables *tables, const pg_uuid_t *ids, int count, bool with_needs);

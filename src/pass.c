@@ -205,8 +205,8 @@ store_positions(OmPass *pass)
 
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 		has_done |= om_consumer_has_done(pass->consumers[stage]);
-	for (int stage = 0; has_done && stage < OM_STAGE_COUNT; stage++)
-		om_consumer_store(pass->consumers[stage]);
+	if (has_done)
+		om_consumers_store(pass->consumers, OM_STAGE_COUNT);
 }
 
 static OmPassResult

@@ -213,7 +213,7 @@ store_less(const Run *run)
 		OmConsumer *consumer = run->consumers[stage];
 
 		if (consumer != NULL && om_consumer_needs_less(consumer))
-			om_consumer_store(consumer);
+			om_consumers_store(&consumer, 1);
 	}
 }
 

@@ -54,6 +54,7 @@ static KnownName names[MAX_NAMES];
 static int nnames = 0;
 static KnownLeaf leaves[MAX_LEAVES];
 static int nleaves = 0;
+static uint64 nchanges = 1;
 
 static void
 forget_names(Datum arg pg_attribute_unused(), int cache pg_attribute_unused(),
@@ -76,6 +77,7 @@ concerns_a_leaf(Oid relid)
 static void
 relation_changed(Datum arg pg_attribute_unused(), Oid relid)
 {
+	nchanges++;
 	if (concerns_a_leaf(relid))
 		nleaves = 0;
 	for (int i = 0; i < nwatchers; i++)
@@ -95,6 +97,13 @@ om_relations_watch(OmRelationWatcher watcher)
 {
 	Assert(nwatchers < MAX_WATCHERS);
 	watchers[nwatchers++] = watcher;
+}
+
+uint64
+om_relations_changes(void)
+{
+	AcceptInvalidationMessages();
+	return nchanges;
 }
 
 static Oid

@@ -13,6 +13,13 @@
 typedef void (*OmRelationWatcher)(Oid relid);
 extern void om_relations_watch(OmRelationWatcher watcher);
 
+/*
+ * Grows with each message that a relation has changed; those that have arrived
+ * are read.  What is read of a table whose writers send such messages may be
+ * believed as long as this stands still; it begins at 1.
+ */
+extern uint64 om_relations_changes(void);
+
 /* To be called when the library is loaded. */
 extern void om_relations_init(void);
 

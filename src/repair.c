@@ -439,11 +439,13 @@ mend(Repair *repair)
 	mend_orders(repair);
 	PopActiveSnapshot();
 	/* What orders hold is reckoned by the marks that have just been mended. */
+	om_log_flush(repair->log);
 	CommandCounterIncrement();
 	PushActiveSnapshot(om_current_snapshot());
 	mend_ledger(repair, &accounts_repair);
 	mend_ledger(repair, &stock_repair);
 	PopActiveSnapshot();
+	om_log_flush(repair->log);
 	CommandCounterIncrement();
 	PushActiveSnapshot(om_current_snapshot());
 	count_left(repair);

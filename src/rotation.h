@@ -14,8 +14,10 @@
 
 typedef struct OmRotation
 {
-	const char *name; /* tables are name_0, name_1, ... */
+	const char *name;
 	int nslots;
+	const char *tables[OM_ROTATION_MAX_SLOTS];
+	struct OmRotationState *state; /* what the session knows of it */
 } OmRotation;
 
 extern const OmRotation om_rotation_ticks;
@@ -23,7 +25,8 @@ extern const OmRotation om_rotation_cursors;
 extern const OmRotation om_rotation_keys;
 
 /* Which table is written now, and since when. */
-extern int om_rotation_current(const OmRotation *rotation, TimestampTz *since);
+extern int om_rotation_current(const OmRotation *rotation);
+extern TimestampTz om_rotation_since(const OmRotation *rotation);
 
 extern Oid om_rotation_table(const OmRotation *rotation, int slot);
 

@@ -44,7 +44,7 @@ ship(OmWork *work, OmOrder *order, bool *shipped)
 bool
 om_shipper_ship_one(const pg_uuid_t *id, Jsonb *detail)
 {
-	OmWork *work = om_work_begin(OM_LEDGER_WAIT);
+	OmWork *work = om_work_begin(OM_LEDGER_WAIT, 1);
 	OmOrder *order = om_order_find(work->orders, id, GetActiveSnapshot());
 	int both = OM_VERDICTS_BOTH;
 	bool shipped = false;

@@ -78,10 +78,10 @@ om_table_scan(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot, Om
 	ExecClearTuple(table->found);
 }
 
+/* The first row of a scan, which ends with it. */
 static HeapTuple
-fetch_first(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot, ScanDirection direction)
+fetch_first(OmTable *table, IndexScanDesc scan, ScanDirection direction)
 {
-	IndexScanDesc scan = begin_key_scan(table, key, nkeys, snapshot);
 	HeapTuple row = NULL;
 
 	if (index_getnext_slot(scan, direction, table->found))
@@ -94,13 +94,25 @@ fetch_first(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot, Scan
 HeapTuple
 om_table_find(OmTable *table, const Datum *key, Snapshot snapshot)
 {
-	return fetch_first(table, key, table->nkeys, snapshot, ForwardScanDirection);
+	return fetch_first(table, begin_key_scan(table, key, table->nkeys, snapshot),
+					   ForwardScanDirection);
 }
 
 HeapTuple
 om_table_last(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot)
 {
-	return fetch_first(table, key, nkeys, snapshot, BackwardScanDirection);
+	return fetch_first(table, begin_key_scan(table, key, nkeys, snapshot), BackwardScanDirection);
+}
+
+HeapTuple
+om_table_last_from(OmTable *table, Datum least, Snapshot snapshot)
+{
+	IndexScanDesc scan = om_index_beginscan(table->rel, table->key, snapshot, 1);
+	ScanKeyData from;
+
+	om_opened_init_scan_key(table, 0, BTGreaterEqualStrategyNumber, least, &from);
+	index_rescan(scan, &from, 1, NULL, 0);
+	return fetch_first(table, scan, BackwardScanDirection);
 }
 
 /* VACUUM may have cut the table off before this, but does not while we have it open. */

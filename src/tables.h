@@ -70,6 +70,9 @@ extern void om_table_scan(OmTable *table, const Datum *key, int nkeys, Snapshot 
 /* The row with the largest key, optionally among those that begin with key[0..nkeys-1]. */
 extern HeapTuple om_table_last(OmTable *table, const Datum *key, int nkeys, Snapshot snapshot);
 
+/* The same of a key of one column, if it is not less than a given one: that is found sooner. */
+extern HeapTuple om_table_last_from(OmTable *table, Datum least, Snapshot snapshot);
+
 /*
  * The arrays have ncolumns entries.  Columns that somebody has added behind
  * ours are null in new rows, and keep their values in new versions of a row.

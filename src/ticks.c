@@ -12,9 +12,11 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "eventlog.h"
 #include "faults.h"
 #include "locks.h"
@@ -31,12 +33,31 @@ enum
 	NCOLUMNS = COLUMN_AT
 };
 
+/* The tick that a transaction has made: the newest, as it keeps the lock under which they are made. */
+typedef struct MadeTick
+{
+	int64 tick_id;
+	OmHorizon *horizon;
+	LocalTransactionId maker;
+	SubTransactionId part;
+} MadeTick;
+
+static MadeTick made;
+
+static bool
+is_made_here(void)
+{
+	return made.maker == om_local_transaction() && SubTransactionIsActive(made.part);
+}
+
 OmHorizon *
 om_tick_find(int64 tick_id)
 {
 	OmHorizon *horizon = NULL;
 	Datum key = Int64GetDatum(tick_id);
 
+	if (is_made_here() && tick_id >= made.tick_id)
+		return tick_id == made.tick_id ? om_horizon_copy(made.horizon) : NULL;
 	for (int slot = 0; slot < om_rotation_ticks.nslots && horizon == NULL; slot++)
 	{
 		OmTable *table =
@@ -51,12 +72,12 @@ om_tick_find(int64 tick_id)
 	return horizon;
 }
 
-int64
-om_tick_last_in(int slot)
+static int64
+last_in(int slot, int64 least)
 {
 	OmTable *table = om_table_open(om_rotation_table(&om_rotation_ticks, slot), AccessShareLock);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
-	HeapTuple row = om_table_last(table, NULL, 0, snapshot);
+	HeapTuple row = om_table_last_from(table, Int64GetDatum(least), snapshot);
 	int64 last = row == NULL ? 0 : DatumGetInt64(om_row_get_not_null(table, row, COLUMN_TICK_ID));
 
 	UnregisterSnapshot(snapshot);
@@ -65,13 +86,34 @@ om_tick_last_in(int slot)
 }
 
 int64
-om_tick_last(void)
+om_tick_last_in(int slot)
+{
+	return last_in(slot, PG_INT64_MIN);
+}
+
+static int64
+look_for_last(void)
 {
 	int64 last = 0;
 
 	for (int slot = 0; slot < om_rotation_ticks.nslots; slot++)
-		last = Max(last, om_tick_last_in(slot));
+	{
+		int64 here = om_tick_last_in(slot);
+
+		last = Max(last, here);
+	}
 	return last;
+}
+
+int64
+om_tick_last(void)
+{
+	/* The newest when we looked last; it may not have been committed, or be in the other table. */
+	static int64 seen = 0;
+	int64 last = seen == 0 ? 0 : last_in(om_rotation_current(&om_rotation_ticks), seen);
+
+	seen = last > 0 ? last : look_for_last();
+	return seen;
 }
 
 /* Cuts a horizon behind the first events that it shows and an earlier one does not. */
@@ -95,7 +137,7 @@ store_tick(int64 tick_id, const OmHorizon *horizon)
 	Datum values[NCOLUMNS];
 	bool isnull[NCOLUMNS] = {false};
 	OmTable *table = om_table_open(
-		om_rotation_table(&om_rotation_ticks, om_rotation_current(&om_rotation_ticks, NULL)),
+		om_rotation_table(&om_rotation_ticks, om_rotation_current(&om_rotation_ticks)),
 		RowExclusiveLock);
 
 	values[COLUMN_TICK_ID - 1] = Int64GetDatum(tick_id);
@@ -103,6 +145,16 @@ store_tick(int64 tick_id, const OmHorizon *horizon)
 	values[COLUMN_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	om_table_insert(table, values, isnull, NCOLUMNS);
 	om_table_close(table);
+}
+
+static void
+remember_tick(int64 tick_id, const OmHorizon *horizon)
+{
+	MemoryContext caller = MemoryContextSwitchTo(TopTransactionContext);
+
+	made = (MadeTick){tick_id, om_horizon_copy(horizon), om_local_transaction(),
+					  GetCurrentSubTransactionId()};
+	MemoryContextSwitchTo(caller);
 }
 
 /*
@@ -133,6 +185,7 @@ om_tick_make(int64 xid_base, int max_events)
 	UnregisterSnapshot(snapshot);
 	OM_FAULT_POINT("ticks/taken");
 	store_tick(last + 1, horizon);
+	remember_tick(last + 1, horizon);
 	OM_FAULT_POINT("ticks/stored");
 	return is_all;
 }

@@ -128,7 +128,7 @@ has_grown(Oid relid)
 static void
 rotate_when_grown(const OmRotation *rotation, bool (*is_needed)(int slot), List **actions)
 {
-	int current = om_rotation_current(rotation, NULL);
+	int current = om_rotation_current(rotation);
 	int next = (current + 1) % rotation->nslots;
 
 	/* Looked at twice: without the lock, to take it only where it leads somewhere. */
@@ -150,8 +150,8 @@ rotate_when_grown(const OmRotation *rotation, bool (*is_needed)(int slot), List 
 static void
 rotate_keys(List **actions)
 {
-	TimestampTz since;
-	int current = om_rotation_current(&om_rotation_keys, &since);
+	TimestampTz since = om_rotation_since(&om_rotation_keys);
+	int current = om_rotation_current(&om_rotation_keys);
 	int next = (current + 1) % om_rotation_keys.nslots;
 	int64 turn =
 		om_setting_idempotency_retention * USECS_PER_MINUTE / (om_rotation_keys.nslots - 1);

@@ -18,12 +18,12 @@
 #include "work.h"
 
 OmWork *
-om_work_begin(OmLedgerWait wait)
+om_work_begin(OmLedgerWait wait, int norders)
 {
 	OmWork *work = palloc0(sizeof(OmWork));
 
 	work->wait = wait;
-	work->orders = om_orders_open_batch();
+	work->orders = om_orders_open_batch(norders);
 	work->happened = om_log_rows_create();
 	return work;
 }

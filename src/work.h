@@ -21,7 +21,8 @@ typedef struct OmWork
 	OmLogRows *happened;  /* the events of this work, in their order */
 } OmWork;
 
-extern OmWork *om_work_begin(OmLedgerWait wait);
+/* For about so many orders. */
+extern OmWork *om_work_begin(OmLedgerWait wait, int norders);
 
 /* Locks these rows, too. */
 extern OmLedger *om_work_lock(OmWork *work, OmLedgerKind kind, char **keys, int nkeys);

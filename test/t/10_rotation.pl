@@ -61,10 +61,18 @@ is(maintain(), '', 'a table with the position of a consumer is not emptied');
 $node->safe_psql('shop', q(SELECT order_mgmt.resume_consumer('stock_checker'); SELECT order_mgmt.run_pipeline()));
 is($node->safe_psql('shop', "SELECT order_mgmt.get_order_status('$half')"), 'shipped', 'an order that waited for a verdict all the time ships');
 one_ships('so does the next one');
+my $other = $node->background_psql('shop');
+$other->query_safe('SELECT order_mgmt.run_pipeline()');
+one_order($node, 'shop');
+$other->query_safe('SELECT order_mgmt.run_pipeline()');
 
 is(maintain(), 'rotate|cursor_log', 'when all have moved on the table is emptied');
 is($node->safe_psql('shop', 'SELECT slot()'), '0', 'and used again');
 is($node->safe_psql('shop', q(SELECT count(DISTINCT consumer) FROM cursors)), '4', 'every consumer has a position');
+one_order($node, 'shop');
+$other->query_safe('SELECT order_mgmt.run_pipeline()');
+is($node->safe_psql('shop', q(SELECT count(DISTINCT consumer) FROM order_mgmt.cursor_log_0)), '4', 'by others, too, who have used the one before');
+$other->quit;
 one_ships('orders ship afterwards');
 
 # Ticks are numbered on from the newest, so that one stays wherever it is.
