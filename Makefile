@@ -17,12 +17,13 @@ BARE_HEADERS = \
 LAYERS = \
 	names faults \
 	settings shared money jsonout relations opened tables plans locks rotation installation siphash uuid7 inflight handlerseats bgsession wakeup \
+	bytes dialect csvlines csvtext csvreader \
 	months horizon leaves eventlog ticks cursors reader census retries registry signatures backlog inbox claims keys orders listing ledger work \
 	request capture checkers settlement updater shipper lifecycle deadletters \
 	consumer pass subscribers pipeline outbox proofs invariants repair upkeep comments schema \
 	handlers worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
-	api_consumers api_subscriptions api_faults \
+	api_consumers api_subscriptions api_loading api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)
@@ -49,6 +50,7 @@ PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
 # PostgreSQL 15 leaves PGDLLEXPORT empty; only what carries it is visible outside the library.
 PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) -DOM_VERSION='"$(EXTVERSION)"' \
 	-DPGDLLEXPORT='__attribute__((visibility("default")))'
+SHLIB_LINK = -lcsv -lz -lzstd
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -fvisibility=hidden -MMD -MP
 EXTRA_CLEAN = $(OBJS:.o=.d)
 override with_llvm = no
