@@ -85,6 +85,8 @@ bench-soak: ## the same for what takes long (about two hours)
 	test/bench/run soak
 sanitize: ## run SQL tests under valgrind and the undefined-behaviour sanitizer; GROUPS as for test
 	test/tools/sanitize $(GROUPS)
+fuzz: ## feed the CSV reader what nobody would write, for a minute (FUZZ_SECONDS=n)
+	test/fuzz/run
 format: ## lay the C files out as `make lint` wants them
 	clang-format -i src/*.c src/*.h
 clean: stop-servers ## remove what was built, and the private servers (stopped first)
@@ -93,4 +95,4 @@ stop-servers:
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
 
-.PHONY: all demo demo-stop test torture lint bench bench-soak sanitize format stop-servers help
+.PHONY: all demo demo-stop test torture lint bench bench-soak sanitize fuzz format stop-servers help

@@ -18,7 +18,6 @@
 #include "errors.h"
 #include "jsonout.h"
 
-#define BLOCK_SIZE (128 * 1024)
 #define LOOKED_AT 4096 /* enough to tell an encoding by its NUL bytes */
 
 /* --- the buffer ------------------------------------------------------------------------------- */
@@ -28,7 +27,7 @@ make_room(OmCsvLines *lines)
 {
 	size_t kept = lines->filled - lines->record;
 
-	if (lines->record > 0 && lines->capacity - lines->filled < BLOCK_SIZE)
+	if (lines->record > 0 && lines->capacity - lines->filled < OM_CSV_BLOCK_SIZE)
 	{
 		memmove(lines->data, lines->data + lines->record, kept);
 		lines->offset += lines->record;
@@ -36,9 +35,9 @@ make_room(OmCsvLines *lines)
 		lines->filled = kept;
 		lines->record = 0;
 	}
-	if (lines->capacity - lines->filled < BLOCK_SIZE)
+	if (lines->capacity - lines->filled < OM_CSV_BLOCK_SIZE)
 	{
-		lines->capacity = Min(lines->capacity * 2, lines->limit + 3 * BLOCK_SIZE);
+		lines->capacity = Min(lines->capacity * 2, lines->limit + 3 * OM_CSV_BLOCK_SIZE);
 		lines->data = repalloc_huge(lines->data, lines->capacity);
 	}
 }
@@ -52,7 +51,7 @@ fill(OmCsvLines *lines)
 	if (lines->ended)
 		return false;
 	make_room(lines);
-	got = om_bytes_read(lines->bytes, lines->data + lines->filled, BLOCK_SIZE);
+	got = om_bytes_read(lines->bytes, lines->data + lines->filled, OM_CSV_BLOCK_SIZE);
 	lines->filled += got;
 	lines->ended = got == 0;
 	return got > 0;
@@ -72,15 +71,17 @@ refuse_wide(const OmCsvLines *lines, const char *encoding)
 
 /* Text in UTF-16 has NULs in nearly each second byte and hardly any in the others. */
 static void
-check_nuls(const OmCsvLines *lines)
+check_nuls(const OmCsvLines *lines, size_t size)
 {
-	size_t size = Min(lines->filled, LOOKED_AT) & ~(size_t) 3;
 	size_t nuls[4] = {0};
-	size_t most = size / 4 * 3 / 4;
-	size_t few = size / 4 / 4;
+	size_t most;
+	size_t few;
 
+	size = Min(size, LOOKED_AT) & ~(size_t) 3;
 	if (size < 8)
 		return;
+	most = size / 4 * 3 / 4;
+	few = size / 4 / 4;
 	for (size_t i = 0; i < size; i++)
 		nuls[i % 4] += lines->data[i] == '\0';
 	if (nuls[1] >= most && nuls[2] >= most && nuls[3] >= most && nuls[0] <= few)
@@ -100,7 +101,7 @@ begins_with(const OmCsvLines *lines, const char *mark, size_t size)
 }
 
 static void
-check_encoding(OmCsvLines *lines)
+check_encoding(OmCsvLines *lines, size_t size)
 {
 	if (begins_with(lines, "\xff\xfe\0\0", 4))
 		refuse_wide(lines, "UTF-32LE");
@@ -110,17 +111,17 @@ check_encoding(OmCsvLines *lines)
 		refuse_wide(lines, "UTF-16LE");
 	if (begins_with(lines, "\xfe\xff", 2))
 		refuse_wide(lines, "UTF-16BE");
-	check_nuls(lines);
+	check_nuls(lines, size);
 	lines->has_mark = begins_with(lines, "\xef\xbb\xbf", 3);
 }
 
 static char
-find_newline(const OmCsvLines *lines, char quote)
+find_newline(const OmCsvLines *lines, size_t size, char quote)
 {
 	bool is_quoted = false;
 	bool has_return = false;
 
-	for (size_t i = 0; i < lines->filled; i++)
+	for (size_t i = 0; i < size; i++)
 	{
 		char c = lines->data[i];
 
@@ -129,28 +130,31 @@ find_newline(const OmCsvLines *lines, char quote)
 		else if (c == '\n' && !is_quoted)
 			return '\n';
 		/* The last one of a block may have its LF in the next. */
-		else if (c == '\r' && !is_quoted && (i + 1 < lines->filled || lines->ended))
+		else if (c == '\r' && !is_quoted && (i + 1 < size || size < OM_CSV_BLOCK_SIZE))
 			has_return = true;
 	}
 	return has_return ? '\r' : '\n';
 }
 
-void
+size_t
 om_csv_lines_look_ahead(OmCsvLines *lines)
 {
-	while (lines->filled - lines->next < BLOCK_SIZE && fill(lines))
+	while (lines->filled - lines->next < OM_CSV_BLOCK_SIZE && fill(lines))
 		;
+	return Min(lines->filled - lines->next, OM_CSV_BLOCK_SIZE);
 }
 
 void
 om_csv_lines_open(OmCsvLines *lines, OmBytes *bytes, char quote, size_t limit)
 {
+	size_t size;
+
 	*lines = (OmCsvLines){.context = CurrentMemoryContext, .bytes = bytes, .limit = limit};
-	lines->capacity = 2 * BLOCK_SIZE;
+	lines->capacity = 2 * OM_CSV_BLOCK_SIZE;
 	lines->data = palloc(lines->capacity);
-	om_csv_lines_look_ahead(lines);
-	check_encoding(lines);
-	lines->newline = find_newline(lines, quote);
+	size = om_csv_lines_look_ahead(lines);
+	check_encoding(lines, size);
+	lines->newline = find_newline(lines, size, quote);
 	lines->record = lines->next = lines->has_mark ? 3 : 0;
 }
 

@@ -9,6 +9,12 @@
 
 #include "bytes.h"
 
+/* How much is read at a time, and what a record may have whatever its cells; small in test/fuzz. */
+#ifndef OM_CSV_BLOCK_SIZE
+#define OM_CSV_BLOCK_SIZE (128 * 1024)
+#define OM_CSV_MIN_RECORD_LIMIT (64 * 1024)
+#endif
+
 typedef struct OmCsvLines
 {
 	MemoryContext context;
@@ -37,7 +43,7 @@ typedef enum OmCsvLineResult
 {
 	OM_CSV_LINE,
 	OM_CSV_NO_LINE, /* the end of the file */
-	OM_CSV_TOO_LONG /* the record is longer than its limit */
+	OM_CSV_TOO_LONG /* the record is longer than its limit, of which all has been read */
 } OmCsvLineResult;
 
 /*
@@ -55,8 +61,8 @@ extern OmCsvLineResult om_csv_lines_next(OmCsvLines *lines, OmCsvLine *line);
 extern void om_csv_lines_begin_record(OmCsvLines *lines);
 extern void om_csv_lines_begin_at(OmCsvLines *lines, size_t position);
 
-/* Makes sure that a block has been read from the next line on, unless the file ends before. */
-extern void om_csv_lines_look_ahead(OmCsvLines *lines);
+/* How much can be looked at from the next line on: a block, unless the file ends before. */
+extern size_t om_csv_lines_look_ahead(OmCsvLines *lines);
 
 /* Passes over the rest of a line, however long it is. */
 extern void om_csv_lines_discard(OmCsvLines *lines);
@@ -66,13 +72,6 @@ static inline const char *
 om_csv_lines_record(const OmCsvLines *lines)
 {
 	return lines->data + lines->record;
-}
-
-/* How much of it has been read, lines still to come included. */
-static inline size_t
-om_csv_lines_available(const OmCsvLines *lines)
-{
-	return lines->filled - lines->record;
 }
 
 /* Where in the stream the next line begins. */

@@ -35,9 +35,7 @@
 #include "jsonout.h"
 
 #define STRICT (CSV_STRICT | CSV_STRICT_FINI)
-#define MIN_RECORD_LIMIT (64 * 1024)
 #define MAX_MESSAGE 200
-#define CELL_BLOCK_SIZE (64 * 1024)
 #define NO_CELL SIZE_MAX
 
 typedef enum Verdict
@@ -431,7 +429,7 @@ find_first(OmCsvReader *reader)
 	{
 		judge(reader, TOO_LONG, ERRCODE_PROGRAM_LIMIT_EXCEEDED, "the line is longer than %zu bytes",
 			  reader->lines.limit);
-		reader->first = (OmCsvLine){.length = om_csv_lines_available(&reader->lines)};
+		reader->first = (OmCsvLine){.length = reader->lines.limit};
 	}
 	return true;
 }
@@ -492,11 +490,12 @@ is_of_one_column(OmCsvReader *reader)
 	OmCsvLines *lines = &reader->lines;
 	const char *at;
 	const char *end;
+	size_t size;
 	int count = 0;
 
-	om_csv_lines_look_ahead(lines);
+	size = om_csv_lines_look_ahead(lines);
 	at = lines->data + lines->next;
-	end = lines->data + lines->filled;
+	end = at + size;
 	parser_context = reader->context;
 	while (at < end && count == 0)
 	{
@@ -531,7 +530,7 @@ start_parser(OmCsvReader *reader)
 		elog(ERROR, "could not start libcsv");
 	csv_set_realloc_func(&reader->parser, reallocate);
 	csv_set_free_func(&reader->parser, deallocate);
-	csv_set_blk_size(&reader->parser, CELL_BLOCK_SIZE);
+	csv_set_blk_size(&reader->parser, OM_CSV_BLOCK_SIZE);
 	csv_set_delim(&reader->parser, dialect->delimiter);
 	/* Where there are no quotes, what no line has in it: the end of one. */
 	csv_set_quote(&reader->parser, dialect->quote == '\0' ? reader->lines.newline : dialect->quote);
@@ -587,7 +586,7 @@ om_csv_open(OmBytes *bytes, const OmDialect *dialect, const OmCsvPlace *start)
 	reader->data.context = context;
 	om_csv_buffer_reserve(&reader->data, 1);
 	om_csv_lines_open(&reader->lines, bytes, dialect->quote,
-					  Max((size_t) dialect->max_field_bytes * 4, MIN_RECORD_LIMIT));
+					  Max((size_t) dialect->max_field_bytes * 4, OM_CSV_MIN_RECORD_LIMIT));
 	om_csv_text_open(&reader->text, dialect, reader->lines.has_mark, om_bytes_name(bytes));
 	start_parser(reader);
 	reader->place.record_no = -dialect->header;
