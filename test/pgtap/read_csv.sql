@@ -59,6 +59,12 @@ SELECT is(csv(E'a,\n', '{"null": null}'), '0@1 {a,""}', 'nothing is');
 -- blanks
 SELECT is(csv(E' a , b\t, "c"\n'), E'0@1 a quote stands inside the unquoted cell 3', 'blanks are data, so a quote behind one is in a cell');
 SELECT is(csv(E' a , b\t,c \n'), E'0@1 {" a "," b\t","c "}', 'at the edges too');
+SELECT is((SELECT string_agg(n::text, ' ') FROM generate_series(1, 50) AS n, order_mgmt.read_csv('text:' || repeat('x', n) || ' ,y,' || repeat('z', n))
+    WHERE cells IS DISTINCT FROM ARRAY[repeat('x', n) || ' ', 'y', repeat('z', n)]), NULL, 'before a delimiter anywhere in a line');
+SELECT is((SELECT string_agg(n::text, ' ') FROM generate_series(1, 50) AS n, order_mgmt.read_csv('text:' || repeat('x', n) || ',	y,' || repeat('z', n))
+    WHERE cells IS DISTINCT FROM ARRAY[repeat('x', n), '	y', repeat('z', n)]), NULL, 'behind one');
+SELECT is((SELECT string_agg(n::text, ' ') FROM generate_series(1, 50) AS n, order_mgmt.read_csv(E'text:a\n' || repeat('x', n) || E'\ry,' || repeat('z', n))
+    WHERE record_no = 1 AND cells IS DISTINCT FROM ARRAY[repeat('x', n) || E'\ry', repeat('z', n)]), NULL, 'a CR anywhere');
 SELECT is(csv(E' a , b\t, " c " ,  \n', '{"trim": true}'), '0@1 {a,b," c ",NULL}', 'trimmed, except in quotes');
 SELECT is(csv(E'"a" ,"b"\t\n'), '0@1 {a,b}', 'blanks behind a closing quote are nobody''s');
 
