@@ -13,9 +13,9 @@
  * and its second line begins the next record.  A record that is wrong in itself
  * (encoding, NUL bytes, a cell too long) is reported as a whole.
  *
- * Asking functions of ours about each byte makes libcsv three times as slow as
- * comparing by itself.  So they are set only for lines on which they would
- * answer otherwise: those with a CR, or a blank at the edge of a cell.
+ * Asking functions of ours about each byte makes libcsv up to three times as
+ * slow as comparing by itself.  So they are set only for lines on which they
+ * would answer otherwise: those with a CR, or a blank at the edge of a cell.
  *
  * Nothing is allocated for a cell or a record: buffers grow and are used again.
  * This and csvlines.c and csvtext.c are also built outside the server, by
@@ -54,7 +54,7 @@ struct OmCsvReader
 	const OmDialect *dialect;
 	struct csv_parser parser;
 	unsigned char options;
-	bool asks; /* functions of ours are set */
+	int asks; /* functions of ours are set for these */
 	size_t null_length;
 	bool one_column;
 	OmCsvPlace place;
@@ -195,13 +195,16 @@ answer_no(unsigned char c pg_attribute_unused())
 	return 0;
 }
 
+/* Where libcsv would take a CR or a blank for what it is not here, it asks a function of ours. */
 static void
-set_questions(OmCsvReader *reader, bool asks)
+set_questions(OmCsvReader *reader, int has)
 {
+	int asks = has & (OM_CSV_HAS_RETURN | (reader->dialect->trim ? 0 : OM_CSV_HAS_EDGE));
+
 	if (asks == reader->asks)
 		return;
-	csv_set_term_func(&reader->parser, asks ? answer_no : NULL);
-	csv_set_space_func(&reader->parser, asks && !reader->dialect->trim ? answer_no : NULL);
+	csv_set_term_func(&reader->parser, asks & OM_CSV_HAS_RETURN ? answer_no : NULL);
+	csv_set_space_func(&reader->parser, asks & OM_CSV_HAS_EDGE ? answer_no : NULL);
 	reader->asks = asks;
 }
 
@@ -328,7 +331,7 @@ add_line(OmCsvReader *reader, const OmCsvLine *line)
 		reader->has_quotes = true;
 	/* Each cell takes a byte more than it has, as it does in the line. */
 	om_csv_buffer_reserve(&reader->data, reader->parser.entry_pos + length + 1);
-	set_questions(reader, (has & OM_CSV_HAS_EDGE) != 0);
+	set_questions(reader, has);
 	return parse(reader, text, length);
 }
 

@@ -56,6 +56,7 @@ typedef struct Findings
 	Bytes16 nul;
 	Bytes16 high;
 	Bytes16 edge;
+	Bytes16 carriage_return;
 } Findings;
 
 static inline bool
@@ -92,7 +93,8 @@ look_at(const char *at, const OmDialect *dialect, Findings *findings)
 	findings->escape |= is_byte(here, dialect->escape);
 	findings->nul |= is_byte(here, '\0');
 	findings->high |= here & 0x80;
-	findings->edge |= is_byte(here, '\r') | (blank & mark_behind) | (mark & blank_behind);
+	findings->edge |= (blank & mark_behind) | (mark & blank_behind);
+	findings->carriage_return |= is_byte(here, '\r');
 }
 
 int
@@ -116,7 +118,8 @@ om_csv_look_through(const char *line, size_t length, const OmDialect *dialect)
 		   (is_any(findings.edge) ? OM_CSV_HAS_EDGE : 0) |
 		   (is_any(findings.escape) ? OM_CSV_HAS_ESCAPE : 0) |
 		   (is_any(findings.nul) ? OM_CSV_HAS_NUL : 0) |
-		   (is_any(findings.high) ? OM_CSV_HAS_HIGH : 0);
+		   (is_any(findings.high) ? OM_CSV_HAS_HIGH : 0) |
+		   (is_any(findings.carriage_return) ? OM_CSV_HAS_RETURN : 0);
 }
 
 /* --- encodings -------------------------------------------------------------------------------- */

@@ -21,12 +21,13 @@ typedef struct OmCsvBuffer
 
 extern void om_csv_buffer_reserve(OmCsvBuffer *buffer, size_t more);
 
-/* What a line has in it; never said of one that has not, except for the first two. */
+/* What a line has in it; a quote and an edge may be said of one that has none. */
 #define OM_CSV_HAS_QUOTE 0x01
-#define OM_CSV_HAS_EDGE 0x02 /* a CR, or a blank beside a delimiter, a quote or an end */
+#define OM_CSV_HAS_EDGE 0x02 /* a blank beside a delimiter, a quote or an end of the line */
 #define OM_CSV_HAS_ESCAPE 0x04
 #define OM_CSV_HAS_NUL 0x08
 #define OM_CSV_HAS_HIGH 0x10 /* bytes that are not ASCII */
+#define OM_CSV_HAS_RETURN 0x20
 
 extern int om_csv_look_through(const char *line, size_t length, const OmDialect *dialect);
 
