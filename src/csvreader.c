@@ -15,7 +15,7 @@
  *
  * Asking functions of ours about each byte makes libcsv up to three times as
  * slow as comparing by itself.  So they are set only for lines on which they
- * would answer otherwise: those with a CR, or a blank at the edge of a cell.
+ * would answer otherwise: those with a lone CR, or a blank at the edge of a cell.
  *
  * Nothing is allocated for a cell or a record: buffers grow and are used again.
  * This and csvlines.c and csvtext.c are also built outside the server, by
@@ -195,15 +195,15 @@ answer_no(unsigned char c pg_attribute_unused())
 	return 0;
 }
 
-/* Where libcsv would take a CR or a blank for what it is not here, it asks a function of ours. */
+/* Where libcsv would take a byte for a line end or a blank that is none here, it asks us. */
 static void
 set_questions(OmCsvReader *reader, int has)
 {
-	int asks = has & (OM_CSV_HAS_RETURN | (reader->dialect->trim ? 0 : OM_CSV_HAS_EDGE));
+	int asks = has & (OM_CSV_HAS_END | (reader->dialect->trim ? 0 : OM_CSV_HAS_EDGE));
 
 	if (asks == reader->asks)
 		return;
-	csv_set_term_func(&reader->parser, asks & OM_CSV_HAS_RETURN ? answer_no : NULL);
+	csv_set_term_func(&reader->parser, asks & OM_CSV_HAS_END ? answer_no : NULL);
 	csv_set_space_func(&reader->parser, asks & OM_CSV_HAS_EDGE ? answer_no : NULL);
 	reader->asks = asks;
 }
@@ -319,7 +319,8 @@ static bool
 add_line(OmCsvReader *reader, const OmCsvLine *line)
 {
 	const char *raw = om_csv_lines_record(&reader->lines);
-	int has = om_csv_look_through(raw + line->start, line->length, reader->dialect);
+	int has = om_csv_look_through(raw + line->start, line->length, reader->dialect,
+								  reader->lines.newline == '\n' ? '\r' : '\n');
 	size_t length = line->length;
 	size_t bad;
 	const char *text = om_csv_text_add_line(&reader->text, raw, line->start, &length, has,

@@ -56,7 +56,7 @@ typedef struct Findings
 	Bytes16 nul;
 	Bytes16 high;
 	Bytes16 edge;
-	Bytes16 carriage_return;
+	Bytes16 end;
 } Findings;
 
 static inline bool
@@ -76,7 +76,7 @@ is_byte(Bytes16 bytes, char byte)
 
 /* Looks at 16 bytes, and for edges at the one behind them. */
 static inline void
-look_at(const char *at, const OmDialect *dialect, Findings *findings)
+look_at(const char *at, const OmDialect *dialect, char other_newline, Findings *findings)
 {
 	Bytes16 here = *(const Bytes16 *) at;
 	Bytes16 behind = *(const Bytes16 *) (at + 1);
@@ -94,11 +94,11 @@ look_at(const char *at, const OmDialect *dialect, Findings *findings)
 	findings->nul |= is_byte(here, '\0');
 	findings->high |= here & 0x80;
 	findings->edge |= (blank & mark_behind) | (mark & blank_behind);
-	findings->carriage_return |= is_byte(here, '\r');
+	findings->end |= is_byte(here, other_newline);
 }
 
 int
-om_csv_look_through(const char *line, size_t length, const OmDialect *dialect)
+om_csv_look_through(const char *line, size_t length, const OmDialect *dialect, char other_newline)
 {
 	Findings findings = {0};
 	char rest[2 * sizeof(Bytes16)];
@@ -107,11 +107,11 @@ om_csv_look_through(const char *line, size_t length, const OmDialect *dialect)
 	if (length == 0)
 		return 0;
 	for (; at + sizeof(Bytes16) < length; at += sizeof(Bytes16))
-		look_at(line + at, dialect, &findings);
+		look_at(line + at, dialect, other_newline, &findings);
 	/* Up to 16 more, filled up with what is nothing in particular. */
 	memset(rest, 'x', sizeof(rest));
 	memcpy(rest, line + at, length - at);
-	look_at(rest, dialect, &findings);
+	look_at(rest, dialect, other_newline, &findings);
 	if (om_csv_is_blank(line[0], dialect) || om_csv_is_blank(line[length - 1], dialect))
 		findings.edge |= 1;
 	return (is_any(findings.quote) ? OM_CSV_HAS_QUOTE : 0) |
@@ -119,7 +119,7 @@ om_csv_look_through(const char *line, size_t length, const OmDialect *dialect)
 		   (is_any(findings.escape) ? OM_CSV_HAS_ESCAPE : 0) |
 		   (is_any(findings.nul) ? OM_CSV_HAS_NUL : 0) |
 		   (is_any(findings.high) ? OM_CSV_HAS_HIGH : 0) |
-		   (is_any(findings.carriage_return) ? OM_CSV_HAS_RETURN : 0);
+		   (is_any(findings.end) ? OM_CSV_HAS_END : 0);
 }
 
 /* --- encodings -------------------------------------------------------------------------------- */

@@ -27,9 +27,10 @@ extern void om_csv_buffer_reserve(OmCsvBuffer *buffer, size_t more);
 #define OM_CSV_HAS_ESCAPE 0x04
 #define OM_CSV_HAS_NUL 0x08
 #define OM_CSV_HAS_HIGH 0x10 /* bytes that are not ASCII */
-#define OM_CSV_HAS_RETURN 0x20
+#define OM_CSV_HAS_END 0x20  /* the byte that might be a line end, and is none in this file */
 
-extern int om_csv_look_through(const char *line, size_t length, const OmDialect *dialect);
+extern int om_csv_look_through(const char *line, size_t length, const OmDialect *dialect,
+							   char other_newline);
 
 /* A blank that is data or not, as the dialect says. */
 static inline bool

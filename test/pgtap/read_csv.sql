@@ -71,6 +71,7 @@ SELECT is(csv(E'"a" ,"b"\t\n'), '0@1 {a,b}', 'blanks behind a closing quote are 
 -- line ends
 SELECT is(csv(E'a,b\r\n1,2\r\n'), E'0@1 {a,b}\n1@2 {1,2}', 'CR LF');
 SELECT is(csv(E'a,b\r1,2\r'), E'0@1 {a,b}\n1@2 {1,2}', 'CR only');
+SELECT is(csv(repeat(E'a,b\r', 50000) || E'1\n2,3\n\r', '{"skip_lines": 50000, "header": 0}') = E'1@50001 {"1\n2","3\n"}', true, 'an LF is data where the lines before end with CR');
 SELECT is(csv(E'a,b\n1\r,2\r\n3,4\n'), E'0@1 {a,b}\n1@2 {"1\r",2}\n2@3 {3,4}', 'a lone CR is data');
 SELECT is(csv(E'"a\r\nb",c\n"1\n2",3\n'), E'0@1 {"a\r\nb",c}\n1@3 {"1\n2",3}', 'those inside quotes stay as they are, and count');
 SELECT is(csv(E'a,b\n\n\n1,2\n\r\n3,4\n\n'), E'0@1 {a,b}\n1@4 {1,2}\n2@6 {3,4}', 'blank lines are passed over, and count');
