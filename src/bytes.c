@@ -80,7 +80,7 @@ raise_damaged(const OmBytes *bytes, const char *what)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OM_LOAD),
-			 errmsg("%s is damaged: %s", bytes->source.name,
+			 errmsg("\"%s\" is damaged: %s", bytes->source.name,
 					what == NULL ? "the packed data are invalid" : what),
 			 om_errdetail("source", bytes->source.name),
 			 errhint("Pack or copy the file again; \"gzip -t\" and \"zstd -t\" check one.")));
@@ -101,10 +101,11 @@ start_zstd(OmBytes *bytes)
 {
 	if (bytes->zstd == NULL)
 		bytes->zstd = ZSTD_createDStream();
+	/* Parameters can be set between files only. */
 	if (bytes->zstd == NULL ||
+		ZSTD_isError(ZSTD_DCtx_reset(bytes->zstd, ZSTD_reset_session_only)) ||
 		ZSTD_isError(ZSTD_DCtx_setParameter(bytes->zstd, ZSTD_d_windowLogMax, ZSTD_MAX_WINDOW_LOG)))
 		elog(ERROR, "could not start zstd");
-	ZSTD_DCtx_reset(bytes->zstd, ZSTD_reset_session_only);
 }
 
 /* --- blocks ----------------------------------------------------------------------------------- */
@@ -395,7 +396,7 @@ om_bytes_open_text(const char *text, size_t size)
 
 	*arg = (Text){text, size};
 	return om_bytes_open_source(
-		&(OmByteSource){.read = read_text, .size = size_text, .arg = arg, .name = "the text"});
+		&(OmByteSource){.read = read_text, .size = size_text, .arg = arg, .name = "text:"});
 }
 
 /* --- a file of the server --------------------------------------------------------------------- */
@@ -452,7 +453,7 @@ static void
 raise_changed(const ServerFile *server_file)
 {
 	ereport(ERROR, (errcode(ERRCODE_OM_LOAD),
-					errmsg("%s has changed while it was read", server_file->name),
+					errmsg("\"%s\" has changed while it was read", server_file->name),
 					om_errdetail("source", server_file->name),
 					errhint("Wait until the file is complete, or read a copy of it.")));
 }
@@ -473,7 +474,7 @@ read_file(void *arg, int64 offset, char *buffer, size_t size)
 				   offset, PG_WAIT_EXTENSION);
 	if (got < 0)
 		ereport(ERROR,
-				(errcode(ERRCODE_OM_LOAD), errmsg("could not read %s: %m", server_file->name),
+				(errcode(ERRCODE_OM_LOAD), errmsg("could not read \"%s\": %m", server_file->name),
 				 om_errdetail("source", server_file->name),
 				 errhint("Look after the disk that the file is on.")));
 	if (got == 0)
@@ -502,7 +503,7 @@ om_bytes_open_file(const char *path)
 	OmBytes *bytes;
 
 	check_kind(path);
-	source.name = server_file->name = psprintf("file \"%s\"", path);
+	source.name = server_file->name = pstrdup(path);
 	bytes = om_bytes_open_source(&source);
 	/* Nothing to close as long as it is not open. */
 	bytes->is_open = false;
@@ -565,10 +566,10 @@ OmBytes *
 om_bytes_open_large_object(Oid id)
 {
 	LargeObject *object = palloc(sizeof(LargeObject));
-	char *name = psprintf("large object %u", id);
+	char *name = psprintf("lo:%u", id);
 
 	if (!LargeObjectExists(id))
-		ereport(ERROR, (errcode(ERRCODE_OM_LOAD), errmsg("%s does not exist", name),
+		ereport(ERROR, (errcode(ERRCODE_OM_LOAD), errmsg("large object %u does not exist", id),
 						om_errdetail("source", name),
 						errhint("psql's \\lo_import brings in a file and says its number.")));
 	*object = (LargeObject){id, measure_large_object(id)};

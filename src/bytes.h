@@ -20,7 +20,7 @@ typedef struct OmByteSource
 	int64 (*size)(void *arg); /* of all of it; NULL where nobody knows */
 	void (*close)(void *arg); /* may be NULL; also called when the memory context goes */
 	void *arg;
-	const char *name; /* as messages call it: file "/tmp/a.csv"; must live as long as the stream */
+	const char *name; /* as users write it: /tmp/a.csv, lo:4711; must live as long as the stream */
 } OmByteSource;
 
 /*

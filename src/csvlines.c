@@ -64,7 +64,7 @@ refuse_wide(const OmCsvLines *lines, const char *encoding)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OM_LOAD),
-			 errmsg("%s is encoded in %s", om_bytes_name(lines->bytes), encoding),
+			 errmsg("\"%s\" is encoded in %s", om_bytes_name(lines->bytes), encoding),
 			 om_errdetail("source", om_bytes_name(lines->bytes)),
 			 errhint("Convert it first, for example with \"iconv -f %s -t UTF-8\".", encoding)));
 }

@@ -567,7 +567,7 @@ go_to(OmCsvReader *reader, const OmCsvPlace *start)
 {
 	if (!om_csv_lines_go_to(&reader->lines, start->offset))
 		ereport(ERROR, (errcode(ERRCODE_OM_LOAD),
-						errmsg("%s is shorter than it was", om_bytes_name(reader->lines.bytes)),
+						errmsg("\"%s\" is shorter than it was", om_bytes_name(reader->lines.bytes)),
 						om_errdetail("source", om_bytes_name(reader->lines.bytes)),
 						errhint("Put back the file that was read before, or begin anew.")));
 	reader->place = *start;

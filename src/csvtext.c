@@ -129,8 +129,8 @@ refuse_mark(int encoding, const char *name)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OM_LOAD),
-			 errmsg("%s begins with the byte order mark of UTF-8, and options.encoding is %s", name,
-					pg_encoding_to_char(encoding)),
+			 errmsg("\"%s\" begins with the byte order mark of UTF-8, and options.encoding is %s",
+					name, pg_encoding_to_char(encoding)),
 			 om_errdetail("source", name), errhint("Leave options.encoding out.")));
 }
 
@@ -138,7 +138,7 @@ static void
 refuse_conversion(int from, int to, const char *name)
 {
 	ereport(ERROR, (errcode(ERRCODE_OM_LOAD),
-					errmsg("%s cannot be read: there is no conversion from %s to %s", name,
+					errmsg("\"%s\" cannot be read: there is no conversion from %s to %s", name,
 						   pg_encoding_to_char(from), pg_encoding_to_char(to)),
 					om_errdetail("source", name),
 					errhint("Convert the file first, for example with \"iconv\".")));

@@ -95,7 +95,7 @@ is(cells(write_file('nothing.gz', packed(''))), '', 'of nothing');
 is($node->safe_psql('shop', qq(SELECT lo_import('$dir/large.csv.gz', 4713); SELECT count(*) FROM order_mgmt.read_csv('lo:4713'))), "4713\n100000", 'in a large object');
 for my $size (2, 9, 1000, length($gzip) - 9, length($gzip) - 1)
 {
-	like(cells(write_file('cut.gz', substr($gzip, 0, $size))), qr/^OM007 file ".*cut.gz" is damaged: it ends too early$/, "gzip cut after $size bytes");
+	like(cells(write_file('cut.gz', substr($gzip, 0, $size))), qr/^OM007 ".*cut.gz" is damaged: it ends too early$/, "gzip cut after $size bytes");
 }
 my $wrong = $gzip;
 substr($wrong, length($gzip) / 2, 4) = "\xff\xff\xff\xff";
