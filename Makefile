@@ -18,12 +18,13 @@ BARE_HEADERS = \
 LAYERS = \
 	names faults \
 	settings shared money jsonout relations opened tables plans locks rotation installation siphash uuid7 inflight handlerseats bgsession wakeup \
+	bytes dialect csvlines csvtext csvreader \
 	months horizon leaves eventlog ticks cursors reader census retries registry signatures backlog inbox claims keys orders listing ledger work \
 	request capture checkers settlement updater shipper lifecycle deadletters \
 	consumer pass subscribers pipeline outbox proofs invariants repair upkeep comments schema \
 	handlers worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
-	api_consumers api_subscriptions api_faults \
+	api_consumers api_subscriptions api_loading api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)
@@ -50,6 +51,7 @@ PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
 # PostgreSQL 15 leaves PGDLLEXPORT empty; only what carries it is visible outside the library.
 PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) -DOM_VERSION='"$(EXTVERSION)"' \
 	-DPGDLLEXPORT='__attribute__((visibility("default")))'
+SHLIB_LINK = -lcsv -lz -lzstd
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -fvisibility=hidden -MMD -MP
 EXTRA_CLEAN = $(OBJS:.o=.d)
 override with_llvm = no
@@ -84,6 +86,8 @@ bench-soak: ## the same for what takes long (about two hours)
 	test/bench/run soak
 sanitize: ## run SQL tests under valgrind and the undefined-behaviour sanitizer; GROUPS as for test
 	test/tools/sanitize $(GROUPS)
+fuzz: ## feed the CSV reader what nobody would write, for a minute (FUZZ_SECONDS=n)
+	test/fuzz/run
 format: ## lay the C files out as `make lint` wants them
 	clang-format -i src/*.c src/*.h
 clean: stop-servers ## remove what was built, and the private servers (stopped first)
@@ -92,4 +96,4 @@ stop-servers:
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
 
-.PHONY: all demo demo-stop test torture lint bench bench-soak sanitize format stop-servers help
+.PHONY: all demo demo-stop test torture lint bench bench-soak sanitize fuzz format stop-servers help

@@ -94,6 +94,16 @@ SELECT count(*) FROM order_mgmt.queues;
 SELECT * FROM order_mgmt.check_invariants();
 COMMIT;
 
+-- OM001: an option; OM007: a file
+SELECT * FROM order_mgmt.read_csv('text:a', '{"delimiter": ", "}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM order_mgmt.read_csv('text:a', '{"seperator": ","}');
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM order_mgmt.read_csv('/no/such/file.csv');
+\echo :LAST_ERROR_SQLSTATE
+SELECT * FROM order_mgmt.read_csv('file.csv');
+\echo :LAST_ERROR_SQLSTATE
+
 -- A repeated request answers without a word besides.
 RESET client_min_messages;
 SELECT order_mgmt.adjust_balance('ann', 1, idempotency_key => 'k');

@@ -1,0 +1,156 @@
+/*
+ * api_loading.c
+ *		Looking at CSV files.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+#include "utils/tuplestore.h"
+
+#include "api_arguments.h"
+#include "bytes.h"
+#include "csvreader.h"
+#include "dialect.h"
+#include "errors.h"
+#include "installation.h"
+#include "money.h"
+
+#define LARGE_OBJECT "lo:"
+#define TEXT "text:"
+
+static bool
+begins_with(const char *text, const char *start)
+{
+	return strncmp(text, start, strlen(start)) == 0;
+}
+
+static OmBytes *
+open_large_object(const char *number)
+{
+	char *end;
+	unsigned long id;
+
+	errno = 0;
+	id = strtoul(number, &end, 10);
+	if (*number < '0' || *number > '9' || *end != '\0' || errno != 0 || id == 0 || id > OID_MAX)
+		om_arg_raise("source", "is not lo: and the number of a large object");
+	return om_bytes_open_large_object((Oid) id);
+}
+
+static void
+check_may_read_files(void)
+{
+	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to read a file of the server"),
+				 errhint("An administrator can grant role pg_read_server_files, or load the file "
+						 "as a large object.")));
+}
+
+static OmBytes *
+open_source(const char *source)
+{
+	if (begins_with(source, LARGE_OBJECT))
+		return open_large_object(source + strlen(LARGE_OBJECT));
+	if (begins_with(source, TEXT))
+		return om_bytes_open_text(source + strlen(TEXT), strlen(source + strlen(TEXT)));
+	check_may_read_files();
+	return om_bytes_open_file(source);
+}
+
+static Datum
+make_cells(const OmCsvRecord *record)
+{
+	Datum *cells = palloc(sizeof(Datum) * record->ncells);
+	bool *isnull = palloc(sizeof(bool) * record->ncells);
+	int lower = 1;
+	int count = record->ncells;
+
+	for (int i = 0; i < count; i++)
+	{
+		isnull[i] = record->cells[i] == NULL;
+		if (!isnull[i])
+			cells[i] =
+				PointerGetDatum(cstring_to_text_with_len(record->cells[i], record->lengths[i]));
+	}
+	return PointerGetDatum(
+		construct_md_array(cells, isnull, 1, &count, &lower, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static void
+put_record(ReturnSetInfo *result, const OmCsvRecord *record)
+{
+	bool failed = record->sqlstate != 0;
+	Datum values[4] = {Int64GetDatum(record->record_no), Int64GetDatum(record->line_no)};
+	bool isnull[4] = {false, false, failed, !failed};
+
+	if (failed)
+		values[3] = CStringGetTextDatum(record->error);
+	else
+		values[2] = make_cells(record);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
+
+static const char *const own_options[] = {"max_records"};
+
+/* How many records are wanted, header included. */
+static int64
+parse_max_records(Jsonb *options)
+{
+	JsonbValue place;
+	JsonbValue *value = options == NULL
+						  ? NULL
+						  : getKeyJsonValueFromContainer(&options->root, "max_records",
+														 strlen("max_records"), &place);
+	int64 units;
+
+	if (value == NULL || value->type == jbvNull)
+		return PG_INT64_MAX;
+	if (value->type != jbvNumeric ||
+		om_money_from_numeric(value->val.numeric, &units) != OM_MONEY_OK || units % 10000 != 0 ||
+		units < 0)
+		om_dialect_raise("max_records", "is not a number of records",
+						 "Use a whole number from 0 on.");
+	return units / 10000;
+}
+
+/* read_csv(source, options) → (record_no, line_no, cells, error) */
+OM_FUNCTION(om_read_csv)
+{
+	char *source = om_arg_required_text(fcinfo, 0, "source");
+	Jsonb *options = om_arg_object(fcinfo, 1, "options");
+	MemoryContext row =
+		AllocSetContextCreate(CurrentMemoryContext, "order_mgmt CSV row", ALLOCSET_DEFAULT_SIZES);
+	int64 wanted;
+	OmDialect dialect;
+	OmBytes *bytes;
+	OmCsvReader *reader;
+	OmCsvRecord record;
+
+	(void) om_installation_get();
+	om_dialect_check_keys(options, own_options, lengthof(own_options));
+	om_dialect_parse(options, &dialect);
+	wanted = parse_max_records(options);
+	InitMaterializedSRF(fcinfo, 0);
+	bytes = open_source(source);
+	reader = om_csv_open(bytes, &dialect, NULL);
+	while (wanted-- > 0 && om_csv_next(reader, &record))
+	{
+		MemoryContext caller = MemoryContextSwitchTo(row);
+
+		put_record((ReturnSetInfo *) fcinfo->resultinfo, &record);
+		MemoryContextSwitchTo(caller);
+		MemoryContextReset(row);
+	}
+	om_csv_close(reader);
+	om_bytes_close(bytes);
+	return (Datum) 0;
+}

@@ -1,0 +1,2 @@
+#include "postgres.h"
+extern Oid FindDefaultConversionProc(int from, int to);

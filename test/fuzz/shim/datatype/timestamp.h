@@ -1,0 +1,2 @@
+#include "postgres.h"
+typedef int64 TimestampTz;

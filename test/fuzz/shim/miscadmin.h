@@ -1,0 +1,2 @@
+#include "postgres.h"
+#define CHECK_FOR_INTERRUPTS() ((void) 0)
