@@ -16,5 +16,6 @@
 #define ERRCODE_OM_NOT_FOUND MAKE_SQLSTATE('O', 'M', '0', '0', '4')
 #define ERRCODE_OM_STATE MAKE_SQLSTATE('O', 'M', '0', '0', '5')
 #define ERRCODE_OM_NOT_READY MAKE_SQLSTATE('O', 'M', '0', '0', '6')
+#define ERRCODE_OM_LOAD_FAILED MAKE_SQLSTATE('O', 'M', '0', '0', '7')
 
 #endif /* OM_ERRORS_H */
