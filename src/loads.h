@@ -15,14 +15,13 @@
 #include "utils/elog.h"
 #include "utils/jsonb.h"
 
+#include "compat.h"
 #include "names.h"
 
 #define OM_SHA256_SIZE 32
 
 /* At most so many bytes of a refused record are kept. */
 #define OM_LOAD_RAW_MAX 8192
-
-typedef struct OmLoadErrors OmLoadErrors;
 
 typedef struct OmLoad
 {
@@ -74,7 +73,7 @@ typedef struct OmLoad
 
 	/* The rest is not the engine's. */
 	void (*between)(struct OmLoad *load); /* after each commit, outside what can be undone */
-	OmLoadErrors *pending;
+	struct OmTable *error_table;          /* with errors that have not been written yet */
 	uint32 seen_requests;
 	TimestampTz run_since; /* when this process took it up, and where it was then */
 	int64 run_rows;
@@ -111,16 +110,16 @@ extern int64 om_load_find_same(const OmLoad *load);
 /* ---------- for those who run it ---------- */
 
 /* Adds a load that is queued; it runs once the transaction has committed. */
-extern int64 om_load_create(OmLoadKind kind, OmLoadMode mode, const char *source, Jsonb *options,
-							int64 retry_of);
+extern int64 om_load_create(OmLoadKind kind, OmLoadMode mode, const char *source, Jsonb *options);
+
+/* The same for the refused rows of a load that has ended; csv: those rows mended, or NULL. */
+extern int64 om_load_create_retry(int64 load_id, const char *csv);
 
 /* The load, in a memory context under the current one; NULL: there is none. */
 extern OmLoad *om_load_get(int64 load_id);
 
-/* The oldest that has not ended, or NULL. */
+/* The oldest that has not ended, or NULL.  Hold the lock; the next only asks whether there is one. */
 extern OmLoad *om_load_next(void);
-
-/* Is there one? */
 extern bool om_load_is_waiting(void);
 
 /* To be called before the engine runs, and after: it is done. */
@@ -132,5 +131,16 @@ extern void om_load_fail(int64 load_id, OmLoadStatus status, const ErrorData *er
 
 /* Ends what is to be cancelled and does not run. */
 extern void om_load_cancel_requested(void);
+
+/* Of its own parts (load_parts), one; NULL: there are no more.  They are numbered from 1. */
+extern bytea *om_load_get_part(int64 load_id, int64 part_no);
+
+/* ---------- for clients ---------- */
+
+/* Asks for the end of a load; false when it has ended, OM004 when there is none. */
+extern bool om_load_cancel(int64 load_id);
+
+/* Raises OM004. */
+extern void om_load_raise_not_found(int64 load_id) OM_NORETURN;
 
 #endif /* OM_LOADS_H */
