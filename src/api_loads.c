@@ -194,12 +194,10 @@ typedef struct Glance
 	bool is_own; /* of this transaction, which has not committed */
 } Glance;
 
-static OmQuery glance_query = {
-	.sql = "SELECT status IN ('done', 'failed', 'cancelled'),"
-		   " coalesce(xmin = pg_catalog.pg_current_xact_id_if_assigned()::xid, false)"
-		   " FROM order_mgmt.loads WHERE load_id = $1",
-	.nargs = 1,
-	.types = {INT8OID}};
+static OmQuery glance_query = {.sql = "SELECT status IN ('done', 'failed', 'cancelled'), xmin"
+									  " FROM order_mgmt.loads WHERE load_id = $1",
+							   .nargs = 1,
+							   .types = {INT8OID}};
 
 static Glance
 glance_at(int64 load_id)
@@ -213,7 +211,8 @@ glance_at(int64 load_id)
 	if (om_query_run(&glance_query, &arg, NULL) == 0)
 		om_load_raise_not_found(load_id);
 	glance.has_ended = DatumGetBool(om_result_get(0, 1, &isnull));
-	glance.is_own = DatumGetBool(om_result_get(0, 2, &isnull));
+	glance.is_own =
+		TransactionIdIsCurrentTransactionId(DatumGetTransactionId(om_result_get(0, 2, &isnull)));
 	om_query_end(&scope);
 	return glance;
 }
