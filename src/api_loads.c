@@ -26,13 +26,28 @@
 #include "loads.h"
 #include "locks.h"
 #include "plans.h"
-#include "settings.h"
+#include "relations.h"
 #include "shared.h"
 
 #define POLL_MS 20 /* where nobody can wake who waits */
 #define CHECK_MS 1000
 #define ROWS_AT_A_TIME 1000
 #define UUID_TEXT_SIZE 36
+
+/* Set up, and by a version that knows loads; else OM006. */
+static void
+require_tables(void)
+{
+	(void) om_installation_get();
+	(void) om_relation_get("loads");
+}
+
+static void
+begin_write(const char *function)
+{
+	om_api_begin_write(function);
+	require_tables();
+}
 
 /* ---------- asking for a load ---------- */
 
@@ -120,7 +135,7 @@ run_where_no_worker_does(int64 load_id)
 {
 	OmLoad *load;
 
-	if (om_setting_workers && om_shared_my_database() != NULL)
+	if (om_load_has_worker())
 		return;
 	om_lock_acquire(OM_LOCK_LOADER);
 	load = om_load_get(load_id);
@@ -139,7 +154,7 @@ ask_for_load(FunctionCallInfo fcinfo, OmLoadKind kind, OmLoadMode mode, int opti
 	int64 load_id;
 
 	om_arg_require(fcinfo, options_at, "options");
-	om_api_begin_write("load_csv()");
+	begin_write(psprintf("load_%s_csv()", om_load_kind_names[kind]));
 	check_source(kind, source);
 	load_id = om_load_create(kind, mode, source, options);
 	run_where_no_worker_does(load_id);
@@ -279,7 +294,7 @@ OM_FUNCTION(om_wait_for_load)
 
 	om_arg_require(fcinfo, 0, "load_id");
 	load_id = PG_GETARG_DATUM(0);
-	(void) om_installation_get();
+	require_tables();
 	wait_for_end(DatumGetInt64(load_id), deadline);
 	return om_query_return_row(fcinfo, &row_query, &load_id, NULL);
 }
@@ -290,7 +305,7 @@ OM_FUNCTION(om_wait_for_load)
 OM_FUNCTION(om_cancel_load)
 {
 	om_arg_require(fcinfo, 0, "load_id");
-	om_api_begin_write("cancel_load()");
+	begin_write("cancel_load()");
 	PG_RETURN_BOOL(om_load_cancel(PG_GETARG_INT64(0)));
 }
 
@@ -301,7 +316,7 @@ OM_FUNCTION(om_retry_load)
 	int64 load_id;
 
 	om_arg_require(fcinfo, 0, "load_id");
-	om_api_begin_write("retry_load()");
+	begin_write("retry_load()");
 	if (csv != NULL && *csv == '\0')
 		om_arg_raise("csv", "is empty");
 	load_id = om_load_create_retry(PG_GETARG_INT64(0), csv);
@@ -364,7 +379,7 @@ OM_FUNCTION(om_rejected_csv)
 	int64 inexact;
 
 	om_arg_require(fcinfo, 0, "load_id");
-	(void) om_installation_get();
+	require_tables();
 	(void) glance_at(PG_GETARG_INT64(0));
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	inexact = put_rejected(result, PG_GETARG_DATUM(0));

@@ -32,6 +32,7 @@
 #include "locks.h"
 #include "plans.h"
 #include "relations.h"
+#include "settings.h"
 #include "shared.h"
 #include "tables.h"
 #include "wakeup.h"
@@ -279,6 +280,7 @@ read_progress(OmLoad *load, OmTable *table, HeapTuple row)
 	load->updated_at = get_int64(table, row, LOAD_UPDATED_AT);
 	load->finished_at = get_int64(table, row, LOAD_FINISHED_AT);
 	load->header = get_text(table, row, LOAD_HEADER);
+	load->header_saved = load->header != NULL;
 	load->progress = -1;
 }
 
@@ -575,7 +577,9 @@ fill_row(LoadRow *row, const OmLoad *load)
 	set_time(row, LOAD_ESTIMATED_END, load->estimated_end);
 	set_column(row, LOAD_ROWS_PER_SECOND, Float8GetDatum(load->rows_per_second),
 			   load->rows_per_second == 0);
-	set_text(row, LOAD_HEADER, load->header);
+	/* It may be long, and never changes. */
+	if (load->header != NULL && !load->header_saved)
+		set_text(row, LOAD_HEADER, load->header);
 }
 
 static void
@@ -613,6 +617,7 @@ save(OmLoad *load, const ErrorData *error)
 		load->finished_at = load->updated_at;
 	measure(load, load->updated_at);
 	write_row(load, error);
+	load->header_saved = load->header != NULL;
 	tell(load);
 }
 
@@ -723,7 +728,16 @@ is_under_way(int64 load_id)
 		om_names_find(om_load_status_names, OM_LOAD_STATUS_COUNT, status, strlen(status)));
 }
 
-/* Where no worker lives that would do it, the client does it for itself. */
+bool
+om_load_has_worker(void)
+{
+	return om_setting_workers && om_shared_my_database() != NULL;
+}
+
+/*
+ * Where no worker is to do it the client does it, for itself.  Elsewhere it keeps
+ * off the lock, which would keep the worker from starting until the client commits.
+ */
 bool
 om_load_cancel(int64 load_id)
 {
@@ -737,7 +751,7 @@ om_load_cancel(int64 load_id)
 	om_query_end(&scope);
 	CommandCounterIncrement();
 	OM_FAULT_POINT("loads/cancel-asked");
-	if (om_lock_try(OM_LOCK_LOADER))
+	if (!om_load_has_worker() && om_lock_try(OM_LOCK_LOADER))
 		cancel_others(0);
 	om_wakeup_loads_at_commit();
 	return true;

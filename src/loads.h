@@ -73,7 +73,8 @@ typedef struct OmLoad
 
 	/* The rest is not the engine's. */
 	void (*between)(struct OmLoad *load); /* after each commit, outside what can be undone */
-	struct OmTable *error_table;          /* with errors that have not been written yet */
+	bool header_saved;
+	struct OmTable *error_table; /* with errors that have not been written yet */
 	uint32 seen_requests;
 	TimestampTz run_since; /* when this process took it up, and where it was then */
 	int64 run_rows;
@@ -136,6 +137,9 @@ extern void om_load_cancel_requested(void);
 extern bytea *om_load_get_part(int64 load_id, int64 part_no);
 
 /* ---------- for clients ---------- */
+
+/* False where no worker is to run in this database, so that a client has to do it. */
+extern bool om_load_has_worker(void);
 
 /* Asks for the end of a load; false when it has ended, OM004 when there is none. */
 extern bool om_load_cancel(int64 load_id);

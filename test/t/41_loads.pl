@@ -160,6 +160,12 @@ counts_hold($running, 'cancelled');
 is(cancel($running), 'f', 'once');
 reaches('SELECT count(*) FROM order_mgmt.load_cancels', '0', 'no request is left');
 
+my $ended = ask(write_file('ended', 100));
+hold(20);
+$node->safe_psql('shop', "SELECT pg_cancel_backend(pid) FROM (@{[ loaders() ]}) AS l");
+like(outcome($ended), qr/^cancelled \d+ \d+ \d+ 57014$/, 'pg_cancel_backend() cancels as well');
+counts_hold($ended, 'cancelled by its process');
+
 # A client that has asked and does not commit keeps nobody from working
 my $open = ask(write_file('open', 30));
 hold(5);
@@ -222,7 +228,7 @@ reaches(q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt
 let_go();
 reaches('SELECT count(*) FROM (' . loaders() . ') AS l', '0', 'in the middle of a load');
 is(cancel($left), 't', 'it can be cancelled all the same');
-like($node->safe_psql('shop', "SELECT status FROM order_mgmt.loads WHERE load_id = $left"), qr/^cancelled/, 'at once');
+is($node->safe_psql('shop', "SELECT status FROM order_mgmt.loads WHERE load_id = $left"), 'cancelled', 'at once');
 counts_hold($left, 'left');
 $node->safe_psql('postgres', 'ALTER SYSTEM RESET order_mgmt.workers');
 $node->reload;
@@ -230,6 +236,7 @@ $node->reload;
 # A deadlock that the worker loses is tried again
 my $contested = ask(write_file('contested', 100));
 hold(20);
+hold(1) if $stops[0] ne 'loads/after-commit';    # where the row of the load is not locked
 my $log = -s $node->logfile;
 $client = in_background($node, [ 'psql', '-XAtq', '-d', 'shop' ], <<SQL);
 SET deadlock_timeout = '60 s';
@@ -245,7 +252,7 @@ END \$\$;
 LOCK TABLE order_mgmt.loads IN ACCESS EXCLUSIVE MODE;
 COMMIT;
 SQL
-has_written($client, 1, 60);
+ok(has_written($client, 1, 60), 'a client has locked the row of a load');
 let_go();
 finish($client);
 is($client->{err}, '', 'a client in a deadlock with a load is let through');
