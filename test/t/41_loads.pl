@@ -76,6 +76,16 @@ sub hold
 	return reach();
 }
 
+# Asks for a load, which stands still after so many commits; its id
+sub ask_and_hold
+{
+	my ($path, $commits) = @_;
+	arm_next($commits);
+	my $id = ask($path);
+	reach();
+	return $id;
+}
+
 sub let_go { return disarm($stops[0]) }
 
 # How many rows a load has done
@@ -142,8 +152,7 @@ is($node->safe_psql('shop', "SELECT a.status, a.finished_at <= b.started_at FROM
 # Cancelled
 my $long = write_file('long', 300);
 my $waiting;
-my $running = ask($long);
-hold(20);
+my $running = ask_and_hold($long, 20);
 $waiting = ask(write_file('waiting', 10));
 like($node->safe_psql('shop', q(SELECT query FROM pg_stat_activity WHERE backend_type = 'order_mgmt loader')), qr/^load $running: (?:reading|writing), \d+ rows/, 'pg_stat_activity tells how far a load is');
 is(cancel($waiting), 't', 'a load that waits for its turn is cancelled');
@@ -160,15 +169,13 @@ counts_hold($running, 'cancelled');
 is(cancel($running), 'f', 'once');
 reaches('SELECT count(*) FROM order_mgmt.load_cancels', '0', 'no request is left');
 
-my $ended = ask(write_file('ended', 100));
-hold(20);
+my $ended = ask_and_hold(write_file('ended', 100), 20);
 $node->safe_psql('shop', "SELECT pg_cancel_backend(pid) FROM (@{[ loaders() ]}) AS l");
 like(outcome($ended), qr/^cancelled \d+ \d+ \d+ 57014$/, 'pg_cancel_backend() cancels as well');
 counts_hold($ended, 'cancelled by its process');
 
 # A client that has asked and does not commit keeps nobody from working
-my $open = ask(write_file('open', 30));
-hold(5);
+my $open = ask_and_hold(write_file('open', 30), 5);
 my $client = in_background($node, [ 'psql', '-XAtq', '-d', 'shop' ], <<SQL);
 BEGIN;
 SELECT order_mgmt.cancel_load($open);
@@ -184,7 +191,7 @@ is($node->safe_psql('shop', "SELECT status FROM order_mgmt.loads WHERE load_id =
 reaches('SELECT count(*) FROM order_mgmt.load_cancels', '0', 'that request is forgotten');
 
 # Whoever ends the worker, it goes on where it was
-my $tough = ask(write_file('tough', 400));
+my $tough = ask_and_hold(write_file('tough', 400), 20);
 my $rows = -1;
 
 # What was committed before is there, and it goes on
@@ -198,7 +205,6 @@ sub goes_on
 	return;
 }
 
-hold(20);
 my @mishaps = (
 	(map { [ "SIGKILL, time $_" => \&kill_loader ] } 1 .. 4),
 	[ termination => sub { $node->safe_psql('shop', "SELECT pg_terminate_backend(pid) FROM (@{[ loaders() ]}) AS l") } ],
@@ -220,8 +226,7 @@ is(outcome($tough), 'done 400 360 40', 'after all that every row has been done o
 counts_hold($tough, 'killed');
 
 # While no worker lives, a client cancels by itself
-my $left = ask(write_file('left', 100));
-hold(20);
+my $left = ask_and_hold(write_file('left', 100), 20);
 $node->safe_psql('postgres', 'ALTER SYSTEM SET order_mgmt.workers = off');
 $node->reload;
 reaches(q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker'), '0', 'workers are switched off');
@@ -234,8 +239,7 @@ $node->safe_psql('postgres', 'ALTER SYSTEM RESET order_mgmt.workers');
 $node->reload;
 
 # A deadlock that the worker loses is tried again
-my $contested = ask(write_file('contested', 100));
-hold(20);
+my $contested = ask_and_hold(write_file('contested', 100), 20);
 hold(1) if $stops[0] ne 'loads/after-commit';    # where the row of the load is not locked
 my $log = -s $node->logfile;
 $client = in_background($node, [ 'psql', '-XAtq', '-d', 'shop' ], <<SQL);
@@ -278,8 +282,9 @@ is(outcome($two), 'done 10 9 1', 'and the next one has its turn');
 
 # Commands that need the database for themselves
 new_shop($node, 'doomed');
+arm_next(20);
 $node->safe_psql('doomed', 'SELECT ' . call($long));
-hold(20);
+reach();
 arm_next(20);
 is($node->safe_psql('postgres', 'CREATE DATABASE copy TEMPLATE doomed; ALTER DATABASE doomed RENAME TO fated;'), '', 'a database in which a load runs can be copied and renamed');
 reach();
@@ -289,8 +294,9 @@ is($node->safe_psql('copy', "SELECT count(*) FROM pg_stat_activity WHERE backend
 is($node->safe_psql('fated', q(SELECT order_mgmt.teardown('drop all order data'))), 't', 'teardown() ends a load');
 let_go();
 is($node->safe_psql('fated', 'SELECT order_mgmt.setup()'), 't', 'setup() begins anew');
+arm_next(20);
 $node->safe_psql('fated', 'SELECT ' . call($long));
-hold(20);
+reach();
 is($node->safe_psql('postgres', 'DROP DATABASE fated; DROP DATABASE copy;'), '', 'DROP DATABASE ends another');
 let_go();
 is($node->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt loader' AND datname <> 'shop')), '0', 'nobody is left');
