@@ -17,14 +17,15 @@ BARE_HEADERS = \
 
 LAYERS = \
 	names faults \
-	settings shared money jsonout relations opened tables plans locks rotation installation siphash uuid7 inflight handlerseats bgsession wakeup \
-	bytes dialect csvlines csvtext csvreader \
-	months horizon leaves eventlog ticks cursors reader census retries registry signatures backlog inbox claims keys orders listing ledger work \
-	request capture checkers settlement updater shipper lifecycle deadletters \
+	settings shared money jsonout relations opened tables plans locks rotation installation siphash uuid7 inflight handlerseats loaderseat bgsession wakeup \
+	bytes dialect csvlines csvtext csvreader attempt \
+	months horizon leaves eventlog ticks cursors reader census retries registry signatures backlog inbox claims keys orders orderrefs listing ledger work \
+	request capture imports checkers settlement updater shipper lifecycle deadletters \
+	loadcells loadoptions loads loadfeed loadgroups loadorders loadmasters loader \
 	consumer pass subscribers pipeline outbox proofs invariants repair upkeep comments schema \
-	handlers worker launcher utility_hook \
+	handlers loadworker worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
-	api_consumers api_subscriptions api_loading api_faults \
+	api_consumers api_subscriptions api_loading api_loads api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)

@@ -5,11 +5,15 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "access/xlog.h"
+#include "commands/extension.h"
 #include "pgstat.h"
 #include "utils/guc.h"
 #include "utils/snapmgr.h"
 
 #include "bgsession.h"
+#include "installation.h"
+#include "settings.h"
 
 static const OmBgSetting common[] = {
 	{"default_transaction_isolation", "read committed"},
@@ -57,4 +61,18 @@ om_bgsession_commit(bool durable)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	pgstat_report_stat(false);
+}
+
+bool
+om_bgsession_may_work(void)
+{
+	bool ready;
+
+	om_bgsession_begin();
+	ready = om_setting_workers && !RecoveryInProgress() &&
+			OidIsValid(get_extension_oid("order_mgmt", true /* missing_ok */)) &&
+			om_installation_exists() && om_installation_version() == OM_SCHEMA_VERSION &&
+			!om_installation_is_foreign(om_installation_get()) && !om_installation_get()->moved;
+	om_bgsession_commit(true /* durable */);
+	return ready;
 }

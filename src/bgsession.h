@@ -20,4 +20,10 @@ extern void om_bgsession_set(const OmBgSetting *further, int count);
 extern void om_bgsession_begin(void);
 extern void om_bgsession_commit(bool durable);
 
+/*
+ * For the workers that a built-in one has started, whoever they are: the look
+ * at the database that it has had itself.
+ */
+extern bool om_bgsession_may_work(void);
+
 #endif /* OM_BGSESSION_H */

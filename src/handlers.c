@@ -21,9 +21,7 @@
 #include <signal.h>
 
 #include "access/xact.h"
-#include "access/xlog.h"
 #include "catalog/namespace.h"
-#include "commands/extension.h"
 #include "commands/prepare.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -46,7 +44,6 @@
 #include "handlers.h"
 #include "handlerseats.h"
 #include "inflight.h"
-#include "installation.h"
 #include "registry.h"
 #include "settings.h"
 #include "subscribers.h"
@@ -273,21 +270,6 @@ catch_end(void)
 	sigaction(SIGTERM, &action, NULL);
 }
 
-/* The looks that the built-in workers have had at the database, with the eyes of our role. */
-static bool
-may_work(void)
-{
-	bool ready;
-
-	om_bgsession_begin();
-	ready = om_setting_workers && !RecoveryInProgress() &&
-			OidIsValid(get_extension_oid("order_mgmt", true /* missing_ok */)) &&
-			om_installation_exists() && om_installation_version() == OM_SCHEMA_VERSION &&
-			!om_installation_is_foreign(om_installation_get()) && !om_installation_get()->moved;
-	om_bgsession_commit(true /* durable */);
-	return ready;
-}
-
 static void
 drop_temporary_tables(void)
 {
@@ -444,7 +426,7 @@ om_handler_main(Datum arg)
 	self.database = om_shared_database(self.seat->database, false /* create */);
 	BackgroundWorkerInitializeConnectionByOid(self.seat->database, self.seat->role, 0);
 	om_bgsession_set(session_settings, lengthof(session_settings));
-	if (!may_work())
+	if (!om_bgsession_may_work())
 		proc_exit(0);
 	MemoryContextSwitchTo(TopMemoryContext);
 	self.batch_context =

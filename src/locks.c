@@ -30,24 +30,30 @@ om_lock_of_consumer(const char *name)
 }
 
 static LockAcquireResult
-acquire(OmLock lock, bool dont_wait)
+acquire(OmLock lock, bool for_good, bool dont_wait)
 {
 	LOCKTAG tag;
 
 	set_tag(&tag, lock);
-	return LockAcquire(&tag, ExclusiveLock, false /* sessionLock */, dont_wait);
+	return LockAcquire(&tag, ExclusiveLock, for_good, dont_wait);
 }
 
 void
 om_lock_acquire(OmLock lock)
 {
-	(void) acquire(lock, false);
+	(void) acquire(lock, false /* for_good */, false /* dont_wait */);
 }
 
 bool
 om_lock_try(OmLock lock)
 {
-	return acquire(lock, true) != LOCKACQUIRE_NOT_AVAIL;
+	return acquire(lock, false /* for_good */, true /* dont_wait */) != LOCKACQUIRE_NOT_AVAIL;
+}
+
+bool
+om_lock_try_for_good(OmLock lock)
+{
+	return acquire(lock, true /* for_good */, true /* dont_wait */) != LOCKACQUIRE_NOT_AVAIL;
 }
 
 void

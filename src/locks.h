@@ -1,7 +1,7 @@
 /*
  * locks.h
  *		The heavyweight locks of the pipeline, one set per database, held to the
- *		end of the (sub)transaction.
+ *		end of the (sub)transaction, or of the process.
  */
 #ifndef OM_LOCKS_H
 #define OM_LOCKS_H
@@ -16,6 +16,7 @@ typedef enum OmLock
 	OM_LOCK_STAGE_FIRST = 0,
 	OM_LOCK_TICK = OM_STAGE_COUNT,
 	OM_LOCK_UPKEEP,
+	OM_LOCK_LOADER,                     /* who changes rows of "loads" */
 	OM_LOCK_KEY_FIRST = 0x20000000,     /* and 65,535 more, by hash */
 	OM_LOCK_CONSUMER_FIRST = 0x40000000 /* and upwards, by name */
 } OmLock;
@@ -27,6 +28,9 @@ extern void om_lock_acquire(OmLock lock);
 
 /* False, at once, when somebody else holds it. */
 extern bool om_lock_try(OmLock lock);
+
+/* The same, but it is held to the end of the process. */
+extern bool om_lock_try_for_good(OmLock lock);
 
 /* Lets a lock go before the end of the transaction. */
 extern void om_lock_release(OmLock lock);

@@ -20,6 +20,14 @@ const char *const om_reason_names[OM_REASON_COUNT] = {
 const char *const om_stage_names[OM_STAGE_COUNT] = {"balance_checker", "stock_checker",
 													"order_updater", "shipper"};
 
+const char *const om_load_kind_names[OM_LOAD_KIND_COUNT] = {"orders", "accounts", "products",
+															"stock"};
+
+const char *const om_load_mode_names[OM_LOAD_MODE_COUNT] = {"capture", "history"};
+
+const char *const om_load_status_names[OM_LOAD_STATUS_COUNT] = {"queued", "reading", "writing",
+																"done",   "failed",  "cancelled"};
+
 int
 om_names_find(const char *const *names, int count, const char *word, int length)
 {

@@ -1,7 +1,7 @@
 /*
  * names.h
  *		The words that are stored: order states, event types, refusal reasons,
- *		and the names of the built-in consumers and of the data tables.
+ *		those of loads, and the names of the built-in consumers and of the data tables.
  *
  * In the database they are text with a CHECK; in C they are these enums.
  */
@@ -70,10 +70,45 @@ typedef enum OmStage
 #define OM_STAGE_BIT(stage) (1u << (stage))
 #define OM_STAGES_ALL ((1u << OM_STAGE_COUNT) - 1)
 
+/* What a file holds, what becomes of orders from one, and how far a load is. */
+typedef enum OmLoadKind
+{
+	OM_LOAD_ORDERS,
+	OM_LOAD_ACCOUNTS,
+	OM_LOAD_PRODUCTS,
+	OM_LOAD_STOCK
+} OmLoadKind;
+
+#define OM_LOAD_KIND_COUNT 4
+
+typedef enum OmLoadMode
+{
+	OM_LOAD_CAPTURE,
+	OM_LOAD_HISTORY
+} OmLoadMode;
+
+#define OM_LOAD_MODE_COUNT 2
+
+typedef enum OmLoadStatus
+{
+	OM_LOAD_QUEUED,
+	OM_LOAD_READING,
+	OM_LOAD_WRITING,
+	OM_LOAD_DONE,
+	OM_LOAD_FAILED,
+	OM_LOAD_CANCELLED
+} OmLoadStatus;
+
+#define OM_LOAD_STATUS_COUNT 6
+#define OM_LOAD_HAS_ENDED(status) ((status) >= OM_LOAD_DONE)
+
 extern const char *const om_status_names[OM_STATUS_COUNT];
 extern const char *const om_event_names[OM_EVENT_COUNT];
 extern const char *const om_reason_names[OM_REASON_COUNT];
 extern const char *const om_stage_names[OM_STAGE_COUNT];
+extern const char *const om_load_kind_names[OM_LOAD_KIND_COUNT];
+extern const char *const om_load_mode_names[OM_LOAD_MODE_COUNT];
+extern const char *const om_load_status_names[OM_LOAD_STATUS_COUNT];
 
 /* Position of a word in a list of words, or -1. */
 extern int om_names_find(const char *const *names, int count, const char *word, int length);

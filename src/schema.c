@@ -155,6 +155,40 @@ static const DataRelation relations[] = {
 	{"dead_letters_event_idx",
 	 "CREATE INDEX dead_letters_event_idx ON order_mgmt.dead_letters (consumer, event_id)", NULL,
 	 NULL},
+	{"load_ids", "CREATE SEQUENCE order_mgmt.load_ids", "SEQUENCE %s IS 'Ids of loads.'", NULL},
+	/* A load writes its row with every batch, so there is room for its versions. */
+	{"loads",
+	 "CREATE TABLE order_mgmt.loads (load_id bigint NOT NULL, kind text NOT NULL, mode text,"
+	 " source text NOT NULL, options jsonb NOT NULL, started_by text COLLATE \"C\" NOT NULL,"
+	 " status text NOT NULL, bytes_total bigint NOT NULL, bytes_read bigint NOT NULL,"
+	 " rows_read bigint NOT NULL, rows_loaded bigint NOT NULL, rows_rejected bigint NOT NULL,"
+	 " rows_skipped bigint NOT NULL, orders_loaded bigint NOT NULL,"
+	 " orders_skipped bigint NOT NULL, errors bigint NOT NULL, sha256 bytea,"
+	 " done_records bigint NOT NULL, done_sorted bigint NOT NULL, retry_of bigint,"
+	 " created_at timestamptz NOT NULL, started_at timestamptz, updated_at timestamptz NOT NULL,"
+	 " finished_at timestamptz, rows_per_second double precision, estimated_end timestamptz,"
+	 " error_code text, error text, header text,"
+	 " CONSTRAINT loads_pkey PRIMARY KEY (load_id)) WITH (fillfactor = 50)",
+	 "TABLE %s IS 'Loads of CSV files, how far they are and how they ended.'", READERS},
+	{"loads_unfinished_idx",
+	 "CREATE INDEX loads_unfinished_idx ON order_mgmt.loads (load_id)"
+	 " WHERE status IN ('queued', 'reading', 'writing')",
+	 NULL, NULL},
+	{"load_errors",
+	 "CREATE TABLE order_mgmt.load_errors (load_id bigint NOT NULL, error_no bigint NOT NULL,"
+	 " row_no bigint, line_no bigint, column_name text, error_code text NOT NULL,"
+	 " message text NOT NULL, raw text, raw_is_exact boolean NOT NULL,"
+	 " CONSTRAINT load_errors_pkey PRIMARY KEY (load_id, error_no))",
+	 "TABLE %s IS 'Rows that a load has refused, each with its reasons.'", READERS},
+	{"load_cancels",
+	 "CREATE TABLE order_mgmt.load_cancels (load_id bigint NOT NULL,"
+	 " requested_by text COLLATE \"C\" NOT NULL, at timestamptz NOT NULL,"
+	 " CONSTRAINT load_cancels_pkey PRIMARY KEY (load_id))",
+	 "TABLE %s IS 'Loads under way that are to be cancelled.'", READERS},
+	{"load_parts",
+	 "CREATE TABLE order_mgmt.load_parts (load_id bigint NOT NULL, part_no bigint NOT NULL,"
+	 " content bytea NOT NULL, CONSTRAINT load_parts_pkey PRIMARY KEY (load_id, part_no))",
+	 "TABLE %s IS 'What a load reads that has no file: refused rows that are tried again.'", NULL},
 #define CURSOR_LOG(n)                                                                         \
 	{                                                                                         \
 		"cursor_log_" n,                                                                      \
@@ -237,6 +271,11 @@ static const DataConstraint constraints[] = {
 	{"order_lines", "order_lines_quantity_positive", "quantity > 0"},
 	{"order_lines", "order_lines_unit_price_not_negative", "unit_price >= 0"},
 	{"event_log", "event_log_event_type_known", "order_mgmt.is_event_type(event_type)"},
+	{"loads", "loads_kind_known", "kind IN ('orders', 'accounts', 'products', 'stock')"},
+	{"loads", "loads_mode_known", "mode IN ('capture', 'history')"},
+	{"loads", "loads_mode_is_of_orders", "(kind = 'orders') = (mode IS NOT NULL)"},
+	{"loads", "loads_status_known",
+	 "status IN ('queued', 'reading', 'writing', 'done', 'failed', 'cancelled')"},
 };
 
 /* A table of the same name that somebody else made is not adopted. */

@@ -32,6 +32,19 @@ request_memory(void)
 	RequestNamedLWLockTranche("order_mgmt", 1);
 }
 
+/* The number of starts stays: a worker may still be on its way. */
+static void
+clear_loader(OmLoaderSeat *seat)
+{
+	seat->state = OM_SEAT_EMPTY;
+	seat->start++;
+	seat->restart = 0;
+	seat->pid = 0;
+	seat->due = 0;
+	seat->failures = 0;
+	pg_atomic_write_u32(&seat->procno, OM_NO_PROC);
+}
+
 static void
 clear_database(OmDatabase *entry)
 {
@@ -42,6 +55,8 @@ clear_database(OmDatabase *entry)
 	pg_atomic_write_u64(&entry->ticked, 0);
 	pg_atomic_write_u32(&entry->restart, 0);
 	pg_atomic_write_u32(&entry->handlers, 0);
+	pg_atomic_write_u32(&entry->loads, 0);
+	clear_loader(&entry->loader);
 	for (int i = 0; i < OM_MAX_SEATS; i++)
 	{
 		OmSeat *seat = &entry->seats[i];
@@ -71,6 +86,9 @@ initialize_memory(void)
 		pg_atomic_init_u64(&entry->ticked, 0);
 		pg_atomic_init_u32(&entry->restart, 0);
 		pg_atomic_init_u32(&entry->handlers, 0);
+		pg_atomic_init_u32(&entry->loads, 0);
+		entry->loader.start = 0;
+		pg_atomic_init_u32(&entry->loader.procno, OM_NO_PROC);
 		for (int counter = 0; counter < OM_MOVE_COUNTERS; counter++)
 			pg_atomic_init_u64(&entry->moves[counter], 0);
 		for (int seat = 0; seat < OM_MAX_SEATS; seat++)
@@ -81,6 +99,7 @@ initialize_memory(void)
 		clear_database(entry);
 		ConditionVariableInit(&entry->progress);
 		ConditionVariableInit(&entry->appended);
+		ConditionVariableInit(&entry->loaded);
 	}
 	memset(om_shared->handlers, 0, sizeof(om_shared->handlers));
 	for (int i = 0; i < OM_MAX_HANDLERS; i++)
@@ -219,6 +238,7 @@ om_shared_knock(Oid database)
 	{
 		om_shared_wake_workers(entry);
 		om_shared_wake_handlers(database);
+		om_shared_wake_procno(&entry->loader.procno);
 	}
 	om_shared_wake_launcher();
 }

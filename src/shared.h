@@ -68,6 +68,18 @@ typedef struct OmHandlerSeat
 	pg_atomic_uint32 procno; /* whose latch to set, or OM_NO_PROC */
 } OmHandlerSeat;
 
+/* The place of the worker that runs loads; module loaderseat looks after it. */
+typedef struct OmLoaderSeat
+{
+	OmSeatState state; /* never OM_SEAT_AT_REST; this and all below but procno: shared->lock */
+	uint32 start;      /* number of the start, so that a belated worker finds itself replaced */
+	uint32 restart;    /* value of the database's counter at the start */
+	pid_t pid;         /* 0: nobody */
+	TimestampTz due;   /* earliest next start */
+	int failures;      /* of workers, in a row, for the back-off */
+	pg_atomic_uint32 procno; /* whose latch to set, or OM_NO_PROC */
+} OmLoaderSeat;
+
 #define OM_MOVE_COUNTERS 16
 
 typedef struct OmDatabase
@@ -76,13 +88,16 @@ typedef struct OmDatabase
 	int quiesced; /* > 0: start nothing here; shared->lock */
 	bool retired; /* gone, or takes no connections: start nothing here; shared->lock */
 	OmSeat seats[OM_MAX_SEATS];
-	pg_atomic_uint64 commits;                 /* transactions that wrote to the log */
-	pg_atomic_uint64 ticked;                  /* value of commits that the newest tick covers */
-	pg_atomic_uint32 restart;                 /* workers end and come back with new settings */
-	pg_atomic_uint32 handlers;                /* grows when subscriptions or their workers change */
+	pg_atomic_uint64 commits;  /* transactions that wrote to the log */
+	pg_atomic_uint64 ticked;   /* value of commits that the newest tick covers */
+	pg_atomic_uint32 restart;  /* workers end and come back with new settings */
+	pg_atomic_uint32 handlers; /* grows when subscriptions or their workers change */
+	pg_atomic_uint32 loads;    /* grows when loads or their worker change */
+	OmLoaderSeat loader;
 	pg_atomic_uint64 moves[OM_MOVE_COUNTERS]; /* of cursors, shared out among them by name */
 	ConditionVariable progress;               /* broadcast when a worker has committed */
 	ConditionVariable appended;               /* broadcast when anybody has committed to the log */
+	ConditionVariable loaded;                 /* broadcast when "loads" grows */
 } OmDatabase;
 
 typedef struct OmShared

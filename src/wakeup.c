@@ -15,11 +15,13 @@
 #include "miscadmin.h"
 
 #include "handlerseats.h"
+#include "loaderseat.h"
 #include "shared.h"
 #include "wakeup.h"
 
 static bool wake_workers = false;
 static bool change_handlers = false;
+static bool change_loads = false;
 
 /* Databases to knock at; who changes more in one transaction reloads the server. */
 #define MAX_KNOCKS 8
@@ -36,6 +38,12 @@ void
 om_wakeup_handlers_at_commit(void)
 {
 	change_handlers = true;
+}
+
+void
+om_wakeup_loads_at_commit(void)
+{
+	change_loads = true;
 }
 
 bool
@@ -77,6 +85,11 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 			}
 			if (change_handlers)
 				om_handlerseat_changed(MyDatabaseId);
+			if (change_loads)
+			{
+				OM_FAULT_POINT_NOFAIL("wakeup/loads-changed");
+				om_loaderseat_changed(MyDatabaseId);
+			}
 			for (int i = 0; i < nknocks; i++)
 			{
 				OM_FAULT_POINT_NOFAIL("wakeup/before-knock");
@@ -89,7 +102,7 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 		default:
 			return;
 	}
-	wake_workers = change_handlers = false;
+	wake_workers = change_handlers = change_loads = false;
 	nknocks = 0;
 }
 

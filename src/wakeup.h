@@ -13,6 +13,9 @@ extern void om_wakeup_at_commit(void);
 /* The current transaction changes which subscriptions run in this database. */
 extern void om_wakeup_handlers_at_commit(void);
 
+/* The current transaction adds loads, ends some, or wants some cancelled. */
+extern void om_wakeup_loads_at_commit(void);
+
 /* Whether it has written to the log. */
 extern bool om_wakeup_is_pending(void);
 

@@ -45,6 +45,7 @@
 #include "inbox.h"
 #include "inflight.h"
 #include "installation.h"
+#include "loadworker.h"
 #include "months.h"
 #include "pass.h"
 #include "settings.h"
@@ -86,6 +87,7 @@ typedef struct Worker
 	bool first_upkeep;
 	Task upkeep;
 	Task handlers; /* looking after the workers of subscriptions */
+	Task loader;   /* looking after that of loads */
 	int batches;   /* since the last upkeep */
 	Task tasks[OM_STAGE_COUNT];
 	Task together; /* all stages in one transaction */
@@ -595,6 +597,26 @@ look_after_handlers_when_due(void)
 		(void) attempt(&worker.handlers, look_after_handlers, "subscriptions");
 }
 
+static bool
+look_after_loader(Task *task)
+{
+	om_bgsession_begin();
+	task->timer = om_loadworker_look_after(worker.database);
+	om_bgsession_commit(true /* durable */);
+	return false;
+}
+
+/* And after the worker of loads. */
+static void
+look_after_loader_when_due(void)
+{
+	bool due = om_loadworker_needs_look(worker.database) || worker.loader.not_before != 0 ||
+			   (worker.loader.timer != 0 && GetCurrentTimestamp() >= worker.loader.timer);
+
+	if ((worker.stages & OM_STAGE_BIT(OM_STAGE_BALANCE_CHECKER)) != 0 && due)
+		(void) attempt(&worker.loader, look_after_loader, "loads");
+}
+
 /* One batch of each stage, in transactions of their own; true when there may be more to do. */
 static bool
 work_apart(void)
@@ -670,6 +692,7 @@ work_until_idle(void)
 		obey_signals();
 		do_upkeep_when_due();
 		look_after_handlers_when_due();
+		look_after_loader_when_due();
 		worker.more = work_once();
 	} while (worker.more);
 }
@@ -682,6 +705,7 @@ time_to_sleep(void)
 
 	next =
 		om_inbox_earlier(next, om_inbox_earlier(worker.handlers.not_before, worker.handlers.timer));
+	next = om_inbox_earlier(next, om_inbox_earlier(worker.loader.not_before, worker.loader.timer));
 	next = om_inbox_earlier(next, worker.together.not_before);
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{

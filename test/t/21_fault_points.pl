@@ -279,6 +279,27 @@ SELECT count(*) FROM handled WHERE order_id = :'id';
 SQL
 }
 
+# A file is loaded, one is not there, and one is not to be loaded after all; whatever fails is asked for again.
+my $files = PostgreSQL::Test::Utils::tempdir();
+
+sub load_files
+{
+	my $r = "r$round-load";
+	my $path = "$files/$shop-$r.csv";
+	append_to_file($path, join '', "order_ref,customer_id,product_id,quantity,unit_price\n", map { "$r$_,c,p,@{[ $_ == 2 ? 'bad' : 1 ]},1\n" } 1 .. 3) if !-e $path;
+	return run_script(<<SQL) =~ /^done\nfailed\ncancelled$/m;
+SELECT order_mgmt.load_orders_csv('$path', options => '{"batch_rows": 1}') AS id \\gset
+SELECT status FROM order_mgmt.wait_for_load(:id, '10 s');
+SELECT order_mgmt.load_orders_csv('$path.missing') AS id \\gset
+SELECT status FROM order_mgmt.wait_for_load(:id, '10 s');
+BEGIN;
+SELECT order_mgmt.load_orders_csv('$path') AS id \\gset
+SELECT order_mgmt.cancel_load(:id) \\g /dev/null
+COMMIT;
+SELECT status FROM order_mgmt.wait_for_load(:id, '10 s');
+SQL
+}
+
 my @steps = (
 	[ shop => \&shop ],
 	[ ship_by_hand => \&ship_by_hand ],
@@ -290,6 +311,7 @@ my @steps = (
 	[ fail_and_replay => \&fail_and_replay ],
 	[ use_program => \&use_program ],
 	[ use_handler => \&use_handler ],
+	[ load_files => \&load_files ],
 	[ end_launcher => \&end_launcher ],
 	[ clone_for_client => \&clone_for_client ],
 	[ clone_for_worker => \&clone_for_worker ]);

@@ -1,0 +1,443 @@
+/*
+ * loadworker.c
+ *		Runs loads in a worker of their own, one after the other.
+ *
+ * A load may take hours, so no built-in worker waits for one.  The one that
+ * does the upkeep of the database starts this worker when a load has been asked
+ * for, and again while one is unfinished and nobody is at it; it ends when none
+ * is left.  It works with the rights of the server, as the built-in workers do:
+ * who may load what was settled when the load was asked for.
+ *
+ * It holds OM_LOCK_LOADER as long as it lives, which makes it the only one.
+ * Every batch is a transaction of its own that also says how far the load is:
+ * whoever comes next goes on from there.
+ *
+ * An error ends the load, and the next one has its turn.  Errors that pass are
+ * tried again from where the load was committed last: serialization failures
+ * and deadlocks, locks that could not be had, and want of disk space, memory or
+ * connections.  A load that ends the process, as by a crash, is tried again as
+ * well, but three times at the same place are enough (inflight.c counts).
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "common/hashfn.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "bgsession.h"
+#include "errors.h"
+#include "faults.h"
+#include "inflight.h"
+#include "loader.h"
+#include "loaderseat.h"
+#include "loads.h"
+#include "loadworker.h"
+#include "locks.h"
+#include "settings.h"
+#include "wakeup.h"
+
+#define NO_SLOT_RETRY_MS 2000
+#define STARTING_CHECK_MS 200
+
+#define CRASHES_TO_GIVE_UP 3
+#define RETRIES_TO_GIVE_UP 6
+#define RETRY_MIN_MS 250 /* doubles: 16 seconds for all of them */
+
+/* By which crashes of loads are counted; no consumer may have this name. */
+#define INFLIGHT_NAME "*"
+
+/* ---------- looking after the worker ---------- */
+
+static BackgroundWorkerHandle *handle;
+static uint32 looked_at;
+static bool has_looked = false;
+static bool slots_exhausted = false;
+
+bool
+om_loadworker_needs_look(const OmDatabase *entry)
+{
+	return !has_looked ||
+		   pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &entry->loads)) != looked_at;
+}
+
+/* A worker that was registered but never arrived must not block its seat. */
+static void
+check_starting(OmLoaderSeat *seat)
+{
+	pid_t pid;
+
+	if (seat->state == OM_SEAT_STARTING &&
+		(handle == NULL || GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED))
+		seat->state = OM_SEAT_EMPTY;
+}
+
+static bool
+register_worker(const OmDatabase *entry)
+{
+	BackgroundWorker bgw = {.bgw_flags =
+								BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+							.bgw_start_time = BgWorkerStart_RecoveryFinished,
+							.bgw_restart_time = BGW_NEVER_RESTART,
+							.bgw_main_arg = Int32GetDatum(entry - om_shared->databases),
+							.bgw_notify_pid = MyProcPid};
+	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext); /* the handle's */
+	bool registered;
+
+	strlcpy(bgw.bgw_library_name, "order_mgmt", BGW_MAXLEN);
+	strlcpy(bgw.bgw_function_name, "om_loader_main", BGW_MAXLEN);
+	strlcpy(bgw.bgw_type, "order_mgmt loader", BGW_MAXLEN);
+	snprintf(bgw.bgw_name, BGW_MAXLEN, "order_mgmt loader of database %u", entry->database);
+	memcpy(bgw.bgw_extra, &entry->loader.start, sizeof(entry->loader.start));
+	if (handle != NULL)
+		pfree(handle);
+	handle = NULL;
+	registered = RegisterDynamicBackgroundWorker(&bgw, &handle);
+	MemoryContextSwitchTo(caller);
+	return registered;
+}
+
+static void
+report_slots(bool exhausted)
+{
+	if (exhausted && !slots_exhausted)
+		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					  errmsg("order_mgmt found no free background worker slot for loads"),
+					  errhint("Increase max_worker_processes; until one is free loads wait.")));
+	slots_exhausted = exhausted;
+}
+
+static TimestampTz
+start_worker(OmDatabase *entry)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	OmLoaderSeat *seat = &entry->loader;
+
+	seat->restart = pg_atomic_read_u32(&entry->restart);
+	seat->start++;
+	seat->state = OM_SEAT_STARTING;
+	OM_FAULT_POINT("loadworker/seat-dealt");
+	if (register_worker(entry))
+	{
+		report_slots(false);
+		return TimestampTzPlusMilliseconds(now, STARTING_CHECK_MS);
+	}
+	report_slots(true);
+	seat->state = OM_SEAT_EMPTY;
+	seat->due = TimestampTzPlusMilliseconds(now, NO_SLOT_RETRY_MS);
+	return seat->due;
+}
+
+/* A load waits.  Returns when to look again. */
+static TimestampTz
+fill_seat(OmDatabase *entry)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	OmLoaderSeat *seat = &entry->loader;
+
+	check_starting(seat);
+	if (seat->state == OM_SEAT_TAKEN || entry->quiesced > 0)
+		return 0;
+	if (seat->state == OM_SEAT_STARTING)
+		return TimestampTzPlusMilliseconds(now, STARTING_CHECK_MS);
+	return seat->due > now ? seat->due : start_worker(entry);
+}
+
+TimestampTz
+om_loadworker_look_after(OmDatabase *entry)
+{
+	TimestampTz next = 0;
+
+	looked_at = pg_atomic_read_u32(&entry->loads);
+	has_looked = true;
+	if (!om_load_is_waiting())
+		return 0;
+	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
+	next = fill_seat(entry);
+	LWLockRelease(om_shared->lock);
+	return next;
+}
+
+/* ---------- the worker ---------- */
+
+typedef struct LoadWorker
+{
+	OmDatabase *database;
+	MemoryContext context; /* of one load */
+	OmInflight *slot;
+	int64 place;            /* in flight; 0: nothing is */
+	int64 failed_place;     /* where the last error was that may pass */
+	int retries;            /* so many in a row there */
+	TimestampTz not_before; /* rests until then; 0: does not */
+} LoadWorker;
+
+static LoadWorker self;
+
+/* Beside what no background worker takes over from a database or role; as the built-in workers. */
+static const OmBgSetting session_settings[] = {
+	{"search_path", ""},     {"lock_timeout", "0"},        {"session_replication_role", "origin"},
+	{"row_security", "off"}, {"TimeZone", "UTC"},          {"DateStyle", "ISO"},
+	{"jit", "off"},          {"deadlock_timeout", "50ms"},
+};
+
+/* Outside a transaction only. */
+static void
+obey_signals(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	if (!om_setting_workers ||
+		pg_atomic_read_u32(&self.database->restart) != self.database->loader.restart)
+		proc_exit(0);
+}
+
+/* What a load does from one commit of its position to the next counts as one event. */
+static int64
+place_of(const OmLoad *load)
+{
+	uint64 hash = hash_combine64(load->load_id, load->status);
+
+	hash = hash_combine64(hash_combine64(hash, load->done_records), load->done_sorted);
+	return (int64) (hash >> 1) + 1;
+}
+
+static void
+note_place(OmLoad *load)
+{
+	int64 place = place_of(load);
+
+	if (place == self.place)
+		return;
+	if (self.place != 0)
+		om_inflight_end(self.slot);
+	om_inflight_begin(self.slot, 1, place);
+	self.place = place;
+}
+
+/* After each commit of a load that runs. */
+static void
+pause_between(OmLoad *load)
+{
+	om_loaderseat_works();
+	note_place(load);
+	obey_signals();
+}
+
+/* Raises an error where the load has ended the process too often. */
+static void
+review_crashes(OmLoad *load)
+{
+	OmSuspicion suspicion = om_inflight_review(self.slot);
+
+	if (suspicion.event_id != place_of(load) || suspicion.crashes < CRASHES_TO_GIVE_UP)
+		return;
+	om_inflight_forget(self.slot);
+	ereport(ERROR,
+			(errcode(ERRCODE_OM_LOAD),
+			 errmsg("load " INT64_FORMAT " has ended its process %d times at the same place",
+					load->load_id, suspicion.crashes),
+			 errdetail("It had done " INT64_FORMAT " records.", load->done_records),
+			 errhint("The log of the server says how. What had been loaded before stays; the same "
+					 "load, asked for again, goes on after it.")));
+}
+
+static OmLoad *
+find_load(void)
+{
+	MemoryContext transaction;
+	OmLoad *load;
+
+	om_bgsession_begin();
+	om_load_cancel_requested();
+	transaction = MemoryContextSwitchTo(self.context);
+	load = om_load_next();
+	MemoryContextSwitchTo(transaction);
+	om_bgsession_commit(true /* durable */);
+	return load;
+}
+
+static void
+run_load(OmLoad *load)
+{
+	load->between = pause_between;
+	om_bgsession_begin();
+	MemoryContextSwitchTo(load->context);
+	review_crashes(load);
+	note_place(load);
+	om_load_begin(load);
+	om_loader_run(load);
+	om_load_finish(load);
+	OM_FAULT_POINT("loadworker/before-done");
+	om_bgsession_commit(true /* durable */);
+	OM_FAULT_POINT_NOFAIL("loadworker/done");
+	om_inflight_end(self.slot);
+	self.place = 0;
+}
+
+static bool
+may_pass(int sqlstate)
+{
+	return sqlstate == ERRCODE_T_R_SERIALIZATION_FAILURE ||
+		   sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED || sqlstate == ERRCODE_LOCK_NOT_AVAILABLE ||
+		   ERRCODE_TO_CATEGORY(sqlstate) == ERRCODE_INSUFFICIENT_RESOURCES;
+}
+
+/* True when the load is to be tried again, after a rest, from where it was committed last. */
+static bool
+is_to_be_retried(const ErrorData *error, int64 place)
+{
+	if (!may_pass(error->sqlerrcode))
+		return false;
+	if (place != self.failed_place)
+		self.retries = 0;
+	self.failed_place = place;
+	if (++self.retries > RETRIES_TO_GIVE_UP)
+		return false;
+	self.not_before = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
+												  (int64) RETRY_MIN_MS << (self.retries - 1));
+	return true;
+}
+
+/* Ends the transaction that has failed; the error outlives it. */
+static ErrorData *
+catch_error(void)
+{
+	ErrorData *error;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(self.context);
+	error = CopyErrorData();
+	if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+		EmitErrorReport();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	MemoryContextSwitchTo(self.context);
+	om_inflight_abort(self.slot);
+	RESUME_INTERRUPTS();
+	return error;
+}
+
+static void
+end_load(int64 load_id, const ErrorData *error)
+{
+	OmLoadStatus status =
+		error->sqlerrcode == ERRCODE_QUERY_CANCELED ? OM_LOAD_CANCELLED : OM_LOAD_FAILED;
+
+	om_bgsession_begin();
+	om_load_fail(load_id, status, error);
+	OM_FAULT_POINT("loadworker/before-failed");
+	om_bgsession_commit(true /* durable */);
+	self.retries = 0;
+}
+
+static void
+attempt(OmLoad *load)
+{
+	ErrorData *volatile error = NULL;
+
+	self.not_before = 0;
+	PG_TRY();
+	{
+		run_load(load);
+	}
+	PG_CATCH();
+	{
+		error = catch_error();
+	}
+	PG_END_TRY();
+	if (error != NULL && !is_to_be_retried(error, self.place))
+		end_load(load->load_id, error);
+	if (error == NULL)
+		self.retries = 0;
+	self.place = 0;
+}
+
+/* Rests after an error that may pass; somebody may cancel the load meanwhile. */
+static void
+rest(void)
+{
+	pgstat_report_activity(STATE_IDLE, NULL);
+	while (self.not_before != 0)
+	{
+		uint32 requests = pg_atomic_read_u32(&self.database->loads);
+		long timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), self.not_before);
+
+		if (timeout > 0)
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout,
+							 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		obey_signals();
+		if (timeout <= 0)
+			self.not_before = 0;
+		else if (pg_atomic_read_u32(&self.database->loads) != requests)
+			return;
+	}
+}
+
+/* The oldest load that there is, unless it rests; false when there is none. */
+static bool
+run_next(void)
+{
+	OmLoad *load = find_load();
+
+	if (load == NULL)
+		return false;
+	if (self.not_before == 0 || place_of(load) != self.failed_place)
+		attempt(load);
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(self.context);
+	return true;
+}
+
+/* False where another is at work still, or a client that has not committed. */
+static bool
+lock_out_others(void)
+{
+	bool locked;
+
+	om_bgsession_begin();
+	locked = om_lock_try_for_good(OM_LOCK_LOADER);
+	om_bgsession_commit(true /* durable */);
+	return locked;
+}
+
+void
+om_loader_main(Datum arg)
+{
+	uint32 start;
+
+	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGQUIT, om_inflight_sigquit);
+	BackgroundWorkerUnblockSignals();
+	self.database = om_loaderseat_take(DatumGetInt32(arg), start);
+	if (self.database == NULL)
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(self.database->database, InvalidOid, 0);
+	om_bgsession_set(session_settings, lengthof(session_settings));
+	if (!om_bgsession_may_work() || !lock_out_others())
+		proc_exit(0);
+	self.context =
+		AllocSetContextCreate(TopMemoryContext, "order_mgmt loads", ALLOCSET_DEFAULT_SIZES);
+	self.slot = om_inflight_attach(INFLIGHT_NAME);
+	do
+	{
+		rest();
+		obey_signals();
+	} while (run_next());
+	om_loaderseat_rest();
+	proc_exit(0);
+}
