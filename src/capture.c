@@ -219,15 +219,16 @@ claim_key(PendingKey *pending)
 	recall(capture, &record);
 }
 
-static void
-insert_order(OmOrderTables *tables, const OmCapture *capture, int64 lxid)
+void
+om_capture_insert(OmOrderTables *tables, const OmCapture *capture, int64 lxid, bool imported)
 {
 	const OmRequest *request = &capture->request;
 	OmNewOrder order = {.id = capture->order_id,
 						.customer_id = CStringGetTextDatum(request->customer_id),
 						.metadata = request->metadata,
 						.total = capture->total,
-						.nlines = request->nlines};
+						.nlines = request->nlines,
+						.imported = imported};
 
 	if (request->order_ref != NULL)
 		order.order_ref = CStringGetTextDatum(request->order_ref);
@@ -270,7 +271,7 @@ insert_created(OmCapture *captures, int count)
 	{
 		if (!captures[i].created)
 			continue;
-		insert_order(tables, &captures[i], log->lxid);
+		om_capture_insert(tables, &captures[i], log->lxid, false /* imported */);
 		OM_FAULT_POINT("capture/order-inserted");
 		captured[ncaptured++] = captures[i].order_id;
 	}

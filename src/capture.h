@@ -9,6 +9,7 @@
 
 #include "utils/uuid.h"
 
+#include "orders.h"
 #include "request.h"
 
 typedef struct OmCapture
@@ -29,5 +30,9 @@ extern void om_capture_price(OmCapture *captures, int count);
  * Problems found on the way (prices, keys) are set.
  */
 extern void om_capture_run(OmCapture *captures, int count, bool all_or_nothing);
+
+/* Writes order and lines of one that has its id and its total. */
+extern void om_capture_insert(OmOrderTables *tables, const OmCapture *capture, int64 lxid,
+							  bool imported);
 
 #endif /* OM_CAPTURE_H */

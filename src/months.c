@@ -26,7 +26,7 @@
 typedef struct MonthlyTable
 {
 	const char *name;
-	const char *storage; /* LIKE copies no storage parameters */
+	int fillfactor; /* LIKE copies no storage parameters */
 } MonthlyTable;
 
 /*
@@ -34,9 +34,9 @@ typedef struct MonthlyTable
  * not deadlock.  Room for the new versions of a row makes its status changes HOT.
  */
 static const MonthlyTable monthly_tables[] = {
-	{"event_log", "fillfactor = 100"},
-	{"orders", "fillfactor = 40"},
-	{"order_lines", "fillfactor = 100"},
+	{"event_log", 100},
+	{"orders", 40},
+	{"order_lines", 100},
 };
 
 static void
@@ -86,6 +86,13 @@ find_monthly_table(const char *name)
 }
 
 /* Returns the name of the new partition, or NULL when somebody else has just made it. */
+/* What comes into a month that is over are orders that have been shipped. */
+static bool
+has_ended(TimestampTz end)
+{
+	return end + USECS_PER_DAY < GetCurrentTimestamp();
+}
+
 static char *
 make_month(const MonthlyTable *table, Oid parent, TimestampTz at)
 {
@@ -113,8 +120,9 @@ make_month(const MonthlyTable *table, Oid parent, TimestampTz at)
 	split_month(end, &next_year, &next_month);
 	name = psprintf("%s_%04d_%02d", table->name, year, month);
 	om_query_begin(&scope);
-	om_query_utility(psprintf("CREATE TABLE %s.%s (LIKE %s.%s INCLUDING ALL) WITH (%s)", OM_SCHEMA,
-							  name, OM_SCHEMA, table->name, table->storage));
+	om_query_utility(
+		psprintf("CREATE TABLE %s.%s (LIKE %s.%s INCLUDING ALL) WITH (fillfactor = %d)", OM_SCHEMA,
+				 name, OM_SCHEMA, table->name, has_ended(end) ? 100 : table->fillfactor));
 	OM_FAULT_POINT("months/made");
 	om_query_utility(psprintf("ALTER TABLE %s.%s ATTACH PARTITION %s.%s FOR VALUES FROM"
 							  " ('%04d-%02d-01 00:00:00+00') TO ('%04d-%02d-01 00:00:00+00')",

@@ -12,7 +12,7 @@ const char *const om_status_names[OM_STATUS_COUNT] = {"captured", "confirmed", "
 const char *const om_event_names[OM_EVENT_COUNT] = {
 	"order_captured",  "balance_held",   "balance_refused", "stock_held",      "stock_refused",
 	"order_confirmed", "order_rejected", "order_shipped",   "order_cancelled", "order_failed",
-	"order_released",  "order_noted",    "balance_changed", "stock_changed"};
+	"order_released",  "order_noted",    "balance_changed", "stock_changed",   "order_imported"};
 
 const char *const om_reason_names[OM_REASON_COUNT] = {
 	"insufficient_balance", "insufficient_stock", "unknown_account", "unknown_product", "expired"};

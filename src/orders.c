@@ -190,14 +190,16 @@ om_order_insert(OmOrderTables *tables, const OmNewOrder *order, int64 lxid)
 	values[ORDER_CUSTOMER_ID - 1] = order->customer_id;
 	values[ORDER_REF - 1] = order->order_ref;
 	isnull[ORDER_REF - 1] = order->order_ref == (Datum) 0;
-	values[ORDER_STATUS - 1] = CStringGetTextDatum(om_status_names[OM_STATUS_CAPTURED]);
-	values[ORDER_SETTLED - 1] = Int16GetDatum(0);
+	values[ORDER_STATUS - 1] = CStringGetTextDatum(
+		om_status_names[order->imported ? OM_STATUS_SHIPPED : OM_STATUS_CAPTURED]);
+	values[ORDER_SETTLED - 1] = Int16GetDatum(order->imported ? OM_VERDICTS_OF_IMPORT : 0);
 	values[ORDER_ROUND - 1] = Int16GetDatum(0);
 	values[ORDER_REASONS - 1] = PointerGetDatum(construct_empty_array(TEXTOID));
 	values[ORDER_TOTAL - 1] = NumericGetDatum(om_money_to_numeric(order->total));
 	values[ORDER_METADATA - 1] = JsonbPGetDatum(order->metadata);
 	values[ORDER_TRAIL - 1] = PointerGetDatum(om_int8_array(&lxid, 1));
-	values[ORDER_UPDATED_AT - 1] = TimestampTzGetDatum(created_at);
+	values[ORDER_UPDATED_AT - 1] =
+		TimestampTzGetDatum(order->imported ? GetCurrentTransactionStartTimestamp() : created_at);
 	om_table_insert_later(leaf->orders, values, isnull, ORDER_NCOLUMNS);
 	insert_lines(get_lines(tables, leaf), order, created_at);
 }

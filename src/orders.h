@@ -50,6 +50,9 @@ typedef struct OmOrderTables
 #define OM_VERDICT_STOCK 2
 #define OM_VERDICTS_BOTH 3
 
+/* And this one says that it came as history: nothing was held or posted for it. */
+#define OM_VERDICTS_OF_IMPORT 7
+
 typedef struct OmNeed
 {
 	char *product_id;
@@ -103,6 +106,7 @@ typedef struct OmNewOrder
 	int64 total;
 	int nlines;
 	OmNewLine *lines;
+	bool imported; /* has been shipped elsewhere */
 } OmNewOrder;
 
 extern OmOrderTables *om_orders_open(LOCKMODE lockmode);

@@ -37,7 +37,9 @@
 	" AND (o.order_id, o.round::numeric) IN (SELECT u.order_id, " ROUND " FROM " LOG_OF_ORDERS \
 	"  WHERE l.event_type = '" event "')) AS o"
 
-#define SHIPPED "(SELECT * FROM order_mgmt.orders WHERE status = 'shipped') AS o"
+/* Shipped by us: an imported order has moved nothing. */
+#define SHIPPED \
+	"(SELECT * FROM order_mgmt.orders WHERE status = 'shipped' AND (settled & 4) = 0) AS o"
 
 #define UNITS_OF(orders)                                           \
 	"(SELECT n.product_id, sum(n.quantity) AS amount FROM " orders \
@@ -90,23 +92,26 @@
 	"o.status IN ('confirmed', 'shipped', 'rejected') OR (o.settled & " bit ") <> 0" \
 	" OR " ROUND " < o.round"
 
-#define HISTORIES(condition)                                                                      \
-	"(SELECT order_id, round, max(status) AS status, max(settled) AS settled,"                    \
-	" max(current_round) AS current_round, max(trail) AS trail, max(updated_at) AS updated_at,"   \
-	" max(at) AS last_at,"                                                                        \
-	" array_agg(lxid) FILTER (WHERE of_trail AND lxid <> ALL (trail)) AS missing" FIRST(          \
-		"order_captured") FIRST("balance_held") FIRST("balance_refused") FIRST("stock_held")      \
-		FIRST("stock_refused") FIRST("order_confirmed") FIRST("order_rejected")                   \
-			FIRST("order_shipped") FIRST("order_cancelled") FIRST("order_failed")                 \
-				FIRST("order_released") " FROM (SELECT u.order_id, l.event_id, l.event_type, "    \
-										"l.lxid, l.at, o.status, o.settled,"                      \
-										"  o.round AS current_round, o.trail, o.updated_at,"      \
-										"  CASE WHEN " HAS_NO_ROUND                               \
-										" THEN coalesce(o.round, 0) ELSE " ROUND " END AS round," \
-										"  " BELONGS_TO_TRAIL " AS of_trail"                      \
-										"  FROM " LOG_OF_ORDERS                                   \
-										" LEFT JOIN order_mgmt.orders AS o ON " ROW_OF_ORDER      \
-										"  WHERE " condition ") AS e GROUP BY order_id, round)"
+#define HISTORIES(condition)                                                                       \
+	"(SELECT order_id, round, max(status) AS status, max(settled) AS settled,"                     \
+	" max(current_round) AS current_round, max(trail) AS trail, max(updated_at) AS updated_at,"    \
+	" max(at) AS last_at,"                                                                         \
+	" array_agg(lxid) FILTER (WHERE of_trail AND lxid <> ALL (trail)) AS missing" FIRST(           \
+		"order_captured") FIRST("balance_held") FIRST("balance_refused") FIRST("stock_held")       \
+		FIRST("stock_refused") FIRST("order_confirmed") FIRST("order_rejected")                    \
+			FIRST("order_shipped") FIRST("order_cancelled") FIRST("order_failed")                  \
+				FIRST("order_released")                                                            \
+					FIRST("order_imported") " FROM (SELECT u.order_id, l.event_id, l.event_type, " \
+											"l.lxid, l.at, o.status, o.settled,"                   \
+											"  o.round AS current_round, o.trail, o.updated_at,"   \
+											"  CASE WHEN " HAS_NO_ROUND                            \
+											" THEN coalesce(o.round, 0) ELSE " ROUND               \
+											" END AS round,"                                       \
+											"  " BELONGS_TO_TRAIL " AS of_trail"                   \
+											"  FROM " LOG_OF_ORDERS                                \
+											" LEFT JOIN order_mgmt.orders AS o ON " ROW_OF_ORDER   \
+											"  WHERE " condition                                   \
+											") AS e GROUP BY order_id, round)"
 
 #define BALANCE_VERDICT "coalesce(balance_held, balance_refused)"
 #define STOCK_VERDICT "coalesce(stock_held, stock_refused)"
@@ -116,7 +121,12 @@
 
 /* The first rule that a history breaks.  Event ids grow, so they tell the order of events. */
 #define BROKEN_RULE                                                                               \
-	"CASE WHEN order_captured IS NULL OR order_captured > least(balance_held, balance_refused,"   \
+	"CASE WHEN order_imported IS NOT NULL THEN CASE WHEN num_nonnulls(order_captured, "           \
+	"balance_held,"                                                                               \
+	"  balance_refused, stock_held, stock_refused, order_confirmed, order_rejected, "             \
+	"order_shipped,"                                                                              \
+	"  order_cancelled, order_failed, order_released) > 0 THEN 'nothing but order_imported' END"  \
+	" WHEN order_captured IS NULL OR order_captured > least(balance_held, balance_refused,"       \
 	"  stock_held, stock_refused, order_confirmed, order_rejected, order_shipped, "               \
 	"order_cancelled,"                                                                            \
 	"  order_failed, order_released) THEN 'begins with order_captured'"                           \
@@ -151,12 +161,14 @@
 	" (stock_refused, 'stock_refused'), (order_confirmed, 'order_confirmed')," \
 	" (order_rejected, 'order_rejected'), (order_shipped, 'order_shipped'),"   \
 	" (order_cancelled, 'order_cancelled'), (order_failed, 'order_failed'),"   \
-	" (order_released, 'order_released')) AS s(id, word) WHERE s.id IS NOT NULL)"
+	" (order_released, 'order_released'),"                                     \
+	" (order_imported, 'order_imported')) AS s(id, word) WHERE s.id IS NOT NULL)"
 
 /* The status that the current round leads to. */
 #define DERIVED_STATUS                                                                           \
 	"CASE WHEN status IS NULL OR round <> current_round THEN status"                             \
-	" WHEN order_shipped IS NOT NULL THEN 'shipped' WHEN order_failed IS NOT NULL THEN 'failed'" \
+	" WHEN num_nonnulls(order_shipped, order_imported) > 0 THEN 'shipped' WHEN order_failed IS " \
+	"NOT NULL THEN 'failed'"                                                                     \
 	" WHEN order_cancelled IS NOT NULL THEN 'cancelled'"                                         \
 	" WHEN order_rejected IS NOT NULL THEN 'rejected'"                                           \
 	" WHEN order_confirmed IS NOT NULL THEN 'confirmed' ELSE 'captured' END"
@@ -164,6 +176,7 @@
 /* A verdict that has not been met cannot have been settled. */
 #define DERIVED_SETTLED                                                            \
 	"CASE WHEN status IS NULL OR round <> current_round THEN settled"              \
+	" WHEN order_imported IS NOT NULL THEN 7"                                      \
 	" WHEN status IN ('shipped', 'rejected') OR order_released IS NOT NULL THEN 3" \
 	" WHEN status IN ('captured', 'confirmed') THEN 0"                             \
 	" ELSE settled & (CASE WHEN " BALANCE_VERDICT " IS NULL THEN 0 ELSE 1 END"     \
@@ -215,7 +228,8 @@ static const char *const sources[OM_PROOF_COUNT] = {
 	[OM_PROOF_CAPTURES] =
 		"(SELECT o.order_id, o.round, c.round AS captured_round FROM order_mgmt.orders AS o"
 		" LEFT JOIN (SELECT u.order_id, max(" ROUND ") AS round FROM " LOG_OF_ORDERS
-		"  WHERE l.event_type = 'order_captured' GROUP BY 1) AS c ON c.order_id = o.order_id)",
+		"  WHERE l.event_type IN ('order_captured', 'order_imported') GROUP BY 1) AS c ON "
+		"c.order_id = o.order_id)",
 	[OM_PROOF_HISTORIES] = HISTORIES("l.order_ids IS NOT NULL"),
 	[OM_PROOF_REASONS] =
 		"(SELECT o.order_id, o.status, j.reasons AS logged, f.reasons AS refused, x.reason AS"

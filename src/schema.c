@@ -259,7 +259,7 @@ static const DataConstraint constraints[] = {
 	 "reasons <@ '{insufficient_balance,insufficient_stock,unknown_account,unknown_product,"
 	 "expired}'::text[]"},
 	{"consumers", "consumers_kind_known", "kind IN ('built-in', 'handler', 'external')"},
-	{"orders", "orders_settled_known", "settled BETWEEN 0 AND 3"},
+	{"orders", "orders_settled_known", "settled IN (0, 1, 2, 3, 7)"},
 	{"orders", "orders_round_not_negative", "round >= 0"},
 	{"consumers", "consumers_max_attempts_positive", "max_attempts > 0"},
 	{"consumers", "consumers_backoff_ordered",

@@ -61,10 +61,9 @@ current_step(void)
 	return step;
 }
 
-void
-om_uuid7_make(pg_uuid_t *id, const uint8 lane_key[16], const char *customer_id, int length)
+static void
+make_id(pg_uuid_t *id, int64 step, const uint8 lane_key[16], const char *customer_id, int length)
 {
-	int64 step = current_step();
 	uint64 lane = om_siphash(lane_key, (const uint8 *) customer_id, length) & 0xffff;
 	uint64 random = random_bits();
 	uint64 high;
@@ -77,6 +76,27 @@ om_uuid7_make(pg_uuid_t *id, const uint8 lane_key[16], const char *customer_id, 
 	low = pg_hton64(low);
 	memcpy(id->data, &high, sizeof(high));
 	memcpy(id->data + sizeof(high), &low, sizeof(low));
+}
+
+void
+om_uuid7_make(pg_uuid_t *id, const uint8 lane_key[16], const char *customer_id, int length)
+{
+	make_id(id, current_step(), lane_key, customer_id, length);
+}
+
+void
+om_uuid7_make_at(pg_uuid_t *id, TimestampTz at, int ordinal, const uint8 lane_key[16],
+				 const char *customer_id, int length)
+{
+	int64 ms = (at - om_uuid7_epoch()) / 1000;
+
+	make_id(id, ms * STEPS_PER_MS + Min(ordinal, STEPS_PER_MS - 1), lane_key, customer_id, length);
+}
+
+TimestampTz
+om_uuid7_epoch(void)
+{
+	return -EPOCH_DIFFERENCE_MS * 1000;
 }
 
 TimestampTz

@@ -20,6 +20,13 @@
 extern void om_uuid7_make(pg_uuid_t *id, const uint8 lane_key[16], const char *customer_id,
 						  int length);
 
+/* The id of something that happened in the past, in its order among others of the same millisecond. */
+extern void om_uuid7_make_at(pg_uuid_t *id, TimestampTz at, int ordinal, const uint8 lane_key[16],
+							 const char *customer_id, int length);
+
+/* The first time that an id can hold. */
+extern TimestampTz om_uuid7_epoch(void);
+
 /* The time inside an id, to the millisecond. */
 extern TimestampTz om_uuid7_time(const pg_uuid_t *id);
 
