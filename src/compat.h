@@ -11,6 +11,7 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "catalog/pg_collation.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_proc.h"
 #include "executor/executor.h"
@@ -20,9 +21,12 @@
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "utils/acl.h"
+#include "utils/datetime.h"
+#include "utils/formatting.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #if PG_VERSION_NUM >= 160000
+#include "nodes/miscnodes.h"
 #include "parser/parse_relation.h"
 #endif
 #if PG_VERSION_NUM < 170000
@@ -159,6 +163,41 @@ om_primary_key(Relation rel)
 	return RelationGetPrimaryKeyIndex(rel, false);
 #else
 	return RelationGetPrimaryKeyIndex(rel);
+#endif
+}
+
+/* What ParseDateTime() has taken apart; 0: it is a time. */
+static inline int
+om_decode_date_time(char **fields, int *types, int count, int *kind, struct pg_tm *tm, fsec_t *fsec,
+					int *tz)
+{
+#if PG_VERSION_NUM >= 160000
+	DateTimeErrorExtra extra;
+
+	return DecodeDateTime(fields, types, count, kind, tm, fsec, tz, &extra);
+#else
+	return DecodeDateTime(fields, types, count, kind, tm, fsec, tz);
+#endif
+}
+
+/* A text by a format of to_timestamp(); false when it does not fit. */
+static inline bool
+om_parse_datetime(text *value, text *format, Datum *result, Oid *type)
+{
+	int32 typmod = -1;
+	int tz = 0;
+#if PG_VERSION_NUM >= 160000
+	ErrorSaveContext failure = {.type = T_ErrorSaveContext};
+
+	*result = parse_datetime(value, format, DEFAULT_COLLATION_OID, true /* strict */, type, &typmod,
+							 &tz, (Node *) &failure);
+	return !failure.error_occurred;
+#else
+	bool failed = false;
+
+	*result = parse_datetime(value, format, DEFAULT_COLLATION_OID, true /* strict */, type, &typmod,
+							 &tz, &failed);
+	return !failed;
 #endif
 }
 

@@ -1,0 +1,337 @@
+/*
+ * loadoptions.c
+ *		Reads the options of a load.
+ */
+#include "postgres.h"
+
+#include "pgtime.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+
+#include "compat.h"
+#include "errors.h"
+#include "jsonout.h"
+#include "loadoptions.h"
+
+#define DEFAULT_BATCH_ROWS 5000
+#define MAX_BATCH_ROWS 100000
+
+static const OmLoadColumns columns_of[OM_LOAD_KIND_COUNT] = {
+	[OM_LOAD_ORDERS] = {7,
+						{"order_ref", "customer_id", "product_id", "quantity", "unit_price",
+						 "created_at", "metadata"},
+						1 << OM_ORDERS_CUSTOMER_ID | 1 << OM_ORDERS_PRODUCT_ID |
+							1 << OM_ORDERS_QUANTITY},
+	[OM_LOAD_ACCOUNTS] = {5,
+						  {"customer_id", "balance", "name", "email", "metadata"},
+						  1 << OM_ACCOUNTS_CUSTOMER_ID},
+	[OM_LOAD_PRODUCTS] = {4,
+						  {"product_id", "name", "unit_price", "metadata"},
+						  1 << OM_PRODUCTS_PRODUCT_ID},
+	[OM_LOAD_STOCK] = {2,
+					   {"product_id", "on_hand"},
+					   1 << OM_STOCK_PRODUCT_ID | 1 << OM_STOCK_ON_HAND},
+};
+
+static const char *const own_keys[] = {"columns",    "defaults",         "timezone",
+									   "decimal",    "timestamp_format", "max_errors",
+									   "batch_rows", "on_conflict",      "dry_run"};
+
+static bool
+get_value(JsonbContainer *object, const char *key, JsonbValue *value)
+{
+	return object != NULL &&
+		   getKeyJsonValueFromContainer(object, key, strlen(key), value) != NULL &&
+		   value->type != jbvNull;
+}
+
+static const char *
+get_string(Jsonb *options, const char *key, const char *hint)
+{
+	JsonbValue value;
+
+	if (!get_value(&options->root, key, &value))
+		return NULL;
+	if (value.type != jbvString)
+		om_dialect_raise(key, "is not a string", hint);
+	return pnstrdup(value.val.string.val, value.val.string.len);
+}
+
+static int64
+get_count(Jsonb *options, const char *key, int64 least, int64 most, int64 otherwise)
+{
+	JsonbValue value;
+	int64 number;
+
+	if (!get_value(&options->root, key, &value))
+		return otherwise;
+	if (value.type == jbvNumeric)
+	{
+		bool failed = false;
+
+		number = numeric_int4_opt_error(value.val.numeric, &failed);
+		if (!failed && number >= least && number <= most)
+			return number;
+	}
+	om_dialect_raise(key, "is not a whole number in its range",
+					 psprintf("From " INT64_FORMAT " to " INT64_FORMAT ".", least, most));
+}
+
+static bool
+get_bool(Jsonb *options, const char *key)
+{
+	JsonbValue value;
+
+	if (!get_value(&options->root, key, &value))
+		return false;
+	if (value.type != jbvBool)
+		om_dialect_raise(key, "is neither true nor false", "Write true or false.");
+	return value.val.boolean;
+}
+
+static JsonbContainer *
+get_object(Jsonb *options, const char *key)
+{
+	JsonbValue value;
+
+	if (!get_value(&options->root, key, &value))
+		return NULL;
+	if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
+		om_dialect_raise(key, "is not an object", "Its keys are columns of order_mgmt.");
+	return value.val.binary.data;
+}
+
+/* ---------- columns ---------- */
+
+static char *
+list_columns(const OmLoadColumns *columns)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < columns->count; i++)
+		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", columns->names[i]);
+	return list.data;
+}
+
+static void
+refuse_unknown_columns(const OmLoadColumns *columns, const char *key, JsonbContainer *object)
+{
+	JsonbIterator *iterator;
+	JsonbValue value;
+	JsonbIteratorToken token;
+
+	if (object == NULL)
+		return;
+	iterator = JsonbIteratorInit(object);
+	while ((token = JsonbIteratorNext(&iterator, &value, true /* skipNested */)) != WJB_DONE)
+	{
+		if (token == WJB_KEY && om_names_find(columns->names, columns->count, value.val.string.val,
+											  value.val.string.len) < 0)
+			om_dialect_raise(
+				psprintf("%s.%s", key, pnstrdup(value.val.string.val, value.val.string.len)),
+				"is not a column of such a file",
+				psprintf("The columns are: %s.", list_columns(columns)));
+	}
+}
+
+/* A name in the header, or a position. */
+static void
+read_place(OmLoadCell *cell, const char *name, const JsonbValue *value)
+{
+	bool failed = false;
+
+	cell->is_named = true;
+	if (value->type == jbvString)
+	{
+		cell->header = pnstrdup(value->val.string.val, value->val.string.len);
+		return;
+	}
+	if (value->type == jbvNumeric)
+		cell->position = numeric_int4_opt_error(value->val.numeric, &failed);
+	if (value->type != jbvNumeric || failed || cell->position < 1)
+		om_dialect_raise(psprintf("columns.%s", name), "is neither a name nor a position",
+						 "Give the name in the header, or the number of the column, from 1.");
+}
+
+static void
+read_otherwise(OmLoadCell *cell, const char *name, const JsonbValue *value)
+{
+	if (value->type == jbvString)
+		cell->otherwise = pnstrdup(value->val.string.val, value->val.string.len);
+	else if (value->type == jbvNumeric)
+		cell->otherwise =
+			DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
+	else
+		om_dialect_raise(psprintf("defaults.%s", name), "is neither a string nor a number",
+						 "Write it as it would stand in the file.");
+}
+
+static void
+read_columns(OmLoadOptions *options, Jsonb *json)
+{
+	const OmLoadColumns *columns = &options->columns;
+	JsonbContainer *places = get_object(json, "columns");
+	JsonbContainer *defaults = get_object(json, "defaults");
+
+	refuse_unknown_columns(columns, "columns", places);
+	refuse_unknown_columns(columns, "defaults", defaults);
+	for (int i = 0; i < columns->count; i++)
+	{
+		OmLoadCell *cell = &options->cells[i];
+		JsonbValue value;
+
+		*cell = (OmLoadCell){.header = columns->names[i], .position = i + 1};
+		if (get_value(places, columns->names[i], &value))
+		{
+			*cell = (OmLoadCell){0};
+			read_place(cell, columns->names[i], &value);
+		}
+		else if (options->dialect.header == 0)
+			cell->header = NULL;
+		if (get_value(defaults, columns->names[i], &value))
+			read_otherwise(cell, columns->names[i], &value);
+	}
+}
+
+/* ---------- all of it ---------- */
+
+static pg_tz *
+read_timezone(Jsonb *json)
+{
+	const char *name = get_string(json, "timezone", "Write a name such as Europe/Berlin.");
+	pg_tz *zone;
+
+	if (name == NULL)
+		name = "UTC";
+	zone = pg_tzset(name);
+	if (zone == NULL)
+		om_dialect_raise("timezone", "is not a time zone",
+						 "View pg_timezone_names lists those that there are.");
+	return zone;
+}
+
+/* A wrong format raises an error of PostgreSQL's here, and not at each row. */
+static text *
+read_time_format(Jsonb *json)
+{
+	const char *format =
+		get_string(json, "timestamp_format", "Write it as for to_timestamp(): DD.MM.YYYY HH24:MI.");
+	Datum value;
+	Oid type;
+
+	if (format == NULL)
+		return NULL;
+	(void) om_parse_datetime(cstring_to_text(""), cstring_to_text(format), &value, &type);
+	return cstring_to_text(format);
+}
+
+static char
+read_decimal(Jsonb *json)
+{
+	const char *mark = get_string(json, "decimal", "Write \".\" or \",\".");
+
+	if (mark == NULL)
+		return '.';
+	if (strcmp(mark, ".") != 0 && strcmp(mark, ",") != 0)
+		om_dialect_raise("decimal", "is neither a point nor a comma", "Write \".\" or \",\".");
+	return *mark;
+}
+
+static bool
+read_on_conflict(Jsonb *json)
+{
+	const char *word = get_string(json, "on_conflict", "Write skip or error.");
+
+	if (word == NULL || strcmp(word, "skip") == 0)
+		return false;
+	if (strcmp(word, "error") != 0)
+		om_dialect_raise("on_conflict", "is neither skip nor error", "Write skip or error.");
+	return true;
+}
+
+void
+om_load_options_parse(OmLoadOptions *options, OmLoadKind kind, OmLoadMode mode, Jsonb *json)
+{
+	memset(options, 0, sizeof(*options));
+	om_dialect_check_keys(json, own_keys, lengthof(own_keys));
+	om_dialect_parse(json, &options->dialect);
+	options->columns = columns_of[kind];
+	if (kind == OM_LOAD_ORDERS && mode == OM_LOAD_HISTORY)
+		options->columns.required |= 1 << OM_ORDERS_CREATED_AT;
+	read_columns(options, json);
+	options->style = (OmCellStyle){read_decimal(json), read_time_format(json), read_timezone(json)};
+	options->refuse_known = read_on_conflict(json);
+	options->dry_run = get_bool(json, "dry_run");
+	options->max_errors = get_count(json, "max_errors", 0, PG_INT32_MAX, -1);
+	options->batch_rows =
+		(int) get_count(json, "batch_rows", 1, MAX_BATCH_ROWS, DEFAULT_BATCH_ROWS);
+}
+
+/* ---------- a header ---------- */
+
+static char *
+list_cells(const OmCsvRecord *header)
+{
+	StringInfoData list;
+
+	initStringInfo(&list);
+	for (int i = 0; i < header->ncells; i++)
+		appendStringInfo(&list, "%s\"%s\"", i > 0 ? ", " : "",
+						 header->cells[i] == NULL ? "" : header->cells[i]);
+	return list.data;
+}
+
+/* As it is written, else whatever the case of its letters; -1: not there. */
+static int
+find_name(const OmCsvRecord *header, const char *name)
+{
+	for (int i = 0; i < header->ncells; i++)
+	{
+		if (header->cells[i] != NULL && strcmp(header->cells[i], name) == 0)
+			return i;
+	}
+	for (int i = 0; i < header->ncells; i++)
+	{
+		if (header->cells[i] != NULL && pg_strcasecmp(header->cells[i], name) == 0)
+			return i;
+	}
+	return -1;
+}
+
+static int
+find_cell(const OmLoadCell *cell, const OmCsvRecord *header)
+{
+	if (cell->header == NULL)
+		return cell->position - 1;
+	return header == NULL ? -1 : find_name(header, cell->header);
+}
+
+static void
+refuse_missing(const OmLoadOptions *options, int column, const OmCsvRecord *header)
+{
+	const OmLoadCell *cell = &options->cells[column];
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OM_LOAD),
+			 errmsg("the file has no column \"%s\", which \"%s\" is to be read from",
+					cell->header == NULL ? "" : cell->header, options->columns.names[column]),
+			 om_errdetail("column", options->columns.names[column]),
+			 header == NULL ? errhint("Without a header give positions in options.columns.")
+							: errhint("Its columns are: %s. Name the right one in options.columns.",
+									  list_cells(header))));
+}
+
+void
+om_load_options_bind(const OmLoadOptions *options, const OmCsvRecord *header, int *positions)
+{
+	for (int i = 0; i < options->columns.count; i++)
+	{
+		const OmLoadCell *cell = &options->cells[i];
+		bool required = (options->columns.required & (1u << i)) != 0;
+
+		positions[i] = find_cell(cell, header);
+		if (positions[i] < 0 && cell->otherwise == NULL && (required || cell->is_named))
+			refuse_missing(options, i, header);
+	}
+}
