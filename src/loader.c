@@ -1,81 +1,396 @@
 /*
  * loader.c
- *		Stands in for the engine: counts the lines of a file, and refuses those
- *		with a field "bad".  It writes nothing.
+ *		A load, from its first byte to its last row.
+ *
+ * The file is read twice.  The first time it is only looked at: how much there
+ * is, whether it has been loaded before, and which orders do not stand
+ * together.  The second time its rows are written, in batches that each commit
+ * with the position that they have reached.  Who takes a load up again reads
+ * the file from its beginning and passes over what has been committed; so all
+ * that has to survive is two numbers.
+ *
+ * In the second reading orders are written as they come, up to row
+ * "done_records".  Those whose rows are scattered are collected on the way and
+ * written after all others, in the order of their references; "done_sorted" of
+ * them are done.
  */
 #include "postgres.h"
 
-#include "lib/stringinfo.h"
-#include "storage/fd.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "errors.h"
+#include "faults.h"
 #include "jsonout.h"
 #include "loader.h"
+#include "loadfeed.h"
+#include "loadgroups.h"
+#include "loadmasters.h"
+#include "loadoptions.h"
+#include "loadorders.h"
+
+/* How often the first reading says how far it is. */
+#define ROWS_PER_REPORT 100000
+
+typedef struct Loader
+{
+	OmLoad *load;
+	OmLoadOptions options;
+	OmLoadScatter *scatter; /* of orders */
+	OmLoadSorter *sorter;   /* of orders; NULL: nothing is scattered */
+	OmLoadOrders target;    /* of orders */
+	int64 nrows;            /* as the first reading has found */
+
+	/* The batch under way. */
+	MemoryContext batch_context;
+	OmLoadGroup **groups;
+	int ngroups;
+	int capacity;
+	int nrows_in_batch;
+	int64 read_up_to; /* all rows up to this one are in it or before */
+} Loader;
+
+/* An empty reference is none. */
+static const char *
+ref_of(const OmLoadRow *row)
+{
+	const char *ref = row->cells[OM_ORDERS_REF];
+
+	return ref != NULL && *ref != '\0' ? ref : NULL;
+}
+
+/* ---------- the first reading ---------- */
 
 static void
-read_file(OmLoad *load, StringInfo text)
+report_reading(Loader *loader, OmLoadFeed *feed)
 {
-	FILE *file = AllocateFile(load->source, "r");
-	char buffer[8192];
-	size_t size;
-
-	if (file == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OM_LOAD),
-						errmsg("could not open file \"%s\": %m", load->source),
-						errhint("Check the path.")));
-	while ((size = fread(buffer, 1, sizeof(buffer), file)) > 0)
-		appendBinaryStringInfo(text, buffer, size);
-	FreeFile(file);
+	loader->load->bytes_read = om_load_feed_position(feed);
+	om_load_commit(loader->load);
 }
 
 static void
-read_parts(OmLoad *load, StringInfo text)
+look_at_rows(Loader *loader, OmLoadFeed *feed)
 {
-	bytea *part;
+	OmLoadRow row;
 
-	for (int64 i = 1; (part = om_load_get_part(load->load_id, i)) != NULL; i++)
-		appendBinaryStringInfo(text, VARDATA_ANY(part), VARSIZE_ANY_EXHDR(part));
-}
-
-static void
-do_line(OmLoad *load, const char *line)
-{
-	load->rows_read++;
-	load->done_records++;
-	if (strstr(line, ",bad") == NULL)
+	loader->nrows = 0;
+	while (om_load_feed_next(feed, &row))
 	{
-		load->rows_loaded++;
-		return;
+		loader->nrows++;
+		if (loader->scatter != NULL)
+			om_load_scatter_add(loader->scatter, ref_of(&row));
+		if (loader->nrows % ROWS_PER_REPORT == 0)
+			report_reading(loader, feed);
+		else if (loader->nrows % 1000 == 0)
+			CHECK_FOR_INTERRUPTS();
 	}
-	load->rows_rejected++;
-	om_load_error(load, load->rows_read, load->rows_read + 1, "quantity", ERRCODE_OM_INVALID,
-				  "is bad", line, strlen(line));
+}
+
+static void
+refuse_changed(const OmLoad *load)
+{
+	ereport(ERROR, (errcode(ERRCODE_OM_LOAD),
+					errmsg("%s has changed while it was being loaded", load->source),
+					om_errdetail("source", load->source),
+					errhint("What had been committed stays; load the whole file again.")));
+}
+
+/* The same bytes as when the load was begun. */
+static void
+check_digest(OmLoad *load, OmLoadFeed *feed)
+{
+	uint8 digest[OM_SHA256_SIZE];
+
+	om_load_feed_digest(feed, digest);
+	if (load->has_sha256 && memcmp(digest, load->sha256, sizeof(digest)) != 0)
+		refuse_changed(load);
+	memcpy(load->sha256, digest, sizeof(digest));
+	load->has_sha256 = true;
+}
+
+static void
+take_in(Loader *loader)
+{
+	OmLoad *load = loader->load;
+	OmLoadFeed *feed = om_load_feed_open(load, &loader->options);
+
+	load->status = OM_LOAD_READING;
+	load->bytes_total = om_load_feed_size(feed);
+	if (load->kind == OM_LOAD_ORDERS)
+		loader->scatter = om_load_scatter_create();
+	look_at_rows(loader, feed);
+	load->bytes_read = om_load_feed_position(feed);
+	load->bytes_total = load->bytes_read;
+	check_digest(load, feed);
+	om_load_feed_close(feed);
+	om_load_commit(load);
+	OM_FAULT_POINT("loader/taken-in");
+}
+
+/* ---------- batches ---------- */
+
+static void
+refuse_too_many_errors(const Loader *loader)
+{
+	if (loader->options.max_errors < 0 || loader->load->rows_rejected <= loader->options.max_errors)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OM_LOAD),
+			 errmsg("more than " INT64_FORMAT " rows were refused", loader->options.max_errors),
+			 om_errdetail("max_errors", psprintf(INT64_FORMAT, loader->options.max_errors)),
+			 errhint("order_mgmt.load_errors says why. What had been committed stays.")));
+}
+
+/* Writes it, and commits that this much is done. */
+static void
+end_batch(Loader *loader)
+{
+	OmLoad *load = loader->load;
+	MemoryContext caller = MemoryContextSwitchTo(loader->batch_context);
+
+	OM_FAULT_POINT("loader/before-batch");
+	if (loader->ngroups > 0)
+		om_load_orders_write(&loader->target, loader->groups, loader->ngroups);
+	MemoryContextSwitchTo(caller);
+	if (loader->nrows > 0)
+		load->progress = (double) load->rows_read / loader->nrows;
+	om_load_commit(load);
+	OM_FAULT_POINT("loader/batch-committed");
+	refuse_too_many_errors(loader);
+	MemoryContextReset(loader->batch_context);
+	loader->ngroups = 0;
+	loader->nrows_in_batch = 0;
+}
+
+static void
+add_group(Loader *loader, OmLoadGroup *group)
+{
+	if (loader->ngroups == loader->capacity)
+	{
+		loader->capacity *= 2;
+		loader->groups = repalloc(loader->groups, sizeof(OmLoadGroup *) * loader->capacity);
+	}
+	loader->groups[loader->ngroups++] = group;
+	loader->nrows_in_batch += group->nrows;
+}
+
+/* ---------- the second reading: orders ---------- */
+
+/* Every row up to this one has been dealt with, or is with the sorter, which reads it again. */
+static void
+set_done(OmLoad *load, int64 up_to)
+{
+	load->done_records = up_to;
+	load->rows_read = up_to;
+}
+
+/* Where all rows of an order have been read; then its batch may be full. */
+static void
+close_group(Loader *loader, OmLoadGroup **group, int64 up_to)
+{
+	if (*group == NULL)
+		return;
+	add_group(loader, *group);
+	*group = NULL;
+	set_done(loader->load, up_to);
+	if (loader->nrows_in_batch >= loader->options.batch_rows)
+		end_batch(loader);
+}
+
+static bool
+belongs_to(const OmLoadGroup *group, const char *ref)
+{
+	return group != NULL && group->ref != NULL && ref != NULL && strcmp(group->ref, ref) == 0;
+}
+
+static void
+add_row(Loader *loader, OmLoadGroup **group, const OmLoadRow *row, const char *ref)
+{
+	int ncolumns = loader->options.columns.count;
+	bool goes_on = belongs_to(*group, ref);
+	bool is_piece = goes_on && om_load_group_is_full(*group);
+	MemoryContext caller;
+
+	if (is_piece)
+		(*group)->is_piece = true;
+	if (!goes_on || is_piece)
+		close_group(loader, group, row->row_no - 1);
+	caller = MemoryContextSwitchTo(loader->batch_context);
+	if (*group != NULL)
+		om_load_group_add(*group, row, ncolumns);
+	else
+	{
+		*group = om_load_group_create(ref, row, ncolumns);
+		(*group)->is_piece = is_piece;
+	}
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+take_row(Loader *loader, OmLoadGroup **group, const OmLoadRow *row, int64 done_before)
+{
+	const char *ref = ref_of(row);
+	bool is_new = row->row_no > done_before;
+
+	if (om_load_scatter_has(loader->scatter, ref))
+	{
+		if (loader->sorter == NULL)
+			loader->sorter = om_load_sorter_create(loader->options.columns.count);
+		om_load_sorter_put(loader->sorter, ref, row);
+	}
+	else if (is_new)
+		add_row(loader, group, row, ref);
+}
+
+static void
+free_sorter(Loader *loader)
+{
+	if (loader->sorter != NULL)
+		om_load_sorter_free(loader->sorter);
+	loader->sorter = NULL;
+}
+
+static void
+write_sorted(Loader *loader)
+{
+	OmLoad *load = loader->load;
+	int64 done_before = load->done_sorted;
+	int64 position = 0;
+
+	if (loader->sorter == NULL)
+		return;
+	om_load_sorter_sort(loader->sorter);
+	for (;;)
+	{
+		MemoryContext caller = MemoryContextSwitchTo(loader->batch_context);
+		OmLoadGroup *group = om_load_sorter_next(loader->sorter);
+
+		MemoryContextSwitchTo(caller);
+		if (group == NULL)
+			break;
+		if (++position <= done_before)
+			continue;
+		add_group(loader, group);
+		load->done_sorted = position;
+		if (loader->nrows_in_batch >= loader->options.batch_rows)
+			end_batch(loader);
+	}
+	end_batch(loader);
+	free_sorter(loader);
+}
+
+static void
+write_orders(Loader *loader, OmLoadFeed *feed)
+{
+	OmLoad *load = loader->load;
+	int64 done_before = load->done_records;
+	int64 last = 0;
+	OmLoadGroup *group = NULL;
+	OmLoadRow row;
+
+	loader->target = (OmLoadOrders){load, &loader->options,
+									om_order_refs_open(om_load_scatter_norders(loader->scatter))};
+	while (om_load_feed_next(feed, &row))
+	{
+		take_row(loader, &group, &row, done_before);
+		last = row.row_no;
+		load->bytes_read = om_load_feed_position(feed);
+	}
+	close_group(loader, &group, last);
+	set_done(load, last);
+	end_batch(loader);
+	write_sorted(loader);
+	om_order_refs_close(loader->target.refs);
+}
+
+/* ---------- the second reading: master data ---------- */
+
+static void
+write_masters(Loader *loader, OmLoadFeed *feed)
+{
+	OmLoad *load = loader->load;
+	int64 done_before = load->done_records;
+	OmLoadRow row;
+
+	while (om_load_feed_next(feed, &row))
+	{
+		MemoryContext caller;
+
+		if (row.row_no <= done_before)
+			continue;
+		caller = MemoryContextSwitchTo(loader->batch_context);
+		om_load_master_write(load, &loader->options, &row);
+		MemoryContextSwitchTo(caller);
+		set_done(load, row.row_no);
+		load->bytes_read = om_load_feed_position(feed);
+		if (++loader->nrows_in_batch >= loader->options.batch_rows)
+			end_batch(loader);
+	}
+	end_batch(loader);
+}
+
+/* ---------- all of it ---------- */
+
+static void
+write_rows(Loader *loader)
+{
+	OmLoad *load = loader->load;
+	OmLoadFeed *feed = om_load_feed_open(load, &loader->options);
+
+	load->status = OM_LOAD_WRITING;
+	load->progress = 0;
+	if (load->kind == OM_LOAD_ORDERS)
+		write_orders(loader, feed);
+	else
+		write_masters(loader, feed);
+	check_digest(load, feed);
+	om_load_feed_close(feed);
+}
+
+/* Nothing is done twice: a file that has been loaded before is left alone. */
+static bool
+is_repetition(const Loader *loader)
+{
+	const OmLoad *load = loader->load;
+	bool keyed = loader->scatter == NULL || om_load_scatter_has_refs(loader->scatter);
+
+	return !loader->options.dry_run && load->retry_of == 0 && load->done_records == 0 &&
+		   load->done_sorted == 0 && om_load_find_same(load, keyed) != 0;
+}
+
+static Loader *
+create_loader(OmLoad *load)
+{
+	Loader *loader = palloc0(sizeof(Loader));
+
+	loader->load = load;
+	om_load_options_parse(&loader->options, load->kind, load->mode, load->options);
+	loader->batch_context =
+		AllocSetContextCreate(CurrentMemoryContext, "order_mgmt batch", ALLOCSET_DEFAULT_SIZES);
+	loader->capacity = 1024;
+	loader->groups = palloc(sizeof(OmLoadGroup *) * loader->capacity);
+	return loader;
 }
 
 void
 om_loader_run(OmLoad *load)
 {
-	int64 batch = Max(om_json_get_int(load->options, "batch_rows"), 1);
-	StringInfoData text;
-	int64 row = -1;
+	MemoryContext context =
+		AllocSetContextCreate(load->context, "order_mgmt loader", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	Loader *loader = create_loader(load);
 
-	MemoryContextSwitchTo(load->context);
-	initStringInfo(&text);
-	if (load->source[0] == '/')
-		read_file(load, &text);
-	else
-		read_parts(load, &text);
-	load->bytes_total = load->bytes_read = text.len;
-	load->status = OM_LOAD_WRITING;
-	for (char *line = strtok(text.data, "\n"); line != NULL; line = strtok(NULL, "\n"), row++)
+	PG_TRY();
 	{
-		if (row == -1)
-			load->header = pstrdup(line);
-		if (row < load->done_records)
-			continue;
-		do_line(load, line);
-		if (load->done_records % batch == 0)
-			om_load_commit(load);
+		take_in(loader);
+		if (!is_repetition(loader))
+			write_rows(loader);
 	}
+	PG_FINALLY();
+	{
+		free_sorter(loader);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
 }

@@ -135,9 +135,10 @@ static OmQuery next_query = {
 
 static OmQuery same_query = {
 	.sql = "SELECT max(load_id) FROM order_mgmt.loads WHERE status = 'done' AND sha256 = $1"
-		   " AND kind = $2 AND mode IS NOT DISTINCT FROM $3 AND load_id <> $4",
-	.nargs = 4,
-	.types = {BYTEAOID, TEXTOID, TEXTOID, INT8OID}};
+		   " AND kind = $2 AND mode IS NOT DISTINCT FROM $3 AND load_id <> $4 AND rows_loaded > 0"
+		   " AND options->'dry_run' IS DISTINCT FROM 'true' AND (options = $5 OR NOT $6)",
+	.nargs = 6,
+	.types = {BYTEAOID, TEXTOID, TEXTOID, INT8OID, JSONBOID, BOOLOID}};
 
 static OmQuery part_query = {
 	.sql = "SELECT content FROM order_mgmt.load_parts WHERE load_id = $1 AND part_no = $2",
@@ -325,13 +326,16 @@ om_load_is_waiting(void)
 }
 
 int64
-om_load_find_same(const OmLoad *load)
+om_load_find_same(const OmLoad *load, bool keyed)
 {
 	bytea *sha256 = palloc(VARHDRSZ + OM_SHA256_SIZE);
-	Datum args[4] = {PointerGetDatum(sha256), CStringGetTextDatum(om_load_kind_names[load->kind]),
+	Datum args[6] = {PointerGetDatum(sha256),
+					 CStringGetTextDatum(om_load_kind_names[load->kind]),
 					 CStringGetTextDatum(om_load_mode_names[load->mode]),
-					 Int64GetDatum(load->load_id)};
-	bool isnull[4] = {false, false, load->kind != OM_LOAD_ORDERS, false};
+					 Int64GetDatum(load->load_id),
+					 JsonbPGetDatum(load->options),
+					 BoolGetDatum(keyed)};
+	bool isnull[6] = {[2] = load->kind != OM_LOAD_ORDERS};
 
 	if (!load->has_sha256)
 		return 0;

@@ -105,8 +105,11 @@ extern void om_load_save(OmLoad *load);
  */
 extern void om_load_commit(OmLoad *load);
 
-/* The newest load of this kind and mode that is done and had the same sha256; 0: none. */
-extern int64 om_load_find_same(const OmLoad *load);
+/*
+ * The newest load that has loaded the same bytes as the same; 0: none.  Where
+ * rows have keys, other options make another load of it.
+ */
+extern int64 om_load_find_same(const OmLoad *load, bool keyed);
 
 /* ---------- for those who run it ---------- */
 
