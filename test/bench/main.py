@@ -14,6 +14,7 @@ import traceback
 import captures
 import drains
 import load
+import loads
 import reads
 import soak
 from report import Book, conditions, write_document
@@ -38,6 +39,7 @@ SHORT = {
     "reads": lambda book: reads.measure_reads(book, ROUNDS, SECONDS // 2, 5 * ORDERS),
     "snapshot": lambda book: drains.measure_snapshot(book, ROUNDS, ORDERS),
     "paused": lambda book: load.measure_paused(book, ROUNDS, 2 * SECONDS, 10 * ORDERS),
+    "loads": lambda book: loads.measure_loads(book, ROUNDS, 2 * ORDERS),
     "idle": reads.measure_idle,
 }
 SOAK = {
