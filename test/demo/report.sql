@@ -1,5 +1,5 @@
--- What the day came to. The times are those of the events in the log; :day_end parts the day from
--- the single orders after it.
+-- What the day came to. The times are those of the events in the log; :day_begin parts the orders of the
+-- file from those of the connections, :day_end these from the single orders after them.
 \set QUIET on
 \pset footer off
 
@@ -18,7 +18,8 @@ SELECT order_id,
        max(at) AS final
   FROM order_mgmt.events
  WHERE order_id IS NOT NULL
- GROUP BY order_id;
+ GROUP BY order_id
+HAVING min(at) >= :'day_begin';
 
 \echo From the first capture to the last final state
 SELECT count(*) AS captured,
