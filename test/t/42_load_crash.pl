@@ -11,7 +11,6 @@ use Time::HiRes qw(usleep);
 use constant { ORDERS => 20_000, KILLS => 10 };
 
 my $node = start_server('load_crash', 'fsync = off', 'restart_after_crash = on', "log_statement = 'none'");
-new_shop($node, 'shop');
 my $file = $node->basedir . '/orders.csv';
 my %expected = write_file($file);
 
@@ -40,11 +39,11 @@ my $loader = q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'order_mgmt
 # Waits until more has been committed than before; what that is, or nothing when the load has ended.
 sub progress_beyond
 {
-	my ($before) = @_;
+	my ($database, $before) = @_;
 	my $deadline = time + 60;
 	while (time < $deadline)
 	{
-		my ($status, $out) = $node->psql('shop', "$done; $state");
+		my ($status, $out) = $node->psql($database, "$done; $state");
 		if (defined $status && $status == 0)
 		{
 			my ($now, $word) = split /\n/, $out;
@@ -59,10 +58,10 @@ sub progress_beyond
 # In turn: the loader's process, and the whole server.
 sub strike
 {
-	my ($turn) = @_;
+	my ($database, $turn) = @_;
 	if ($turn % 2)
 	{
-		my ($status, $pid) = $node->psql('shop', $loader);
+		my ($status, $pid) = $node->psql($database, $loader);
 		return 0 if $status != 0 || $pid eq '';
 		kill 'KILL', $pid;
 	}
@@ -74,23 +73,50 @@ sub strike
 	return 1;
 }
 
-$node->safe_psql('shop', "SELECT order_mgmt.load_orders_csv('$file', 'history', '{\"batch_rows\": 100}')");
-my ($position, $kills) = (0, 0);
-while ($kills < KILLS)
+# Loads the file as orders of this mode, whatever happens meanwhile.
+sub load_through_kills
 {
-	$position = progress_beyond($position) // last;
-	usleep(rand 5_000);
-	$kills += strike($kills);
+	my ($database, $mode, $wanted) = @_;
+	my ($position, $kills) = (0, 0);
+	new_shop($node, $database);
+	$node->safe_psql($database, "SELECT order_mgmt.load_orders_csv('$file', '$mode', '{\"batch_rows\": 100}')");
+	while ($kills < $wanted)
+	{
+		$position = progress_beyond($database, $position) // last;
+		usleep(rand 5_000);
+		$kills += strike($database, $kills);
+	}
+	is($kills, $wanted, "$mode: it was killed that often");
+	ok(becomes($node, $database, $state, 'done', 120), "$mode: and comes to its end");
+	is($node->safe_psql($database, 'SELECT rows_read, rows_loaded, rows_rejected, rows_skipped, orders_loaded FROM order_mgmt.loads'),
+		join('|', $expected{rows}, $expected{rows} - $expected{refused}, $expected{refused}, 0, $expected{orders}), "$mode: every row is counted once");
+	is($node->safe_psql($database, 'SELECT count(*), count(DISTINCT order_ref) FROM order_mgmt.orders'), "$expected{orders}|$expected{orders}", "$mode: every order is there once");
+	is($node->safe_psql($database, 'SELECT count(*) FROM order_mgmt.order_lines'), $expected{rows} - $expected{refused}, "$mode: with all its lines");
+	is($node->safe_psql($database, 'SELECT count(*), count(DISTINCT row_no) FROM order_mgmt.load_errors'), "$expected{refused}|$expected{refused}", "$mode: every refused row has its error");
+	settle($node, $database, $mode);
+	indexes_hold($node, $database);
+	return;
 }
-is($kills, KILLS, 'it was killed that often');
-ok(becomes($node, 'shop', $state, 'done', 120), 'and comes to its end');
-is($node->safe_psql('shop', 'SELECT rows_read, rows_loaded, rows_rejected, rows_skipped, orders_loaded FROM order_mgmt.loads'),
-	join('|', $expected{rows}, $expected{rows} - $expected{refused}, $expected{refused}, 0, $expected{orders}), 'every row is counted once');
-is($node->safe_psql('shop', 'SELECT count(*), count(DISTINCT order_ref) FROM order_mgmt.orders'), "$expected{orders}|$expected{orders}", 'every order is there once');
-is($node->safe_psql('shop', 'SELECT count(*) FROM order_mgmt.order_lines'), $expected{rows} - $expected{refused}, 'with all its lines');
-is($node->safe_psql('shop', 'SELECT count(*), count(DISTINCT row_no) FROM order_mgmt.load_errors'), "$expected{refused}|$expected{refused}", 'every refused row has its error');
-is($node->safe_psql('shop', 'SELECT * FROM order_mgmt.check_invariants()'), '', 'invariants hold');
-indexes_hold($node, 'shop');
+
+load_through_kills('history', 'history', KILLS);
+load_through_kills('capture', 'capture', 4);
+
+# --- a file that changes while it is loaded -----------------------------------------------------------------
+# What has been committed is accounted for, and no more is claimed.
+my $growing = $node->basedir . '/growing.csv';
+append_to_file($growing, slurp_file($file));
+for my $change ([ 'grows', sub { append_to_file($growing, "late,c,p,1,1,2024-01-01\n"); } ], [ 'shrinks', sub { truncate $growing, 100_000 or die $!; } ])
+{
+	my ($what, $do) = @$change;
+	new_shop($node, $what);
+	$node->safe_psql($what, "SELECT order_mgmt.load_orders_csv('$growing', 'history', '{\"batch_rows\": 20}')");
+	ok(becomes($node, $what, $state, 'writing', 60), "$what: it is being written");
+	$do->();
+	is($node->safe_psql($what, q(SELECT status, error_code FROM order_mgmt.wait_for_load(1, '2 min'))), 'failed|OM007', "$what: the load says so");
+	is($node->safe_psql($what, 'SELECT (SELECT count(*) FROM order_mgmt.orders) - orders_loaded, (SELECT count(*) FROM order_mgmt.order_lines) - rows_loaded FROM order_mgmt.loads'),
+		'0|0', "$what: what it has loaded is what it counts");
+	is($node->safe_psql($what, 'SELECT * FROM order_mgmt.check_invariants()'), '', "$what: invariants hold");
+}
 
 $node->stop;
 done_testing();
