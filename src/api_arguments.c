@@ -10,6 +10,7 @@
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
 
 #include "api_arguments.h"
@@ -19,6 +20,7 @@
 #include "request.h"
 
 #define MAX_PAGE_SIZE 10000
+#define UUID_TEXT_SIZE 36
 
 void
 om_arg_raise(const char *name, const char *message)
@@ -71,6 +73,30 @@ om_arg_id(FunctionCallInfo fcinfo, int n, const char *name)
 	if (!om_request_check_id(name, value, OM_ID_MAX_CHARS, &problem))
 		om_problem_raise(&problem);
 	return value;
+}
+
+/* Hexadecimal digits in groups of 8, 4, 4, 4 and 12. */
+static bool
+is_uuid(const char *text)
+{
+	if (strlen(text) != UUID_TEXT_SIZE)
+		return false;
+	for (int i = 0; i < UUID_TEXT_SIZE; i++)
+	{
+		bool is_dash = i == 8 || i == 13 || i == 18 || i == 23;
+
+		if (is_dash ? text[i] != '-' : !isxdigit((unsigned char) text[i]))
+			return false;
+	}
+	return true;
+}
+
+pg_uuid_t *
+om_arg_upload_id(const char *text)
+{
+	if (!is_uuid(text))
+		om_arg_raise("source", "names no upload: upload: must be followed by a UUID");
+	return DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text)));
 }
 
 int64

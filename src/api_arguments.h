@@ -41,6 +41,9 @@ extern int64 om_arg_milliseconds(FunctionCallInfo fcinfo, int n, const char *nam
 /* An amount in minor units; it must be there. */
 extern int64 om_arg_money(FunctionCallInfo fcinfo, int n, const char *name);
 
+/* What follows upload: in a source; OM001 about source where it is no UUID. */
+extern pg_uuid_t *om_arg_upload_id(const char *text);
+
 /* An idempotency key, or NULL. */
 extern char *om_arg_key(FunctionCallInfo fcinfo, int n);
 

@@ -20,10 +20,14 @@
 #include "dialect.h"
 #include "errors.h"
 #include "installation.h"
+#include "loadoptions.h"
+#include "loadprofiles.h"
 #include "money.h"
+#include "uploads.h"
 
 #define LARGE_OBJECT "lo:"
 #define TEXT "text:"
+#define UPLOAD "upload:"
 
 static bool
 begins_with(const char *text, const char *start)
@@ -62,6 +66,8 @@ open_source(const char *source)
 		return open_large_object(source + strlen(LARGE_OBJECT));
 	if (begins_with(source, TEXT))
 		return om_bytes_open_text(source + strlen(TEXT), strlen(source + strlen(TEXT)));
+	if (begins_with(source, UPLOAD))
+		return om_upload_open(om_upload_lock(om_arg_upload_id(source + strlen(UPLOAD))));
 	check_may_read_files();
 	return om_bytes_open_file(source);
 }
@@ -99,7 +105,16 @@ put_record(ReturnSetInfo *result, const OmCsvRecord *record)
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 
-static const char *const own_options[] = {"max_records"};
+/* What is about loads is passed over, so that one may try the options of a load. */
+static void
+check_keys(Jsonb *options)
+{
+	const char *others[OM_LOAD_NKEYS + 1] = {"max_records"};
+
+	for (int i = 0; i < OM_LOAD_NKEYS; i++)
+		others[i + 1] = om_load_option_keys[i];
+	om_dialect_check_keys(options, others, lengthof(others));
+}
 
 /* How many records are wanted, header included. */
 static int64
@@ -136,7 +151,9 @@ OM_FUNCTION(om_read_csv)
 	OmCsvRecord record;
 
 	(void) om_installation_get();
-	om_dialect_check_keys(options, own_options, lengthof(own_options));
+	if (options != NULL)
+		options = om_load_profile_apply(options);
+	check_keys(options);
 	om_dialect_parse(options, &dialect);
 	wanted = parse_max_records(options);
 	InitMaterializedSRF(fcinfo, 0);

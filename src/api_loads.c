@@ -23,16 +23,18 @@
 #include "installation.h"
 #include "jsonout.h"
 #include "loader.h"
+#include "loadoptions.h"
+#include "loadprofiles.h"
 #include "loads.h"
-#include "locks.h"
 #include "plans.h"
 #include "relations.h"
 #include "shared.h"
+#include "staging.h"
+#include "uploads.h"
 
 #define POLL_MS 20 /* where nobody can wake who waits */
 #define CHECK_MS 1000
 #define ROWS_AT_A_TIME 1000
-#define UUID_TEXT_SIZE 36
 
 /* Set up, and by a version that knows loads; else OM006. */
 static void
@@ -65,22 +67,6 @@ require_read_server_files(void)
 		 errhint("Have the role granted, or send the file: stage it with COPY, or upload it.")));
 }
 
-/* Hexadecimal digits in groups of 8, 4, 4, 4 and 12. */
-static bool
-is_uuid(const char *text)
-{
-	if (strlen(text) != UUID_TEXT_SIZE)
-		return false;
-	for (int i = 0; i < UUID_TEXT_SIZE; i++)
-	{
-		bool is_dash = i == 8 || i == 13 || i == 18 || i == 23;
-
-		if (is_dash ? text[i] != '-' : !isxdigit((unsigned char) text[i]))
-			return false;
-	}
-	return true;
-}
-
 static bool
 is_oid(const char *text)
 {
@@ -104,17 +90,12 @@ after_prefix(const char *source, const char *prefix)
 
 /* What the engine finds there is for the engine to say. */
 static void
-check_source(OmLoadKind kind, const char *source)
+check_source(const char *source)
 {
 	const char *rest;
 
 	if (source[0] == '/')
 		require_read_server_files();
-	else if ((rest = after_prefix(source, "upload:")) != NULL)
-	{
-		if (!is_uuid(rest))
-			om_arg_raise("source", "names no upload: upload: must be followed by a UUID");
-	}
 	else if ((rest = after_prefix(source, "lo:")) != NULL)
 	{
 		if (!is_oid(rest))
@@ -125,25 +106,53 @@ check_source(OmLoadKind kind, const char *source)
 	else if (strcmp(source, "staged") != 0)
 		om_arg_raise("source", "is none: give a path that begins with /, upload:UUID, lo:OID or "
 							   "staged");
-	else if (kind != OM_LOAD_ORDERS)
-		om_arg_raise("source", "is staged, which is for orders only");
 }
 
-/* Where no worker will come, the caller does it. */
-static void
-run_where_no_worker_does(int64 load_id)
+/* An upload says itself how it is to be loaded. */
+static int64
+load_upload(OmLoadKind kind, OmLoadMode mode, const pg_uuid_t *upload_id, Jsonb *options)
 {
-	OmLoad *load;
+	OmUpload *upload = om_upload_lock(upload_id);
 
-	if (om_load_has_worker())
-		return;
-	om_lock_acquire(OM_LOCK_LOADER);
-	load = om_load_get(load_id);
-	load->in_caller = true;
-	om_load_begin(load);
-	om_loader_run(load);
-	om_load_finish(load);
-	CommandCounterIncrement();
+	if (upload->kind != kind)
+		om_arg_raise("source", psprintf("is an upload of %s", om_load_kind_names[upload->kind]));
+	if (kind == OM_LOAD_ORDERS && upload->mode != mode)
+		om_arg_raise("mode", psprintf("is not that of the upload, which is %s",
+									  om_load_mode_names[upload->mode]));
+	if (JB_ROOT_COUNT(options) > 0)
+		om_arg_raise("options", "of an upload are those given to create_upload()");
+	if (om_upload_load(upload))
+		om_loader_run_without_worker(upload->load_id);
+	return upload->load_id;
+}
+
+static int64
+load_staged(OmLoadKind kind, OmLoadMode mode, Jsonb *options)
+{
+	int64 load_id = om_load_new_id();
+
+	if (kind != OM_LOAD_ORDERS)
+		om_arg_raise("source", "is staged, which is for orders only");
+	om_load_create(load_id, kind, mode, "staged", om_staging_options(options));
+	if (om_staging_take(load_id) == 0)
+		ereport(NOTICE,
+				(errcode(ERRCODE_NO_DATA),
+				 errmsg("role \"%s\" has staged no rows", GetUserNameFromId(GetUserId(), false)),
+				 errhint("COPY order_mgmt.order_staging FROM STDIN as the same role.")));
+	return load_id;
+}
+
+static int64
+load_source(OmLoadKind kind, OmLoadMode mode, const char *source, Jsonb *options)
+{
+	int64 load_id;
+
+	check_source(source);
+	if (strcmp(source, "staged") == 0)
+		return load_staged(kind, mode, options);
+	load_id = om_load_new_id();
+	om_load_create(load_id, kind, mode, source, options);
+	return load_id;
 }
 
 static int64
@@ -151,13 +160,18 @@ ask_for_load(FunctionCallInfo fcinfo, OmLoadKind kind, OmLoadMode mode, int opti
 {
 	char *source = om_arg_required_text(fcinfo, 0, "source");
 	Jsonb *options = om_arg_object(fcinfo, options_at, "options");
+	const char *upload_id = after_prefix(source, "upload:");
+	OmLoadOptions parsed;
 	int64 load_id;
 
 	om_arg_require(fcinfo, options_at, "options");
 	begin_write(psprintf("load_%s_csv()", om_load_kind_names[kind]));
-	check_source(kind, source);
-	load_id = om_load_create(kind, mode, source, options);
-	run_where_no_worker_does(load_id);
+	if (upload_id != NULL)
+		return load_upload(kind, mode, om_arg_upload_id(upload_id), options);
+	options = om_load_profile_apply(options);
+	om_load_options_parse(&parsed, kind, mode, options);
+	load_id = load_source(kind, mode, source, options);
+	om_loader_run_without_worker(load_id);
 	return load_id;
 }
 
@@ -320,7 +334,7 @@ OM_FUNCTION(om_retry_load)
 	if (csv != NULL && *csv == '\0')
 		om_arg_raise("csv", "is empty");
 	load_id = om_load_create_retry(PG_GETARG_INT64(0), csv);
-	run_where_no_worker_does(load_id);
+	om_loader_run_without_worker(load_id);
 	PG_RETURN_INT64(load_id);
 }
 

@@ -16,6 +16,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
@@ -28,6 +29,7 @@
 #include "loadmasters.h"
 #include "loadoptions.h"
 #include "loadorders.h"
+#include "locks.h"
 
 /* How often the first reading says how far it is. */
 #define ROWS_PER_REPORT 100000
@@ -393,4 +395,20 @@ om_loader_run(OmLoad *load)
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
+}
+
+void
+om_loader_run_without_worker(int64 load_id)
+{
+	OmLoad *load;
+
+	if (om_load_has_worker())
+		return;
+	om_lock_acquire(OM_LOCK_LOADER);
+	load = om_load_get(load_id);
+	load->in_caller = true;
+	om_load_begin(load);
+	om_loader_run(load);
+	om_load_finish(load);
+	CommandCounterIncrement();
 }

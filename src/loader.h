@@ -14,4 +14,7 @@
  */
 extern void om_loader_run(OmLoad *load);
 
+/* To be called when a load has been added: where no worker will come, the caller runs it. */
+extern void om_loader_run_without_worker(int64 load_id);
+
 #endif /* OM_LOADER_H */

@@ -14,6 +14,7 @@
 #include "errors.h"
 #include "jsonout.h"
 #include "loadfeed.h"
+#include "loadparts.h"
 
 struct OmLoadFeed
 {
@@ -70,57 +71,6 @@ free_hash(void *arg)
 	ResourceOwnerDelete(feed->owner);
 }
 
-/* A text that belongs to the load itself, in parts. */
-typedef struct Parts
-{
-	int64 load_id;
-	int64 part_no; /* 0: none yet */
-	int64 begin;   /* offset of the part */
-	bytea *part;   /* NULL: there are no more */
-} Parts;
-
-static int64
-end_of_part(const Parts *parts)
-{
-	return parts->begin + (parts->part_no == 0 ? 0 : VARSIZE_ANY_EXHDR(parts->part));
-}
-
-static void
-next_part(Parts *parts)
-{
-	parts->begin = end_of_part(parts);
-	if (parts->part != NULL)
-		pfree(parts->part);
-	parts->part = om_load_get_part(parts->load_id, ++parts->part_no);
-}
-
-static size_t
-read_parts(void *arg, int64 offset, char *buffer, size_t size)
-{
-	Parts *parts = arg;
-	size_t available;
-
-	if (offset < parts->begin)
-		parts->part_no = parts->begin = 0;
-	while (parts->part_no == 0 || (parts->part != NULL && offset >= end_of_part(parts)))
-		next_part(parts);
-	if (parts->part == NULL)
-		return 0;
-	available = Min((size_t) (end_of_part(parts) - offset), size);
-	memcpy(buffer, VARDATA_ANY(parts->part) + (offset - parts->begin), available);
-	return available;
-}
-
-static OmBytes *
-open_parts(const OmLoad *load)
-{
-	Parts *parts = palloc0(sizeof(Parts));
-	OmByteSource source = {.read = read_parts, .arg = parts, .name = load->source};
-
-	parts->load_id = load->load_id;
-	return om_bytes_open_source(&source);
-}
-
 static OmBytes *
 open_source(const OmLoad *load)
 {
@@ -128,7 +78,7 @@ open_source(const OmLoad *load)
 		return om_bytes_open_file(load->source);
 	if (strncmp(load->source, "lo:", 3) == 0)
 		return om_bytes_open_large_object((Oid) strtoul(load->source + 3, NULL, 10));
-	return open_parts(load);
+	return om_parts_open(load->load_id, load->source);
 }
 
 static void

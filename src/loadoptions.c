@@ -33,9 +33,9 @@ static const OmLoadColumns columns_of[OM_LOAD_KIND_COUNT] = {
 					   1 << OM_STOCK_PRODUCT_ID | 1 << OM_STOCK_ON_HAND},
 };
 
-static const char *const own_keys[] = {"columns",    "defaults",         "timezone",
-									   "decimal",    "timestamp_format", "max_errors",
-									   "batch_rows", "on_conflict",      "dry_run"};
+const char *const om_load_option_keys[OM_LOAD_NKEYS] = {
+	"columns",    "defaults",   "timezone",    "decimal", "timestamp_format",
+	"max_errors", "batch_rows", "on_conflict", "dry_run"};
 
 static bool
 get_value(JsonbContainer *object, const char *key, JsonbValue *value)
@@ -250,22 +250,39 @@ read_on_conflict(Jsonb *json)
 	return true;
 }
 
-void
-om_load_options_parse(OmLoadOptions *options, OmLoadKind kind, OmLoadMode mode, Jsonb *json)
+/* All but the columns. */
+static void
+read_settings(OmLoadOptions *options, Jsonb *json)
 {
 	memset(options, 0, sizeof(*options));
-	om_dialect_check_keys(json, own_keys, lengthof(own_keys));
+	om_dialect_check_keys(json, om_load_option_keys, OM_LOAD_NKEYS);
 	om_dialect_parse(json, &options->dialect);
-	options->columns = columns_of[kind];
-	if (kind == OM_LOAD_ORDERS && mode == OM_LOAD_HISTORY)
-		options->columns.required |= 1 << OM_ORDERS_CREATED_AT;
-	read_columns(options, json);
 	options->style = (OmCellStyle){read_decimal(json), read_time_format(json), read_timezone(json)};
 	options->refuse_known = read_on_conflict(json);
 	options->dry_run = get_bool(json, "dry_run");
 	options->max_errors = get_count(json, "max_errors", 0, PG_INT32_MAX, -1);
 	options->batch_rows =
 		(int) get_count(json, "batch_rows", 1, MAX_BATCH_ROWS, DEFAULT_BATCH_ROWS);
+}
+
+void
+om_load_options_check(Jsonb *json)
+{
+	OmLoadOptions options;
+
+	read_settings(&options, json);
+	(void) get_object(json, "columns");
+	(void) get_object(json, "defaults");
+}
+
+void
+om_load_options_parse(OmLoadOptions *options, OmLoadKind kind, OmLoadMode mode, Jsonb *json)
+{
+	read_settings(options, json);
+	options->columns = columns_of[kind];
+	if (kind == OM_LOAD_ORDERS && mode == OM_LOAD_HISTORY)
+		options->columns.required |= 1 << OM_ORDERS_CREATED_AT;
+	read_columns(options, json);
 }
 
 /* ---------- a header ---------- */

@@ -80,6 +80,13 @@ typedef struct OmLoadOptions
 	int batch_rows;
 } OmLoadOptions;
 
+/* The keys that are about loads, beside those of a dialect. */
+#define OM_LOAD_NKEYS 9
+extern const char *const om_load_option_keys[OM_LOAD_NKEYS];
+
+/* OM001 for what is wrong whatever is loaded. */
+extern void om_load_options_check(Jsonb *json);
+
 /* OM001 for what is wrong in itself. */
 extern void om_load_options_parse(OmLoadOptions *options, OmLoadKind kind, OmLoadMode mode,
 								  Jsonb *json);

@@ -28,6 +28,7 @@
 #include "errors.h"
 #include "faults.h"
 #include "jsonout.h"
+#include "loadparts.h"
 #include "loads.h"
 #include "locks.h"
 #include "plans.h"
@@ -36,9 +37,6 @@
 #include "shared.h"
 #include "tables.h"
 #include "wakeup.h"
-
-/* A text that a client gives is kept in parts of this size. */
-#define PART_SIZE ((Size) 1024 * 1024)
 
 /* The columns of "loads", in their order. */
 typedef enum LoadColumn
@@ -80,11 +78,13 @@ typedef enum LoadColumn
 /* ---------- adding and reading ---------- */
 
 static OmQuery create_query = {
-	.sql = "INSERT INTO order_mgmt.loads SELECT pg_catalog.nextval('order_mgmt.load_ids'), $1, $2,"
+	.sql = "INSERT INTO order_mgmt.loads SELECT $6, $1, $2,"
 		   " $3, $4, $5, 'queued', 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, NULL,"
-		   " pg_catalog.clock_timestamp(), NULL, pg_catalog.clock_timestamp() RETURNING load_id",
-	.nargs = 5,
-	.types = {TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID}};
+		   " pg_catalog.clock_timestamp(), NULL, pg_catalog.clock_timestamp()",
+	.nargs = 6,
+	.types = {TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT8OID}};
+
+static OmQuery new_id_query = {.sql = "SELECT pg_catalog.nextval('order_mgmt.load_ids')"};
 
 /*
  * The text of refused rows is in the encoding of the database and begins with
@@ -102,22 +102,20 @@ static OmQuery create_retry_query = {
 	.nargs = 2,
 	.types = {INT8OID, TEXTOID}};
 
-static OmQuery keep_part_query = {.sql = "INSERT INTO order_mgmt.load_parts VALUES ($1, $2, $3)",
-								  .nargs = 3,
-								  .types = {INT8OID, INT8OID, BYTEAOID}};
-
 static OmQuery keep_rows_query = {
-	.sql = "INSERT INTO order_mgmt.load_parts SELECT $1, 1 + pg_catalog.row_number() OVER ("
-		   "ORDER BY part), pg_catalog.convert_to(content, pg_catalog.getdatabaseencoding()) FROM ("
-		   "SELECT (n - 1) / 500 AS part, pg_catalog.string_agg(raw || E'\\n', '' ORDER BY n) AS"
-		   " content FROM (SELECT raw, pg_catalog.row_number() OVER (ORDER BY row_no) AS n FROM ("
+	.sql = "INSERT INTO order_mgmt.load_parts SELECT $1, $3 + pg_catalog.sum("
+		   "pg_catalog.octet_length(content)) OVER (ORDER BY part) - pg_catalog.octet_length("
+		   "content), content FROM (SELECT part, pg_catalog.convert_to(pg_catalog.string_agg("
+		   "raw || E'\\n', '' ORDER BY n), pg_catalog.getdatabaseencoding()) AS content FROM ("
+		   "SELECT raw, n, (n - 1) / 500 AS part FROM ("
+		   "SELECT raw, pg_catalog.row_number() OVER (ORDER BY row_no) AS n FROM ("
 		   "SELECT DISTINCT ON (row_no) row_no, raw FROM order_mgmt.load_errors WHERE load_id = $2"
-		   " AND raw IS NOT NULL ORDER BY row_no, error_no) AS e) AS r GROUP BY 1) AS c",
-	.nargs = 2,
-	.types = {INT8OID, INT8OID}};
+		   " AND raw IS NOT NULL ORDER BY row_no, error_no) AS e) AS r) AS g GROUP BY part) AS c",
+	.nargs = 3,
+	.types = {INT8OID, INT8OID, INT8OID}};
 
 static OmQuery keep_header_query = {
-	.sql = "INSERT INTO order_mgmt.load_parts SELECT $1, 1, pg_catalog.convert_to(header || E'\\n',"
+	.sql = "INSERT INTO order_mgmt.load_parts SELECT $1, 0, pg_catalog.convert_to(header || E'\\n',"
 		   " pg_catalog.getdatabaseencoding()) FROM order_mgmt.loads WHERE load_id = $2"
 		   " AND header IS NOT NULL",
 	.nargs = 2,
@@ -140,14 +138,6 @@ static OmQuery same_query = {
 	.nargs = 6,
 	.types = {BYTEAOID, TEXTOID, TEXTOID, INT8OID, JSONBOID, BOOLOID}};
 
-static OmQuery part_query = {
-	.sql = "SELECT content FROM order_mgmt.load_parts WHERE load_id = $1 AND part_no = $2",
-	.nargs = 2,
-	.types = {INT8OID, INT8OID}};
-
-static OmQuery forget_parts_query = {
-	.sql = "DELETE FROM order_mgmt.load_parts WHERE load_id = $1", .nargs = 1, .types = {INT8OID}};
-
 /* The number in the first column of the only row of a result; 0: there is none. */
 static int64
 ask_for_number(OmQuery *query, const Datum *args, const bool *isnull)
@@ -163,17 +153,6 @@ ask_for_number(OmQuery *query, const Datum *args, const bool *isnull)
 	return is_missing ? 0 : DatumGetInt64(value);
 }
 
-static void
-run_on(OmQuery *query, int64 load_id)
-{
-	OmQueryScope scope;
-	Datum arg = Int64GetDatum(load_id);
-
-	om_query_begin(&scope);
-	om_query_run(query, &arg, NULL);
-	om_query_end(&scope);
-}
-
 static Datum
 my_name(void)
 {
@@ -181,17 +160,28 @@ my_name(void)
 }
 
 int64
-om_load_create(OmLoadKind kind, OmLoadMode mode, const char *source, Jsonb *options)
+om_load_new_id(void)
 {
-	Datum args[5] = {CStringGetTextDatum(om_load_kind_names[kind]),
-					 CStringGetTextDatum(om_load_mode_names[mode]), CStringGetTextDatum(source),
-					 JsonbPGetDatum(options), my_name()};
-	bool isnull[5] = {false, kind != OM_LOAD_ORDERS};
-	int64 load_id = ask_for_number(&create_query, args, isnull);
+	return ask_for_number(&new_id_query, NULL, NULL);
+}
 
+void
+om_load_create(int64 load_id, OmLoadKind kind, OmLoadMode mode, const char *source, Jsonb *options)
+{
+	Datum args[6] = {CStringGetTextDatum(om_load_kind_names[kind]),
+					 CStringGetTextDatum(om_load_mode_names[mode]),
+					 CStringGetTextDatum(source),
+					 JsonbPGetDatum(options),
+					 my_name(),
+					 Int64GetDatum(load_id)};
+	bool isnull[6] = {[1] = kind != OM_LOAD_ORDERS};
+	OmQueryScope scope;
+
+	om_query_begin(&scope);
+	om_query_run(&create_query, args, isnull);
+	om_query_end(&scope);
 	om_wakeup_loads_at_commit();
 	CommandCounterIncrement();
-	return load_id;
 }
 
 void
@@ -342,28 +332,6 @@ om_load_find_same(const OmLoad *load, bool keyed)
 	SET_VARSIZE(sha256, VARHDRSZ + OM_SHA256_SIZE);
 	memcpy(VARDATA(sha256), load->sha256, OM_SHA256_SIZE);
 	return ask_for_number(&same_query, args, isnull);
-}
-
-bytea *
-om_load_get_part(int64 load_id, int64 part_no)
-{
-	Datum args[2] = {Int64GetDatum(load_id), Int64GetDatum(part_no)};
-	MemoryContext caller = CurrentMemoryContext;
-	bytea *content = NULL;
-	OmQueryScope scope;
-
-	om_query_begin(&scope);
-	if (om_query_run(&part_query, args, NULL) > 0)
-	{
-		bool isnull;
-		Datum value = om_result_get(0, 1, &isnull);
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-
-		content = DatumGetByteaPCopy(value);
-		MemoryContextSwitchTo(spi);
-	}
-	om_query_end(&scope);
-	return content;
 }
 
 /* ---------- refused rows ---------- */
@@ -806,7 +774,7 @@ om_load_finish(OmLoad *load)
 	flush_errors(load);
 	load->status = OM_LOAD_DONE;
 	om_load_save(load);
-	run_on(&forget_parts_query, load->load_id);
+	om_parts_forget(load->load_id);
 	cancel_others(0); /* who asked for an end came too late */
 	om_wakeup_loads_at_commit();
 }
@@ -840,7 +808,7 @@ refuse_retry(int64 load_id, const char *message, const char *hint)
 static void
 keep_rows(int64 load_id, int64 retry_of)
 {
-	Datum args[2] = {Int64GetDatum(load_id), Int64GetDatum(retry_of)};
+	Datum args[3] = {Int64GetDatum(load_id), Int64GetDatum(retry_of)};
 	OmQueryScope scope;
 	uint64 count;
 
@@ -849,34 +817,14 @@ keep_rows(int64 load_id, int64 retry_of)
 					 "Give the rows as csv: rejected_csv() shows them.");
 	om_query_begin(&scope);
 	om_query_run(&keep_header_query, args, NULL);
+	om_query_end(&scope);
+	CommandCounterIncrement();
+	args[2] = Int64GetDatum(om_parts_size(load_id));
+	om_query_begin(&scope);
 	count = om_query_run(&keep_rows_query, args, NULL);
 	om_query_end(&scope);
 	if (count == 0)
 		refuse_retry(retry_of, "load %s has refused no rows", "There is nothing to try again.");
-}
-
-static void
-keep_part(int64 load_id, int64 part_no, const char *content, Size size)
-{
-	bytea *part = palloc(VARHDRSZ + size);
-	Datum args[3] = {Int64GetDatum(load_id), Int64GetDatum(part_no), PointerGetDatum(part)};
-	OmQueryScope scope;
-
-	SET_VARSIZE(part, VARHDRSZ + size);
-	memcpy(VARDATA(part), content, size);
-	om_query_begin(&scope);
-	om_query_run(&keep_part_query, args, NULL);
-	om_query_end(&scope);
-	pfree(part);
-}
-
-static void
-keep_text(int64 load_id, const char *csv)
-{
-	Size size = strlen(csv);
-
-	for (Size at = 0; at < size; at += PART_SIZE)
-		keep_part(load_id, at / PART_SIZE + 1, csv + at, Min(size - at, PART_SIZE));
 }
 
 int64
@@ -889,7 +837,7 @@ om_load_create_retry(int64 load_id, const char *csv)
 		refuse_retry(load_id, "load %s has not ended", "Wait for it with wait_for_load().");
 	retry_id = ask_for_number(&create_retry_query, args, NULL);
 	if (csv != NULL)
-		keep_text(retry_id, csv);
+		om_parts_append(retry_id, 0, csv, strlen(csv));
 	else
 		keep_rows(retry_id, load_id);
 	om_wakeup_loads_at_commit();

@@ -113,8 +113,12 @@ extern int64 om_load_find_same(const OmLoad *load, bool keyed);
 
 /* ---------- for those who run it ---------- */
 
+/* The id of a load that is yet to be added. */
+extern int64 om_load_new_id(void);
+
 /* Adds a load that is queued; it runs once the transaction has committed. */
-extern int64 om_load_create(OmLoadKind kind, OmLoadMode mode, const char *source, Jsonb *options);
+extern void om_load_create(int64 load_id, OmLoadKind kind, OmLoadMode mode, const char *source,
+						   Jsonb *options);
 
 /* The same for the refused rows of a load that has ended; csv: those rows mended, or NULL. */
 extern int64 om_load_create_retry(int64 load_id, const char *csv);
@@ -135,9 +139,6 @@ extern void om_load_fail(int64 load_id, OmLoadStatus status, const ErrorData *er
 
 /* Ends what is to be cancelled and does not run. */
 extern void om_load_cancel_requested(void);
-
-/* Of its own parts (load_parts), one; NULL: there are no more.  They are numbered from 1. */
-extern bytea *om_load_get_part(int64 load_id, int64 part_no);
 
 /* ---------- for clients ---------- */
 

@@ -52,6 +52,14 @@ typedef struct DataRelation
 #define ID "text COLLATE \"C\" NOT NULL"
 #define MONEY "numeric(18,4) NOT NULL"
 
+/*
+ * Who staged a row, and when; no two rows of a session have the same time.  The
+ * functions pass for immutable, see api_uploads.c.
+ */
+#define STAGED_BY "staged_by oid GENERATED ALWAYS AS (order_mgmt.staging_role(order_ref)) STORED"
+#define STAGED_AT \
+	"staged_at timestamptz GENERATED ALWAYS AS (order_mgmt.staging_time(order_ref)) STORED"
+
 static const DataRelation relations[] = {
 	{"event_ids", "CREATE SEQUENCE order_mgmt.event_ids INCREMENT BY 128",
 	 "SEQUENCE %s IS 'Event ids; a row of event_log owns the 128 that follow.'", NULL},
@@ -185,10 +193,41 @@ static const DataRelation relations[] = {
 	 " requested_by text COLLATE \"C\" NOT NULL, at timestamptz NOT NULL,"
 	 " CONSTRAINT load_cancels_pkey PRIMARY KEY (load_id))",
 	 "TABLE %s IS 'Loads under way that are to be cancelled.'", READERS},
+	/* Not compressed: it is read and written once, and soon gone. */
 	{"load_parts",
-	 "CREATE TABLE order_mgmt.load_parts (load_id bigint NOT NULL, part_no bigint NOT NULL,"
-	 " content bytea NOT NULL, CONSTRAINT load_parts_pkey PRIMARY KEY (load_id, part_no))",
-	 "TABLE %s IS 'What a load reads that has no file: refused rows that are tried again.'", NULL},
+	 "CREATE TABLE order_mgmt.load_parts (load_id bigint NOT NULL, at_byte bigint NOT NULL,"
+	 " content bytea NOT NULL, CONSTRAINT load_parts_pkey PRIMARY KEY (load_id, at_byte));"
+	 " ALTER TABLE order_mgmt.load_parts ALTER COLUMN content SET STORAGE EXTERNAL",
+	 "TABLE %s IS 'What a load reads that has no file: uploads, staged rows, refused rows that are"
+	 " tried again.'",
+	 NULL},
+	{"uploads",
+	 "CREATE TABLE order_mgmt.uploads (upload_id uuid NOT NULL, load_id bigint NOT NULL,"
+	 " kind text NOT NULL, mode text, options jsonb NOT NULL,"
+	 " created_by text COLLATE \"C\" NOT NULL, created_at timestamptz NOT NULL,"
+	 " expires_at timestamptz NOT NULL, CONSTRAINT uploads_pkey PRIMARY KEY (upload_id))",
+	 "TABLE %s IS 'Files that clients send piece by piece.'", READERS},
+	{"load_profiles",
+	 "CREATE TABLE order_mgmt.load_profiles (name text COLLATE \"C\" NOT NULL,"
+	 " options jsonb NOT NULL, changed_by text COLLATE \"C\" NOT NULL,"
+	 " created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL,"
+	 " CONSTRAINT load_profiles_pkey PRIMARY KEY (name))",
+	 "TABLE %s IS 'Options of loads under a name.'", READERS},
+	/* Its columns are those of a file, so that COPY needs no list of them: COPY leaves out what is
+	   generated.  For the same reason it has no row security, with which COPY does not work. */
+	{"order_staging",
+	 "CREATE TABLE order_mgmt.order_staging (order_ref text COLLATE \"C\","
+	 " customer_id text COLLATE \"C\", product_id text COLLATE \"C\","
+	 " quantity text, unit_price text, created_at text, metadata text, " STAGED_BY ", " STAGED_AT
+	 "); GRANT INSERT ON order_mgmt.order_staging TO order_mgmt_operator",
+	 "TABLE %s IS 'Rows of orders that are to be loaded, put here by COPY.'", NULL},
+	{"staged_rows",
+	 "CREATE VIEW order_mgmt.staged_rows WITH (security_barrier = true) AS SELECT"
+	 " s.order_ref, s.customer_id, s.product_id, s.quantity, s.unit_price, s.created_at,"
+	 " s.metadata, s.staged_at FROM order_mgmt.order_staging AS s WHERE s.staged_by ="
+	 " (SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolname = CURRENT_USER);"
+	 " GRANT SELECT, DELETE ON order_mgmt.staged_rows TO order_mgmt_operator",
+	 "VIEW %s IS 'The rows that one has staged oneself: to look at, or to delete.'", NULL},
 #define CURSOR_LOG(n)                                                                         \
 	{                                                                                         \
 		"cursor_log_" n,                                                                      \
@@ -274,6 +313,9 @@ static const DataConstraint constraints[] = {
 	{"loads", "loads_kind_known", "kind IN ('orders', 'accounts', 'products', 'stock')"},
 	{"loads", "loads_mode_known", "mode IN ('capture', 'history')"},
 	{"loads", "loads_mode_is_of_orders", "(kind = 'orders') = (mode IS NOT NULL)"},
+	{"uploads", "uploads_kind_known", "kind IN ('orders', 'accounts', 'products', 'stock')"},
+	{"uploads", "uploads_mode_known", "mode IN ('capture', 'history')"},
+	{"uploads", "uploads_mode_is_of_orders", "(kind = 'orders') = (mode IS NOT NULL)"},
 	{"loads", "loads_status_known",
 	 "status IN ('queued', 'reading', 'writing', 'done', 'failed', 'cancelled')"},
 };
@@ -320,9 +362,27 @@ create_relation(const DataRelation *relation)
 		om_query_utility(psprintf("GRANT SELECT ON %s TO %s", qualified, relation->grants));
 }
 
+/*
+ * With functions go the columns that they generate.  Whose the rows were that
+ * are there is not known any more; they are the owner's now.
+ */
+static void
+mend_staging(void)
+{
+	Oid relid = om_relation_find("order_staging");
+
+	if (OidIsValid(relid) && get_attnum(relid, "staged_by") == InvalidAttrNumber)
+	{
+		om_query_utility("ALTER TABLE order_mgmt.order_staging ADD COLUMN " STAGED_BY
+						 ", ADD COLUMN " STAGED_AT);
+		om_comments_add("order_staging");
+	}
+}
+
 static void
 create_missing_relations(void)
 {
+	mend_staging();
 	for (int i = 0; i < (int) lengthof(relations); i++)
 	{
 		if (!exists_as_ours(relations[i].name))

@@ -27,6 +27,7 @@
 #include "tables.h"
 #include "ticks.h"
 #include "upkeep.h"
+#include "uploads.h"
 
 /* Ticks and cursors change tables when the current one has grown to this. */
 #ifdef OM_FAULT_POINTS
@@ -186,5 +187,8 @@ om_upkeep_run(void)
 	OM_FAULT_POINT("upkeep/cursors-rotated");
 	rotate_keys(&actions);
 	OM_FAULT_POINT("upkeep/keys-rotated");
+	foreach(cell, om_upload_purge())
+		note(&actions, "purge upload", lfirst(cell));
+	OM_FAULT_POINT("upkeep/uploads-purged");
 	return actions;
 }

@@ -67,7 +67,7 @@ AS 'MODULE_PATHNAME', 'om_wait_for_load';
 COMMENT ON FUNCTION order_mgmt.wait_for_load(bigint, interval) IS
     'Waits until a load has ended or the time is up; returns its row. Errors: OM001, OM004, OM005 (the load belongs to this very transaction; REPEATABLE READ), OM006.';
 REVOKE ALL ON FUNCTION order_mgmt.wait_for_load(bigint, interval) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION order_mgmt.wait_for_load(bigint, interval) TO order_mgmt_operator;
+GRANT EXECUTE ON FUNCTION order_mgmt.wait_for_load(bigint, interval) TO order_mgmt_app;
 
 -- Ends a load, at its next commit if it runs. What it has committed stays, and its row says how much
 -- that is. False: it has ended before.
@@ -108,4 +108,4 @@ AS 'MODULE_PATHNAME', 'om_rejected_csv';
 COMMENT ON FUNCTION order_mgmt.rejected_csv(bigint) IS
     'Refused rows of a load as CSV, after the header of its file. Errors: OM001, OM004, OM006.';
 REVOKE ALL ON FUNCTION order_mgmt.rejected_csv(bigint) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION order_mgmt.rejected_csv(bigint) TO order_mgmt_operator;
+GRANT EXECUTE ON FUNCTION order_mgmt.rejected_csv(bigint) TO order_mgmt_app;

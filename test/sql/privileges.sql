@@ -19,11 +19,12 @@ FROM pg_proc WHERE pronamespace = 'order_mgmt'::regnamespace ORDER BY proname CO
 SELECT proname FROM pg_proc WHERE pronamespace = 'order_mgmt'::regnamespace
     AND NOT has_function_privilege('order_mgmt_admin', oid, 'EXECUTE');
 
--- Nobody may write to a table, nor create anything in the schema.
+-- Nobody may write to a table, but for staging rows, nor create anything in the schema.
 SELECT rolname, relname, privilege FROM pg_roles, pg_class,
     unnest('{INSERT,UPDATE,DELETE,TRUNCATE,REFERENCES,TRIGGER}'::text[]) AS privilege
 WHERE rolname IN ('order_mgmt_reader', 'order_mgmt_app', 'order_mgmt_operator', 'order_mgmt_analyst', 'order_mgmt_admin')
-  AND relnamespace = 'order_mgmt'::regnamespace AND relkind IN ('r', 'p', 'v') AND has_table_privilege(rolname, pg_class.oid, privilege);
+  AND relnamespace = 'order_mgmt'::regnamespace AND relkind IN ('r', 'p', 'v') AND has_table_privilege(rolname, pg_class.oid, privilege)
+ORDER BY 2, 1, 3;
 SELECT rolname FROM pg_roles WHERE rolname LIKE 'order\_mgmt\_%' AND has_schema_privilege(rolname, 'order_mgmt', 'CREATE');
 SELECT relname FROM pg_class WHERE relnamespace = 'order_mgmt'::regnamespace AND relkind IN ('r', 'p', 'v') AND NOT relispartition
     AND NOT has_table_privilege('order_mgmt_reader', oid, 'SELECT') ORDER BY 1;

@@ -300,6 +300,21 @@ SELECT status FROM order_mgmt.wait_for_load(:id, '10 s');
 SQL
 }
 
+# One file is sent, and a row is staged.
+sub send_rows
+{
+	my $r = "r$round-sent";
+	return run_script(<<SQL) =~ /^done\ndone$/m;
+SELECT upload_id AS id FROM order_mgmt.create_upload() \\gset
+SELECT order_mgmt.append_upload(:'id', convert_to(E'order_ref,customer_id,product_id,quantity,unit_price\\n${r}1,c,p,1,1\\n', 'UTF8'), 0) \\g /dev/null
+SELECT order_mgmt.load_upload(:'id') AS id \\gset
+SELECT status FROM order_mgmt.wait_for_load(:id, '10 s');
+INSERT INTO order_mgmt.order_staging (order_ref, customer_id, product_id, quantity, unit_price) VALUES ('${r}2', 'c', 'p', 1, 1);
+SELECT order_mgmt.load_orders_csv('staged') AS id \\gset
+SELECT status FROM order_mgmt.wait_for_load(:id, '10 s');
+SQL
+}
+
 my @steps = (
 	[ shop => \&shop ],
 	[ ship_by_hand => \&ship_by_hand ],
@@ -312,6 +327,7 @@ my @steps = (
 	[ use_program => \&use_program ],
 	[ use_handler => \&use_handler ],
 	[ load_files => \&load_files ],
+	[ send_rows => \&send_rows ],
 	[ end_launcher => \&end_launcher ],
 	[ clone_for_client => \&clone_for_client ],
 	[ clone_for_worker => \&clone_for_worker ]);
