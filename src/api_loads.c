@@ -6,12 +6,14 @@
 
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_largeobject.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/condition_variable.h"
+#include "storage/large_object.h"
 #include "storage/latch.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -79,6 +81,18 @@ is_oid(const char *text)
 	return *end == '\0' && value > 0 && value <= PG_UINT32_MAX;
 }
 
+/* The loader may read any.  One that is not there is for the engine to find. */
+static void
+require_read_large_object(Oid id)
+{
+	if (lo_compat_privileges || !LargeObjectExists(id) ||
+		pg_largeobject_aclcheck_snapshot(id, GetUserId(), ACL_SELECT, NULL) == ACLCHECK_OK)
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("permission denied for large object %u", id),
+					errhint("Its owner can GRANT SELECT ON LARGE OBJECT %u.", id)));
+}
+
 /* The text behind a prefix, or NULL. */
 static const char *
 after_prefix(const char *source, const char *prefix)
@@ -100,6 +114,7 @@ check_source(const char *source)
 	{
 		if (!is_oid(rest))
 			om_arg_raise("source", "names no large object: lo: must be followed by an OID");
+		require_read_large_object((Oid) strtoul(rest, NULL, 10));
 	}
 	else if (after_prefix(source, "retry:") != NULL)
 		om_arg_raise("source", "is a retry, which retry_load() begins");

@@ -17,12 +17,12 @@ lies_in_data(int sqlstate)
 	int class = ERRCODE_TO_CATEGORY(sqlstate);
 
 	return class == ERRCODE_DATA_EXCEPTION || class == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
-		   class == ERRCODE_TO_CATEGORY(ERRCODE_OM_INVALID) ||
-		   sqlstate == ERRCODE_PROGRAM_LIMIT_EXCEEDED;
+		   class == ERRCODE_PROGRAM_LIMIT_EXCEEDED || sqlstate == ERRCODE_OM_INVALID ||
+		   sqlstate == ERRCODE_OM_STATE;
 }
 
 ErrorData *
-om_attempt(void (*work)(void *arg), void *arg)
+om_attempt(void (*work)(void *arg), void *arg, bool keep)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -33,7 +33,10 @@ om_attempt(void (*work)(void *arg), void *arg)
 	PG_TRY();
 	{
 		work(arg);
-		ReleaseCurrentSubTransaction();
+		if (keep)
+			ReleaseCurrentSubTransaction();
+		else
+			RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{

@@ -10,10 +10,11 @@
 #include "utils/elog.h"
 
 /*
- * Calls work(arg) in a subtransaction.  An error that lies in the data (classes
- * 22 and 23, and order_mgmt's own) undoes it and is returned, in the current
- * memory context; every other goes on its way.  NULL: it was done.
+ * Calls work(arg) in a subtransaction, which is undone afterwards unless it is
+ * to be kept.  An error that lies in the data (classes 22, 23 and 54, and
+ * what order_mgmt refuses) is returned, in the current memory context;
+ * every other goes on its way.  NULL: it can be done.
  */
-extern ErrorData *om_attempt(void (*work)(void *arg), void *arg);
+extern ErrorData *om_attempt(void (*work)(void *arg), void *arg, bool keep);
 
 #endif /* OM_ATTEMPT_H */

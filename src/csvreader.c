@@ -394,6 +394,7 @@ show_cells(OmCsvReader *reader, const OmCsvLine *last, OmCsvRecord *record)
 		record->raw = reader->text.converted.data;
 		record->raw_length = reader->text.converted.length;
 	}
+	record->raw_is_exact = true;
 }
 
 /* Reports a bad record, and puts the lines behind it. */
@@ -408,6 +409,7 @@ show_error(OmCsvReader *reader, const OmCsvLine *last, OmCsvRecord *record)
 	record->raw = om_csv_text_show(&reader->text, raw,
 								   is_whole ? last->start + last->length : reader->first.length,
 								   !is_whole, OM_CSV_MAX_RAW, &record->raw_length);
+	record->raw_is_exact = is_whole && om_csv_text_is_shown_as_is(&reader->text);
 	if (is_whole)
 		return;
 	forget_record(reader);

@@ -40,6 +40,7 @@ typedef struct OmCsvRecord
 	const char *error;
 	const char *raw; /* no NUL byte follows */
 	size_t raw_length;
+	bool raw_is_exact; /* neither cut nor with \xNN in it, and all of the record */
 } OmCsvRecord;
 
 #define OM_CSV_MAX_RAW 8192

@@ -350,6 +350,7 @@ om_csv_text_show(OmCsvText *text, const char *raw, size_t length, bool only_firs
 				 size_t *shown)
 {
 	int encoding = text->encoding;
+	size_t whole;
 
 	if (is_converting(text) && text->is_valid && text->length > 0)
 	{
@@ -359,10 +360,18 @@ om_csv_text_show(OmCsvText *text, const char *raw, size_t length, bool only_firs
 	}
 	else if (is_converting(text))
 		encoding = -1;
+	whole = length;
 	if (length > limit)
 		length =
 			encoding < 0 ? limit : (size_t) pg_encoding_mbcliplen(encoding, raw, length, limit);
 	show(text, raw, raw + length, encoding);
+	text->shown_as_is = length == whole && text->shown.length == length;
 	*shown = text->shown.length;
 	return text->shown.data;
+}
+
+bool
+om_csv_text_is_shown_as_is(const OmCsvText *text)
+{
+	return text->shown_as_is;
 }

@@ -48,6 +48,7 @@ typedef struct OmCsvText
 	OmCsvBuffer converted;
 	OmCsvBuffer rewritten;
 	OmCsvBuffer shown;
+	bool shown_as_is;
 	bool is_valid;       /* no byte has been found that is no text */
 	size_t first_length; /* of the first line, converted */
 	const char *start;   /* all lines up to now, one behind the other, line ends included */
@@ -74,5 +75,8 @@ extern void om_csv_text_add_end(OmCsvText *text, const char *end, size_t length)
  */
 extern const char *om_csv_text_show(OmCsvText *text, const char *raw, size_t length,
 									bool only_first, size_t limit, size_t *shown);
+
+/* Whether the last that was shown is what stands there, uncut and unescaped. */
+extern bool om_csv_text_is_shown_as_is(const OmCsvText *text);
 
 #endif /* OM_CSVTEXT_H */

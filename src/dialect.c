@@ -7,6 +7,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/numeric.h"
 
+#include "compat.h"
 #include "dialect.h"
 #include "errors.h"
 #include "jsonout.h"
@@ -61,8 +62,10 @@ om_dialect_raise(const char *key, const char *problem, const char *hint)
 					om_errdetail("path", path), errhint("%s", hint)));
 }
 
+static void refuse(Key key, const char *problem) OM_NORETURN;
+
 static void
-pg_attribute_noreturn() refuse(Key key, const char *problem)
+refuse(Key key, const char *problem)
 {
 	om_dialect_raise(om_dialect_keys[key], problem, allowed[key]);
 }
@@ -96,7 +99,7 @@ get_text(const JsonbValue *value, Key key)
 }
 
 static void
-parse_int(Jsonb *options, Key key, int least, int most, int *result)
+parse_count(Jsonb *options, Key key, int least, int most, int *result)
 {
 	JsonbValue place;
 	JsonbValue *value = find_given(options, key, &place);
@@ -255,13 +258,13 @@ om_dialect_parse(Jsonb *options, OmDialect *dialect)
 	if (dialect->quote == '\0')
 		dialect->escape = '\0';
 	check_marks(dialect);
-	parse_int(options, KEY_HEADER, 0, MAX_HEADER_ROWS, &dialect->header);
-	parse_int(options, KEY_SKIP_LINES, 0, MAX_SKIPPED_LINES, &dialect->skip_lines);
+	parse_count(options, KEY_HEADER, 0, MAX_HEADER_ROWS, &dialect->header);
+	parse_count(options, KEY_SKIP_LINES, 0, MAX_SKIPPED_LINES, &dialect->skip_lines);
 	parse_null(options, &dialect->null);
 	parse_bool(options, KEY_TRIM, &dialect->trim);
 	parse_encoding(options, &dialect->encoding);
-	parse_int(options, KEY_MAX_FIELD_BYTES, 1, MAX_FIELD_BYTES, &dialect->max_field_bytes);
-	parse_int(options, KEY_MAX_RECORD_LINES, 1, MAX_RECORD_LINES, &dialect->max_record_lines);
+	parse_count(options, KEY_MAX_FIELD_BYTES, 1, MAX_FIELD_BYTES, &dialect->max_field_bytes);
+	parse_count(options, KEY_MAX_RECORD_LINES, 1, MAX_RECORD_LINES, &dialect->max_record_lines);
 	parse_stray_quotes(options, &dialect->keep_stray_quotes);
 }
 

@@ -9,6 +9,8 @@
 
 #include "catalog/pg_type.h"
 #include "common/int.h"
+#include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/datetime.h"
@@ -225,6 +227,23 @@ read_usual_time(const char *cell, pg_tz *zone, TimestampTz *at)
 		   tm2timestamp(&tm, fsec, &tz, at) == 0;
 }
 
+/* The words that mean another time tomorrow. */
+static bool
+has_moving_word(char **fields, int count)
+{
+	static const char *const words[] = {"now", "today", "tomorrow", "yesterday"};
+
+	for (int i = 0; i < count; i++)
+	{
+		for (int j = 0; j < (int) lengthof(words); j++)
+		{
+			if (pg_strcasecmp(fields[i], words[j]) == 0)
+				return true;
+		}
+	}
+	return false;
+}
+
 static bool
 read_any_time(const char *cell, TimestampTz *at)
 {
@@ -238,6 +257,7 @@ read_any_time(const char *cell, TimestampTz *at)
 	int tz;
 
 	return ParseDateTime(cell, work, sizeof(work), fields, types, MAXDATEFIELDS, &count) == 0 &&
+		   !has_moving_word(fields, count) &&
 		   om_decode_date_time(fields, types, count, &kind, &tm, &fsec, &tz) == 0 &&
 		   kind == DTK_DATE && tm2timestamp(&tm, fsec, &tz, at) == 0;
 }
@@ -248,34 +268,43 @@ read_time_as(const char *cell, text *format, TimestampTz *at)
 	Datum value;
 	Oid type;
 
+	int overflow = 0;
+
 	if (!om_parse_datetime(cstring_to_text(cell), format, &value, &type))
 		return false;
 	if (type == TIMESTAMPOID)
-		value = DirectFunctionCall1(timestamp_timestamptz, value);
+		*at = timestamp2timestamptz_opt_overflow(DatumGetTimestamp(value), &overflow);
 	else if (type == DATEOID)
-		value = DirectFunctionCall1(date_timestamptz, value);
-	else if (type != TIMESTAMPTZOID)
+		*at = date2timestamptz_opt_overflow(DatumGetDateADT(value), &overflow);
+	else if (type == TIMESTAMPTZOID)
+		*at = DatumGetTimestampTz(value);
+	else
 		return false;
-	*at = DatumGetTimestampTz(value);
-	return true;
+	return overflow == 0;
 }
 
-/* PostgreSQL's own functions take the zone from the session. */
+/*
+ * PostgreSQL's own functions take the zone from the session, and the order of
+ * day and month, which a file must not leave open: 03/04/2024 is no time.
+ */
 static bool
 read_as_in_zone(const char *cell, const OmCellStyle *style, TimestampTz *at)
 {
 	pg_tz *zone = session_timezone;
+	int order = DateOrder;
 	bool ok;
 
 	PG_TRY();
 	{
 		session_timezone = style->zone;
+		DateOrder = DATEORDER_YMD;
 		ok = style->time_format == NULL ? read_any_time(cell, at)
 										: read_time_as(cell, style->time_format, at);
 	}
 	PG_FINALLY();
 	{
 		session_timezone = zone;
+		DateOrder = order;
 	}
 	PG_END_TRY();
 	return ok;
@@ -313,8 +342,21 @@ om_cell_object(const char *cell, Jsonb **object, OmCellProblem *problem)
 {
 	Parsing parsing = {.cell = cell};
 
-	if (om_attempt(parse_json, &parsing) != NULL || !JB_ROOT_IS_OBJECT(parsing.result))
+	if (om_attempt(parse_json, &parsing, false /* keep */) != NULL ||
+		!JB_ROOT_IS_OBJECT(parsing.result))
 		return refuse(problem, ERRCODE_INVALID_TEXT_REPRESENTATION, "is not a JSON object");
 	*object = parsing.result;
 	return true;
+}
+
+#define SHOWN_BYTES 100
+
+const char *
+om_cell_shown(const char *cell)
+{
+	int length = (int) Min(strlen(cell), (size_t) SHOWN_BYTES + 1);
+
+	if (length <= SHOWN_BYTES)
+		return cell;
+	return psprintf("%s...", pnstrdup(cell, pg_mbcliplen(cell, length, SHOWN_BYTES)));
 }

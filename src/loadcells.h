@@ -41,6 +41,9 @@ extern bool om_cell_units(const char *cell, int64 *units, OmCellProblem *problem
 extern bool om_cell_time(const char *cell, const OmCellStyle *style, TimestampTz *at,
 						 OmCellProblem *problem);
 
+/* A cell as messages show it: its beginning, if it is long. */
+extern const char *om_cell_shown(const char *cell);
+
 extern bool om_cell_object(const char *cell, Jsonb **object, OmCellProblem *problem);
 
 #endif /* OM_LOADCELLS_H */

@@ -29,6 +29,7 @@
 #include "loadmasters.h"
 #include "loadoptions.h"
 #include "loadorders.h"
+#include "loadpast.h"
 #include "locks.h"
 
 /* How often the first reading says how far it is. */
@@ -41,7 +42,9 @@ typedef struct Loader
 	OmLoadScatter *scatter; /* of orders */
 	OmLoadSorter *sorter;   /* of orders; NULL: nothing is scattered */
 	OmLoadOrders target;    /* of orders */
-	int64 nrows;            /* as the first reading has found */
+	int64 nrows;            /* as the first reading has found, and the size */
+	int64 size;
+	char *ref_before; /* of the last row that had been done; NULL: none */
 
 	/* The batch under way. */
 	MemoryContext batch_context;
@@ -49,8 +52,12 @@ typedef struct Loader
 	int ngroups;
 	int capacity;
 	int nrows_in_batch;
-	int64 read_up_to; /* all rows up to this one are in it or before */
+	Size size_of_batch;
+	int64 nread; /* rows that were read since the batch before */
 } Loader;
+
+/* More bytes of the file has no batch. */
+#define MAX_BATCH_SIZE ((Size) 8 * 1024 * 1024)
 
 /* An empty reference is none. */
 static const char *
@@ -67,6 +74,7 @@ static void
 report_reading(Loader *loader, OmLoadFeed *feed)
 {
 	loader->load->bytes_read = om_load_feed_position(feed);
+	loader->load->rows_read = loader->nrows;
 	om_load_commit(loader->load);
 }
 
@@ -117,12 +125,15 @@ take_in(Loader *loader)
 	OmLoadFeed *feed = om_load_feed_open(load, &loader->options);
 
 	load->status = OM_LOAD_READING;
-	load->bytes_total = om_load_feed_size(feed);
+	load->bytes_total = loader->size = om_load_feed_size(feed);
 	if (load->kind == OM_LOAD_ORDERS)
 		loader->scatter = om_load_scatter_create();
 	look_at_rows(loader, feed);
+	if (loader->scatter != NULL)
+		om_load_scatter_end(loader->scatter);
 	load->bytes_read = om_load_feed_position(feed);
 	load->bytes_total = load->bytes_read;
+	load->rows_read = load->done_records;
 	check_digest(load, feed);
 	om_load_feed_close(feed);
 	om_load_commit(load);
@@ -143,25 +154,49 @@ refuse_too_many_errors(const Loader *loader)
 			 errhint("order_mgmt.load_errors says why. What had been committed stays.")));
 }
 
+static void
+write_batch(Loader *loader)
+{
+	MemoryContext caller = MemoryContextSwitchTo(loader->batch_context);
+
+	if (loader->ngroups > 0 && loader->load->kind == OM_LOAD_ORDERS)
+		om_load_orders_write(&loader->target, loader->groups, loader->ngroups);
+	for (int i = 0; i < loader->ngroups && loader->load->kind != OM_LOAD_ORDERS; i++)
+		om_load_masters_write(loader->load, &loader->options, loader->groups[i]);
+	MemoryContextSwitchTo(caller);
+}
+
+static void
+begin_batch(Loader *loader)
+{
+	MemoryContextReset(loader->batch_context);
+	loader->ngroups = loader->nrows_in_batch = 0;
+	loader->size_of_batch = 0;
+	loader->nread = 0;
+}
+
 /* Writes it, and commits that this much is done. */
 static void
 end_batch(Loader *loader)
 {
 	OmLoad *load = loader->load;
-	MemoryContext caller = MemoryContextSwitchTo(loader->batch_context);
+	int64 ndone = load->rows_loaded + load->rows_rejected + load->rows_skipped;
 
 	OM_FAULT_POINT("loader/before-batch");
-	if (loader->ngroups > 0)
-		om_load_orders_write(&loader->target, loader->groups, loader->ngroups);
-	MemoryContextSwitchTo(caller);
+	write_batch(loader);
 	if (loader->nrows > 0)
-		load->progress = (double) load->rows_read / loader->nrows;
+		load->progress = (double) ndone / loader->nrows;
 	om_load_commit(load);
 	OM_FAULT_POINT("loader/batch-committed");
 	refuse_too_many_errors(loader);
-	MemoryContextReset(loader->batch_context);
-	loader->ngroups = 0;
-	loader->nrows_in_batch = 0;
+	begin_batch(loader);
+}
+
+static bool
+is_batch_full(const Loader *loader)
+{
+	return loader->nrows_in_batch >= loader->options.batch_rows ||
+		   loader->size_of_batch >= MAX_BATCH_SIZE;
 }
 
 static void
@@ -174,6 +209,7 @@ add_group(Loader *loader, OmLoadGroup *group)
 	}
 	loader->groups[loader->ngroups++] = group;
 	loader->nrows_in_batch += group->nrows;
+	loader->size_of_batch += group->size;
 }
 
 /* ---------- the second reading: orders ---------- */
@@ -195,7 +231,7 @@ close_group(Loader *loader, OmLoadGroup **group, int64 up_to)
 	add_group(loader, *group);
 	*group = NULL;
 	set_done(loader->load, up_to);
-	if (loader->nrows_in_batch >= loader->options.batch_rows)
+	if (is_batch_full(loader))
 		end_batch(loader);
 }
 
@@ -203,6 +239,19 @@ static bool
 belongs_to(const OmLoadGroup *group, const char *ref)
 {
 	return group != NULL && group->ref != NULL && ref != NULL && strcmp(group->ref, ref) == 0;
+}
+
+/* An order ends before what has been done does, unless it was cut into pieces. */
+static bool
+follows_done_piece(Loader *loader, const char *ref)
+{
+	bool follows =
+		ref != NULL && loader->ref_before != NULL && strcmp(ref, loader->ref_before) == 0;
+
+	if (loader->ref_before != NULL)
+		pfree(loader->ref_before);
+	loader->ref_before = NULL;
+	return follows;
 }
 
 static void
@@ -217,6 +266,8 @@ add_row(Loader *loader, OmLoadGroup **group, const OmLoadRow *row, const char *r
 		(*group)->is_piece = true;
 	if (!goes_on || is_piece)
 		close_group(loader, group, row->row_no - 1);
+	if (*group == NULL)
+		is_piece |= follows_done_piece(loader, ref);
 	caller = MemoryContextSwitchTo(loader->batch_context);
 	if (*group != NULL)
 		om_load_group_add(*group, row, ncolumns);
@@ -242,6 +293,10 @@ take_row(Loader *loader, OmLoadGroup **group, const OmLoadRow *row, int64 done_b
 	}
 	else if (is_new)
 		add_row(loader, group, row, ref);
+	else if (row->row_no == done_before && ref != NULL)
+		loader->ref_before = pstrdup(ref);
+	if (++loader->nread >= ROWS_PER_REPORT && *group == NULL)
+		end_batch(loader); /* of rows for the sorter, or of none: somebody may want an end */
 }
 
 static void
@@ -271,10 +326,14 @@ write_sorted(Loader *loader)
 		if (group == NULL)
 			break;
 		if (++position <= done_before)
+		{
+			MemoryContextReset(loader->batch_context);
+			CHECK_FOR_INTERRUPTS();
 			continue;
+		}
 		add_group(loader, group);
 		load->done_sorted = position;
-		if (loader->nrows_in_batch >= loader->options.batch_rows)
+		if (is_batch_full(loader))
 			end_batch(loader);
 	}
 	end_batch(loader);
@@ -307,6 +366,22 @@ write_orders(Loader *loader, OmLoadFeed *feed)
 
 /* ---------- the second reading: master data ---------- */
 
+/* All rows of a batch are one group. */
+static void
+add_master(Loader *loader, const OmLoadRow *row)
+{
+	int ncolumns = loader->options.columns.count;
+	MemoryContext caller = MemoryContextSwitchTo(loader->batch_context);
+
+	if (loader->ngroups == 0)
+		add_group(loader, om_load_group_create(NULL, row, ncolumns));
+	else
+		om_load_group_add(loader->groups[0], row, ncolumns);
+	MemoryContextSwitchTo(caller);
+	loader->nrows_in_batch = loader->groups[0]->nrows;
+	loader->size_of_batch = loader->groups[0]->size;
+}
+
 static void
 write_masters(Loader *loader, OmLoadFeed *feed)
 {
@@ -316,16 +391,12 @@ write_masters(Loader *loader, OmLoadFeed *feed)
 
 	while (om_load_feed_next(feed, &row))
 	{
-		MemoryContext caller;
-
 		if (row.row_no <= done_before)
 			continue;
-		caller = MemoryContextSwitchTo(loader->batch_context);
-		om_load_master_write(load, &loader->options, &row);
-		MemoryContextSwitchTo(caller);
+		add_master(loader, &row);
 		set_done(load, row.row_no);
 		load->bytes_read = om_load_feed_position(feed);
-		if (++loader->nrows_in_batch >= loader->options.batch_rows)
+		if (is_batch_full(loader))
 			end_batch(loader);
 	}
 	end_batch(loader);
@@ -339,6 +410,8 @@ write_rows(Loader *loader)
 	OmLoad *load = loader->load;
 	OmLoadFeed *feed = om_load_feed_open(load, &loader->options);
 
+	if (om_load_feed_size(feed) != loader->size)
+		refuse_changed(load);
 	load->status = OM_LOAD_WRITING;
 	load->progress = 0;
 	if (load->kind == OM_LOAD_ORDERS)
@@ -349,15 +422,54 @@ write_rows(Loader *loader)
 	om_load_feed_close(feed);
 }
 
+static bool
+is_keyed(const Loader *loader)
+{
+	return loader->scatter == NULL || om_load_scatter_is_keyed(loader->scatter);
+}
+
+static void
+refuse_other_options(const OmLoad *load, const OmLoadPart *part)
+{
+	ereport(ERROR, (errcode(ERRCODE_OM_LOAD),
+					errmsg("%s has been loaded in part by load " INT64_FORMAT " with other options",
+						   load->source, part->load_id),
+					om_errdetail("source", load->source),
+					errhint("With the same options it goes on where that ended.")));
+}
+
+/* A load that did not come to its end has left off somewhere; what it has done is passed over. */
+static void
+go_on_after_others(Loader *loader)
+{
+	OmLoad *load = loader->load;
+	OmLoadPart part = om_loadpast_find_part(load);
+
+	if (part.load_id == 0)
+		return;
+	if (part.same_options)
+	{
+		set_done(load, part.done_records);
+		load->done_sorted = part.done_sorted;
+		load->rows_skipped = part.rows;
+		load->orders_skipped = part.orders;
+	}
+	else if (!is_keyed(loader))
+		refuse_other_options(load, &part);
+}
+
 /* Nothing is done twice: a file that has been loaded before is left alone. */
 static bool
-is_repetition(const Loader *loader)
+has_been_loaded(Loader *loader)
 {
-	const OmLoad *load = loader->load;
-	bool keyed = loader->scatter == NULL || om_load_scatter_has_refs(loader->scatter);
+	OmLoad *load = loader->load;
 
-	return !loader->options.dry_run && load->retry_of == 0 && load->done_records == 0 &&
-		   load->done_sorted == 0 && om_load_find_same(load, keyed) != 0;
+	if (load->done_records > 0 || load->done_sorted > 0)
+		return false; /* this load itself goes on */
+	if (om_loadpast_find_same(load, is_keyed(loader)) != 0)
+		return true;
+	go_on_after_others(loader);
+	return false;
 }
 
 static Loader *
@@ -385,7 +497,7 @@ om_loader_run(OmLoad *load)
 	PG_TRY();
 	{
 		take_in(loader);
-		if (!is_repetition(loader))
+		if (!has_been_loaded(loader))
 			write_rows(loader);
 	}
 	PG_FINALLY();

@@ -9,6 +9,7 @@
 
 #include "common/cryptohash.h"
 #include "common/sha2.h"
+#include "lib/stringinfo.h"
 #include "utils/resowner.h"
 
 #include "errors.h"
@@ -28,6 +29,8 @@ struct OmLoadFeed
 	int positions[OM_LOAD_MAX_COLUMNS];
 	int width; /* cells of a row; 0: that of the first */
 	char problem[100];
+	bool is_orders;
+	StringInfoData ref; /* of a row that cannot be read */
 };
 
 /* ---------- bytes ---------- */
@@ -152,6 +155,8 @@ om_load_feed_open(OmLoad *load, const OmLoadOptions *options)
 	OmLoadFeed *feed = palloc0(sizeof(OmLoadFeed));
 
 	feed->options = options;
+	feed->is_orders = load->kind == OM_LOAD_ORDERS;
+	initStringInfo(&feed->ref);
 	open_bytes(feed, load);
 	feed->reader = om_csv_open(feed->hashed, &options->dialect, NULL);
 	read_header(feed, load);
@@ -173,6 +178,35 @@ check_width(OmLoadFeed *feed, OmLoadRow *row)
 	row->error = feed->problem;
 	snprintf(feed->problem, sizeof(feed->problem), "the row has %d cells where %d are expected",
 			 ncells, feed->width);
+}
+
+/*
+ * The reference of a row that cannot be read, as far as its beginning can: its
+ * order is to be refused with it.
+ */
+static char *
+guess_ref(OmLoadFeed *feed, const char *raw, Size size)
+{
+	const OmDialect *dialect = &feed->options->dialect;
+	const char *end = raw + size;
+	int position = feed->positions[OM_ORDERS_REF];
+
+	for (; position > 0; position--)
+	{
+		raw = memchr(raw, dialect->delimiter, end - raw);
+		if (raw == NULL)
+			return NULL;
+		raw++;
+	}
+	if (position < 0)
+		return NULL;
+	resetStringInfo(&feed->ref);
+	for (; raw < end && *raw != dialect->delimiter && *raw != '\n' && *raw != '\r'; raw++)
+	{
+		if (dialect->quote == '\0' || *raw != dialect->quote)
+			appendStringInfoCharMacro(&feed->ref, *raw);
+	}
+	return feed->ref.data;
 }
 
 /* As many as there are: a row that is too short still shows which order it belongs to. */
@@ -202,9 +236,14 @@ om_load_feed_next(OmLoadFeed *feed, OmLoadRow *row)
 					   .sqlstate = record->sqlstate,
 					   .error = record->error,
 					   .raw = record->raw,
-					   .raw_size = record->raw_length};
+					   .raw_size = record->raw_length,
+					   .raw_is_exact = record->raw_is_exact};
 	if (row->sqlstate != 0)
+	{
+		if (feed->is_orders)
+			row->cells[OM_ORDERS_REF] = guess_ref(feed, row->raw, row->raw_size);
 		return true;
+	}
 	check_width(feed, row);
 	take_cells(feed, row);
 	return true;

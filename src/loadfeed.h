@@ -20,6 +20,7 @@ typedef struct OmLoadRow
 	const char *error;
 	const char *raw;
 	Size raw_size;
+	bool raw_is_exact; /* as it stands in the file, but for its encoding */
 } OmLoadRow;
 
 typedef struct OmLoadFeed OmLoadFeed;

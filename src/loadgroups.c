@@ -18,6 +18,7 @@
 #include "executor/tuptable.h"
 #include "lib/bloomfilter.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -32,7 +33,7 @@
 #define EXPECTED_ORDERS INT64CONST(10000000)
 
 /* When more references are scattered, all count as such. */
-#define MAX_SCATTERED 500000
+#define MAX_SCATTERED 200000
 
 typedef struct Scattered
 {
@@ -53,11 +54,11 @@ typedef struct Scattered
 
 struct OmLoadScatter
 {
-	bloom_filter *seen;
+	bloom_filter *seen; /* until the last row has been told */
 	scattered_hash *scattered;
 	uint64 last; /* hash of the row before; 0: it had no reference */
 	int64 norders;
-	bool has_refs;
+	bool lacks_refs;
 	bool all;
 };
 
@@ -88,6 +89,8 @@ note_scattered(OmLoadScatter *scatter, uint64 hash)
 		return;
 	scattered_insert(scatter->scattered, hash, &found);
 	scatter->all = scatter->scattered->members > MAX_SCATTERED;
+	if (scatter->all)
+		scattered_reset(scatter->scattered);
 }
 
 void
@@ -99,9 +102,9 @@ om_load_scatter_add(OmLoadScatter *scatter, const char *ref)
 		return;
 	scatter->last = hash;
 	scatter->norders++;
+	scatter->lacks_refs |= hash == 0;
 	if (hash == 0)
 		return;
-	scatter->has_refs = true;
 	if (!bloom_lacks_element(scatter->seen, (unsigned char *) &hash, sizeof(hash)))
 		note_scattered(scatter, hash);
 	else
@@ -116,10 +119,17 @@ om_load_scatter_has(const OmLoadScatter *scatter, const char *ref)
 							 scattered_lookup(scatter->scattered, hash_ref(ref)) != NULL));
 }
 
-bool
-om_load_scatter_has_refs(const OmLoadScatter *scatter)
+void
+om_load_scatter_end(OmLoadScatter *scatter)
 {
-	return scatter->has_refs;
+	bloom_free(scatter->seen);
+	scatter->seen = NULL;
+}
+
+bool
+om_load_scatter_is_keyed(const OmLoadScatter *scatter)
+{
+	return !scatter->lacks_refs;
 }
 
 int64
@@ -129,6 +139,9 @@ om_load_scatter_norders(const OmLoadScatter *scatter)
 }
 
 /* ---------- groups ---------- */
+
+/* One byte more than is stored, so that it shows that there was more. */
+#define KEPT_RAW ((Size) OM_LOAD_RAW_MAX + 1)
 
 static char *
 copy_bytes(const char *bytes, Size size)
@@ -150,10 +163,21 @@ copy_row(const OmLoadRow *row, int ncolumns)
 		if (row->cells[i] != NULL)
 			copy.cells[i] = pstrdup(row->cells[i]);
 	}
-	copy.raw = copy_bytes(row->raw, row->raw_size);
+	copy.raw_size = Min(row->raw_size, KEPT_RAW);
+	copy.raw = copy_bytes(row->raw, copy.raw_size);
 	if (row->error != NULL)
 		copy.error = pstrdup(row->error);
 	return copy;
+}
+
+static Size
+size_of_row(const OmLoadRow *row, int ncolumns)
+{
+	Size size = sizeof(OmLoadRow) + Min(row->raw_size, KEPT_RAW);
+
+	for (int i = 0; i < ncolumns; i++)
+		size += row->cells[i] == NULL ? 0 : strlen(row->cells[i]);
+	return size;
 }
 
 OmLoadGroup *
@@ -178,12 +202,13 @@ om_load_group_add(OmLoadGroup *group, const OmLoadRow *row, int ncolumns)
 		group->rows = repalloc(group->rows, sizeof(OmLoadRow) * group->capacity);
 	}
 	group->rows[group->nrows++] = copy_row(row, ncolumns);
+	group->size += size_of_row(row, ncolumns);
 }
 
 bool
 om_load_group_is_full(const OmLoadGroup *group)
 {
-	return group->nrows == OM_LOAD_MAX_LINES;
+	return group->nrows >= OM_LOAD_MAX_LINES || group->size >= OM_LOAD_MAX_SIZE;
 }
 
 /* ---------- sorter ---------- */
@@ -223,6 +248,17 @@ begin_store(const OmLoadSorter *sorter)
 	CurrentResourceOwner = caller;
 	MemoryContextSwitchTo(context);
 	return store;
+}
+
+/* An error on the way leaves none, and not one that has been given back. */
+static void
+end_store(OmLoadSorter *sorter)
+{
+	Tuplestorestate *rows = sorter->rows;
+
+	sorter->rows = NULL;
+	if (rows != NULL)
+		tuplestore_end(rows);
 }
 
 OmLoadSorter *
@@ -271,7 +307,7 @@ pack_row(const OmLoadRow *row, int ncolumns)
 	for (int i = 0; i < ncolumns; i++)
 		pack_text(&packed, row->cells[i]);
 	pack_text(&packed, row->error);
-	pack_string(&packed, row->raw, row->raw_size);
+	pack_string(&packed, row->raw, Min(row->raw_size, KEPT_RAW));
 	SET_VARSIZE(packed.data, packed.len);
 	return (bytea *) packed.data;
 }
@@ -300,6 +336,7 @@ unpack_row(bytea *packed, int ncolumns)
 		row.cells[i] = unpack_string(&p);
 	row.error = unpack_string(&p);
 	row.raw = unpack_string(&p);
+	row.raw_size = Min(row.raw_size, KEPT_RAW);
 	return row;
 }
 
@@ -345,12 +382,18 @@ om_load_sorter_sort(OmLoadSorter *sorter)
 	Tuplesortstate *sort = begin_sort(sorter);
 
 	for (read_next(sorter); sorter->has_next; read_next(sorter))
+	{
+		CHECK_FOR_INTERRUPTS();
 		tuplesort_puttupleslot(sort, sorter->slot);
-	tuplestore_end(sorter->rows);
+	}
+	end_store(sorter);
 	tuplesort_performsort(sort);
 	sorter->rows = begin_store(sorter);
 	while (tuplesort_gettupleslot(sort, true /* forward */, false /* copy */, sorter->slot, NULL))
+	{
+		CHECK_FOR_INTERRUPTS();
 		tuplestore_puttupleslot(sorter->rows, sorter->slot);
+	}
 	tuplesort_end(sort);
 	read_next(sorter);
 }
@@ -403,7 +446,7 @@ void
 om_load_sorter_free(OmLoadSorter *sorter)
 {
 	ExecDropSingleTupleTableSlot(sorter->slot);
-	tuplestore_end(sorter->rows);
+	end_store(sorter);
 	ResourceOwnerDelete(sorter->owner);
 	pfree(sorter);
 }

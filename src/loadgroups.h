@@ -9,8 +9,9 @@
 
 #include "loadfeed.h"
 
-/* No order has more lines.  One that does comes in pieces, each of which says so. */
+/* No order has more lines, or bytes.  One that does comes in pieces, each of which says so. */
 #define OM_LOAD_MAX_LINES 10000
+#define OM_LOAD_MAX_SIZE ((Size) 8 * 1024 * 1024)
 
 /* ---------- which references do not stand together ---------- */
 
@@ -22,9 +23,14 @@ extern OmLoadScatter *om_load_scatter_create(void);
 /* Tells it of each row's reference (NULL: none), in the order of the file. */
 extern void om_load_scatter_add(OmLoadScatter *scatter, const char *ref);
 
-/* To be asked after the last.  Some that stand together are counted in. */
+/* After the last. */
+extern void om_load_scatter_end(OmLoadScatter *scatter);
+
+/* To be asked after that.  Some that stand together are counted in. */
 extern bool om_load_scatter_has(const OmLoadScatter *scatter, const char *ref);
-extern bool om_load_scatter_has_refs(const OmLoadScatter *scatter);
+
+/* True when every row has a reference. */
+extern bool om_load_scatter_is_keyed(const OmLoadScatter *scatter);
 extern int64 om_load_scatter_norders(const OmLoadScatter *scatter);
 
 /* ---------- the rows of an order ---------- */
@@ -35,6 +41,7 @@ typedef struct OmLoadGroup
 	OmLoadRow *rows; /* in the order of the file */
 	int nrows;
 	int capacity;
+	Size size;     /* bytes, about */
 	bool is_piece; /* of an order that has too many */
 } OmLoadGroup;
 

@@ -4,12 +4,14 @@
  *
  * A row is what a client would call set_account(), set_product() or set_stock()
  * with, so what these refuse is refused here, in the same words.  Empty cells
- * leave as it is what is there.
+ * leave as it is what is there.  The rows of a batch are one subtransaction;
+ * when that fails, each has one of its own.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
@@ -43,18 +45,26 @@ static const Statement statements[OM_LOAD_KIND_COUNT] = {
 
 static SPIPlanPtr plans[OM_LOAD_KIND_COUNT];
 
+/* What a row sets. */
 typedef struct Setting
 {
-	OmLoadKind kind;
+	const OmLoadRow *row;
 	Datum values[MAX_ARGS];
 	char nulls[MAX_ARGS];
 } Setting;
 
+typedef struct Settings
+{
+	OmLoadKind kind;
+	int count;
+	Setting *settings;
+} Settings;
+
 static void
 refuse(OmLoad *load, const OmLoadRow *row, const char *column, int sqlstate, const char *message)
 {
-	om_load_error(load, row->row_no, row->line_no, column, sqlstate, message, row->raw,
-				  row->raw_size);
+	om_load_error(load, row->row_no, row->line_no, column, sqlstate, message,
+				  (OmLoadRaw){row->raw, row->raw_size, row->raw_is_exact});
 }
 
 /* The cell as the type of its argument. */
@@ -110,63 +120,95 @@ read_cells(OmLoad *load, const OmLoadOptions *options, const OmLoadRow *row, Set
 											   &setting->values[i], &problem))
 			continue;
 		refuse(load, row, column, problem.sqlstate,
-			   psprintf("%s \"%s\" %s", column, row->cells[i], problem.what));
+			   psprintf("%s \"%s\" %s", column, om_cell_shown(row->cells[i]), problem.what));
 		ok = false;
 	}
 	return ok;
 }
 
-static void
-prepare(OmLoadKind kind)
+static SPIPlanPtr
+get_plan(OmLoadKind kind)
 {
 	const Statement *statement = &statements[kind];
 
-	if (plans[kind] != NULL)
-		return;
-	plans[kind] = SPI_prepare(statement->sql, statement->nargs, (Oid *) statement->types);
-	if (plans[kind] == NULL || SPI_keepplan(plans[kind]) != 0)
-		elog(ERROR, "could not prepare \"%s\": %s", statement->sql,
-			 SPI_result_code_string(SPI_result));
+	if (plans[kind] == NULL)
+	{
+		SPIPlanPtr plan = SPI_prepare(statement->sql, statement->nargs, (Oid *) statement->types);
+
+		if (plan == NULL || SPI_keepplan(plan) != 0)
+			elog(ERROR, "could not prepare \"%s\": %s", statement->sql,
+				 SPI_result_code_string(SPI_result));
+		plans[kind] = plan;
+	}
+	return plans[kind];
 }
 
 static void
 run(void *arg)
 {
-	Setting *setting = arg;
+	const Settings *settings = arg;
 
 	SPI_connect();
-	prepare(setting->kind);
-	if (SPI_execute_plan(plans[setting->kind], setting->values, setting->nulls, false, 1) < 0)
-		elog(ERROR, "could not set a row: %s", SPI_result_code_string(SPI_result));
+	for (int i = 0; i < settings->count; i++)
+	{
+		Setting *setting = &settings->settings[i];
+
+		CHECK_FOR_INTERRUPTS();
+		if (SPI_execute_plan(get_plan(settings->kind), setting->values, setting->nulls, false, 1) <
+			0)
+			elog(ERROR, "could not set a row: %s", SPI_result_code_string(SPI_result));
+		SPI_freetuptable(SPI_tuptable);
+	}
 	SPI_finish();
 }
 
-static bool
-write_row(OmLoad *load, const OmLoadOptions *options, const OmLoadRow *row)
+/* The rows that can be tried; the others are refused. */
+static Settings
+read_rows(OmLoad *load, const OmLoadOptions *options, const OmLoadGroup *rows)
 {
-	Setting setting = {.kind = load->kind};
-	ErrorData *error;
+	Settings settings = {.kind = load->kind};
 
-	if (row->sqlstate != 0)
+	settings.settings = palloc(sizeof(Setting) * rows->nrows);
+	for (int i = 0; i < rows->nrows; i++)
 	{
-		refuse(load, row, NULL, row->sqlstate, row->error);
-		return false;
+		const OmLoadRow *row = &rows->rows[i];
+		Setting *setting = &settings.settings[settings.count];
+
+		setting->row = row;
+		if (row->sqlstate != 0)
+			refuse(load, row, NULL, row->sqlstate, row->error);
+		else if (read_cells(load, options, row, setting))
+			settings.count++;
 	}
-	if (!read_cells(load, options, row, &setting))
-		return false;
-	if (options->dry_run)
-		return true;
-	error = om_attempt(run, &setting);
-	if (error != NULL)
-		refuse(load, row, NULL, error->sqlerrcode, error->message);
-	return error == NULL;
+	return settings;
+}
+
+static int
+set_one_by_one(OmLoad *load, const Settings *settings, bool keep)
+{
+	int done = 0;
+
+	for (int i = 0; i < settings->count; i++)
+	{
+		Settings one = {settings->kind, 1, &settings->settings[i]};
+		ErrorData *error = om_attempt(run, &one, keep);
+
+		if (error != NULL)
+			refuse(load, one.settings->row, NULL, error->sqlerrcode, error->message);
+		done += error == NULL;
+	}
+	return done;
 }
 
 void
-om_load_master_write(OmLoad *load, const OmLoadOptions *options, const OmLoadRow *row)
+om_load_masters_write(OmLoad *load, const OmLoadOptions *options, const OmLoadGroup *rows)
 {
-	if (write_row(load, options, row))
-		load->rows_loaded++;
-	else
-		load->rows_rejected++;
+	Settings settings = read_rows(load, options, rows);
+	bool keep = !options->dry_run;
+	int done = settings.count;
+
+	if (done > 0 && om_attempt(run, &settings, keep) != NULL)
+		done = set_one_by_one(load, &settings, keep);
+	load->rows_loaded += done;
+	load->rows_rejected += rows->nrows - done;
 }

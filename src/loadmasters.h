@@ -7,9 +7,10 @@
 
 #include "postgres.h"
 
-#include "loadfeed.h"
+#include "loadgroups.h"
 
-/* Writes one row, and counts it in the load; an error for one that is refused. */
-extern void om_load_master_write(OmLoad *load, const OmLoadOptions *options, const OmLoadRow *row);
+/* Counts them in the load, with an error for each row that is refused. */
+extern void om_load_masters_write(OmLoad *load, const OmLoadOptions *options,
+								  const OmLoadGroup *rows);
 
 #endif /* OM_LOADMASTERS_H */

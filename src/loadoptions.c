@@ -4,14 +4,21 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
 #include "pgtime.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/formatting.h"
 #include "utils/numeric.h"
+#include "utils/timestamp.h"
 
+#include "attempt.h"
 #include "compat.h"
 #include "errors.h"
 #include "jsonout.h"
 #include "loadoptions.h"
+#include "money.h"
 
 #define DEFAULT_BATCH_ROWS 5000
 #define MAX_BATCH_ROWS 100000
@@ -57,6 +64,18 @@ get_string(Jsonb *options, const char *key, const char *hint)
 	return pnstrdup(value.val.string.val, value.val.string.len);
 }
 
+static bool
+is_whole_number(const JsonbValue *value, int64 *number)
+{
+	int64 minor;
+
+	if (value->type != jbvNumeric ||
+		om_money_from_numeric(value->val.numeric, &minor) != OM_MONEY_OK || minor % 10000 != 0)
+		return false;
+	*number = minor / 10000;
+	return true;
+}
+
 static int64
 get_count(Jsonb *options, const char *key, int64 least, int64 most, int64 otherwise)
 {
@@ -65,14 +84,8 @@ get_count(Jsonb *options, const char *key, int64 least, int64 most, int64 otherw
 
 	if (!get_value(&options->root, key, &value))
 		return otherwise;
-	if (value.type == jbvNumeric)
-	{
-		bool failed = false;
-
-		number = numeric_int4_opt_error(value.val.numeric, &failed);
-		if (!failed && number >= least && number <= most)
-			return number;
-	}
+	if (is_whole_number(&value, &number) && number >= least && number <= most)
+		return number;
 	om_dialect_raise(key, "is not a whole number in its range",
 					 psprintf("From " INT64_FORMAT " to " INT64_FORMAT ".", least, most));
 }
@@ -139,7 +152,7 @@ refuse_unknown_columns(const OmLoadColumns *columns, const char *key, JsonbConta
 static void
 read_place(OmLoadCell *cell, const char *name, const JsonbValue *value)
 {
-	bool failed = false;
+	int64 position;
 
 	cell->is_named = true;
 	if (value->type == jbvString)
@@ -147,11 +160,10 @@ read_place(OmLoadCell *cell, const char *name, const JsonbValue *value)
 		cell->header = pnstrdup(value->val.string.val, value->val.string.len);
 		return;
 	}
-	if (value->type == jbvNumeric)
-		cell->position = numeric_int4_opt_error(value->val.numeric, &failed);
-	if (value->type != jbvNumeric || failed || cell->position < 1)
+	if (!is_whole_number(value, &position) || position < 1 || position > OM_CSV_MAX_CELLS)
 		om_dialect_raise(psprintf("columns.%s", name), "is neither a name nor a position",
 						 "Give the name in the header, or the number of the column, from 1.");
+	cell->position = (int) position;
 }
 
 static void
@@ -211,19 +223,35 @@ read_timezone(Jsonb *json)
 	return zone;
 }
 
-/* A wrong format raises an error of PostgreSQL's here, and not at each row. */
-static text *
-read_time_format(Jsonb *json)
+/* Reads what the same format writes. */
+static void
+try_time_format(void *arg)
 {
-	const char *format =
-		get_string(json, "timestamp_format", "Write it as for to_timestamp(): DD.MM.YYYY HH24:MI.");
+	Datum now = TimestampTzGetDatum(GetCurrentTimestamp());
+	Datum written = DirectFunctionCall2Coll(timestamptz_to_char, DEFAULT_COLLATION_OID, now,
+											PointerGetDatum(arg));
 	Datum value;
 	Oid type;
 
+	if (om_parse_datetime(DatumGetTextPP(written), arg, &value, &type) && type != TIMESTAMPOID &&
+		type != TIMESTAMPTZOID && type != DATEOID)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_DATETIME_FORMAT), errmsg("it has no date")));
+}
+
+/* A wrong one is told here, and not at each row. */
+static text *
+read_time_format(Jsonb *json)
+{
+	const char *hint = "Write it in the patterns of to_timestamp(): DD.MM.YYYY HH24:MI.";
+	const char *format = get_string(json, "timestamp_format", hint);
+	text *result;
+
 	if (format == NULL)
 		return NULL;
-	(void) om_parse_datetime(cstring_to_text(""), cstring_to_text(format), &value, &type);
-	return cstring_to_text(format);
+	result = cstring_to_text(format);
+	if (om_attempt(try_time_format, result, false /* keep */) != NULL)
+		om_dialect_raise("timestamp_format", "is not a format of times", hint);
+	return result;
 }
 
 static char
@@ -320,7 +348,7 @@ static int
 find_cell(const OmLoadCell *cell, const OmCsvRecord *header)
 {
 	if (cell->header == NULL)
-		return cell->position - 1;
+		return header != NULL && cell->position > header->ncells ? -1 : cell->position - 1;
 	return header == NULL ? -1 : find_name(header, cell->header);
 }
 
@@ -331,8 +359,10 @@ refuse_missing(const OmLoadOptions *options, int column, const OmCsvRecord *head
 
 	ereport(ERROR,
 			(errcode(ERRCODE_OM_LOAD),
-			 errmsg("the file has no column \"%s\", which \"%s\" is to be read from",
-					cell->header == NULL ? "" : cell->header, options->columns.names[column]),
+			 errmsg("the file has no column %s, which \"%s\" is to be read from",
+					cell->header == NULL ? psprintf("%d", cell->position)
+										 : psprintf("\"%s\"", cell->header),
+					options->columns.names[column]),
 			 om_errdetail("column", options->columns.names[column]),
 			 header == NULL ? errhint("Without a header give positions in options.columns.")
 							: errhint("Its columns are: %s. Name the right one in options.columns.",

@@ -37,8 +37,8 @@ static void
 refuse_row(OmLoadOrders *target, OmLoadRow *row, const char *column, int sqlstate,
 		   const char *message)
 {
-	om_load_error(target->load, row->row_no, row->line_no, column, sqlstate, message, row->raw,
-				  row->raw_size);
+	om_load_error(target->load, row->row_no, row->line_no, column, sqlstate, message,
+				  (OmLoadRaw){row->raw, row->raw_size, row->raw_is_exact});
 	row->sqlstate = sqlstate;
 }
 
@@ -46,7 +46,8 @@ static void
 refuse_cell(OmLoadOrders *target, OmLoadRow *row, int column, const OmCellProblem *problem)
 {
 	refuse_row(target, row, column_names[column], problem->sqlstate,
-			   psprintf("%s \"%s\" %s", column_names[column], row->cells[column], problem->what));
+			   psprintf("%s \"%s\" %s", column_names[column], om_cell_shown(row->cells[column]),
+						problem->what));
 }
 
 static void
@@ -82,6 +83,18 @@ has_refused_row(const LoadOrder *order)
 }
 
 /* ---------- rows ---------- */
+
+static void
+refuse_unreadable_rows(OmLoadOrders *target, OmLoadGroup *group)
+{
+	for (int i = 0; i < group->nrows; i++)
+	{
+		OmLoadRow *row = &group->rows[i];
+
+		if (row->sqlstate != 0)
+			refuse_row(target, row, NULL, row->sqlstate, row->error);
+	}
+}
 
 static bool
 check_id(OmLoadOrders *target, OmLoadRow *row, int column, int max_chars)
@@ -128,6 +141,7 @@ read_lines(OmLoadOrders *target, LoadOrder *order)
 	OmLoadGroup *group = order->group;
 	OmRequest *request = &order->capture.request;
 
+	refuse_unreadable_rows(target, group);
 	request->nlines = group->nrows;
 	request->lines = palloc0(sizeof(OmRequestLine) * group->nrows);
 	for (int i = 0; i < group->nrows; i++)
@@ -135,10 +149,7 @@ read_lines(OmLoadOrders *target, LoadOrder *order)
 		OmLoadRow *row = &group->rows[i];
 
 		if (row->sqlstate != 0)
-		{
-			refuse_row(target, row, NULL, row->sqlstate, row->error);
 			continue;
-		}
 		read_line(target, row, &request->lines[i]);
 		if (check_id(target, row, OM_ORDERS_CUSTOMER_ID, OM_ID_MAX_CHARS) &&
 			!is_same(row->cells[OM_ORDERS_CUSTOMER_ID],
@@ -209,8 +220,10 @@ read_order(OmLoadOrders *target, LoadOrder *order, OmLoadGroup *group)
 	order->group = group;
 	if (group->is_piece)
 	{
+		refuse_unreadable_rows(target, group);
 		refuse_rows(target, order, ERRCODE_PROGRAM_LIMIT_EXCEEDED,
-					psprintf("an order has at most %d lines", OM_LOAD_MAX_LINES));
+					psprintf("an order has at most %d lines and %zu MB", OM_LOAD_MAX_LINES,
+							 OM_LOAD_MAX_SIZE / 1024 / 1024));
 		return;
 	}
 	read_lines(target, order);
@@ -355,6 +368,18 @@ write_orders(void *arg)
 	om_imports_write(imports, nopen, make_detail(writing->target->load));
 }
 
+/* A dry run does it, too, and undoes it. */
+static ErrorData *
+try_to_write(Writing *writing)
+{
+	ErrorData *error = om_attempt(write_orders, writing, !writing->target->options->dry_run);
+
+	/* Not this order, but the whole table: code of others stands in the way. */
+	if (error != NULL && error->sqlerrcode == ERRCODE_OM_STATE)
+		ReThrowError(error);
+	return error;
+}
+
 static void
 write_one_by_one(OmLoadOrders *target, LoadOrder *orders, int count)
 {
@@ -365,7 +390,7 @@ write_one_by_one(OmLoadOrders *target, LoadOrder *orders, int count)
 
 		if (!is_open(&orders[i]))
 			continue;
-		error = om_attempt(write_orders, &writing);
+		error = try_to_write(&writing);
 		if (error != NULL)
 			refuse_rows(target, &orders[i], error->sqlerrcode, error->message);
 	}
@@ -398,7 +423,7 @@ om_load_orders_write(OmLoadOrders *target, OmLoadGroup **groups, int count)
 		read_order(target, &orders[i], groups[i]);
 	look_up_refs(target, orders, count);
 	look_up_prices(target, orders, count);
-	if (!target->options->dry_run && om_attempt(write_orders, &writing) != NULL)
+	if (try_to_write(&writing) != NULL)
 		write_one_by_one(target, orders, count);
 	for (int i = 0; i < count; i++)
 		count_outcome(target->load, &orders[i]);

@@ -93,8 +93,9 @@ static OmQuery new_id_query = {.sql = "SELECT pg_catalog.nextval('order_mgmt.loa
  */
 static OmQuery create_retry_query = {
 	.sql = "INSERT INTO order_mgmt.loads SELECT n.id, l.kind, l.mode, 'retry:' || n.id,"
-		   " l.options || pg_catalog.jsonb_build_object('skip_lines', 0, 'encoding',"
-		   "  pg_catalog.getdatabaseencoding()), $2, 'queued', 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0,"
+		   " l.options || pg_catalog.jsonb_build_object('skip_lines', 0, 'header', CASE WHEN"
+		   "  l.header IS NULL THEN 0 ELSE 1 END, 'encoding', pg_catalog.getdatabaseencoding()), "
+		   "$2, 'queued', 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0,"
 		   " 0, l.load_id, pg_catalog.clock_timestamp(), NULL, pg_catalog.clock_timestamp()"
 		   " FROM order_mgmt.loads AS l,"
 		   " (SELECT pg_catalog.nextval('order_mgmt.load_ids') AS id) AS n"
@@ -127,16 +128,10 @@ static OmQuery inexact_query = {
 	.nargs = 1,
 	.types = {INT8OID}};
 
+/* Not by id: an upload has that of its load long before it is asked for. */
 static OmQuery next_query = {
 	.sql = "SELECT load_id FROM order_mgmt.loads WHERE status IN ('queued', 'reading', 'writing')"
-		   " ORDER BY load_id LIMIT 1"};
-
-static OmQuery same_query = {
-	.sql = "SELECT max(load_id) FROM order_mgmt.loads WHERE status = 'done' AND sha256 = $1"
-		   " AND kind = $2 AND mode IS NOT DISTINCT FROM $3 AND load_id <> $4 AND rows_loaded > 0"
-		   " AND options->'dry_run' IS DISTINCT FROM 'true' AND (options = $5 OR NOT $6)",
-	.nargs = 6,
-	.types = {BYTEAOID, TEXTOID, TEXTOID, INT8OID, JSONBOID, BOOLOID}};
+		   " ORDER BY created_at, load_id LIMIT 1"};
 
 /* The number in the first column of the only row of a result; 0: there is none. */
 static int64
@@ -315,25 +310,6 @@ om_load_is_waiting(void)
 	return OidIsValid(om_relation_find("loads")) && ask_for_number(&next_query, NULL, NULL) != 0;
 }
 
-int64
-om_load_find_same(const OmLoad *load, bool keyed)
-{
-	bytea *sha256 = palloc(VARHDRSZ + OM_SHA256_SIZE);
-	Datum args[6] = {PointerGetDatum(sha256),
-					 CStringGetTextDatum(om_load_kind_names[load->kind]),
-					 CStringGetTextDatum(om_load_mode_names[load->mode]),
-					 Int64GetDatum(load->load_id),
-					 JsonbPGetDatum(load->options),
-					 BoolGetDatum(keyed)};
-	bool isnull[6] = {[2] = load->kind != OM_LOAD_ORDERS};
-
-	if (!load->has_sha256)
-		return 0;
-	SET_VARSIZE(sha256, VARHDRSZ + OM_SHA256_SIZE);
-	memcpy(VARDATA(sha256), load->sha256, OM_SHA256_SIZE);
-	return ask_for_number(&same_query, args, isnull);
-}
-
 /* ---------- refused rows ---------- */
 
 /* Bytes that are none of the encoding become question marks; true when there were any. */
@@ -374,11 +350,11 @@ make_raw(const char *raw, Size size, bool *exact)
 
 void
 om_load_error(OmLoad *load, int64 row_no, int64 line_no, const char *column, int sqlstate,
-			  const char *message, const char *raw, Size raw_size)
+			  const char *message, OmLoadRaw raw)
 {
 	Datum values[ERROR_COLUMNS];
-	bool isnull[ERROR_COLUMNS] = {false, false, row_no == 0, line_no == 0, column == NULL,
-								  false, false, raw == NULL, false};
+	bool isnull[ERROR_COLUMNS] = {false, false, row_no == 0,      line_no == 0, column == NULL,
+								  false, false, raw.text == NULL, false};
 	bool exact = false;
 
 	if (load->error_table == NULL)
@@ -390,8 +366,8 @@ om_load_error(OmLoad *load, int64 row_no, int64 line_no, const char *column, int
 	values[4] = column == NULL ? (Datum) 0 : CStringGetTextDatum(column);
 	values[5] = CStringGetTextDatum(unpack_sql_state(sqlstate));
 	values[6] = CStringGetTextDatum(message);
-	values[7] = raw == NULL ? (Datum) 0 : make_raw(raw, raw_size, &exact);
-	values[8] = BoolGetDatum(exact);
+	values[7] = raw.text == NULL ? (Datum) 0 : make_raw(raw.text, raw.size, &exact);
+	values[8] = BoolGetDatum(exact && raw.is_exact);
 	om_table_insert_later(load->error_table, values, isnull, ERROR_COLUMNS);
 	for (int i = 4; i <= 7; i++)
 	{
@@ -788,6 +764,8 @@ om_load_fail(int64 load_id, OmLoadStatus status, const ErrorData *error)
 		return; /* teardown() */
 	load->status = status;
 	save(load, error);
+	if (load->retry_of != 0)
+		om_parts_forget(load_id); /* the refused rows are those of the other load */
 	cancel_others(0);
 	om_wakeup_loads_at_commit();
 	MemoryContextDelete(load->context);

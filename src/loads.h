@@ -85,13 +85,20 @@ typedef struct OmLoad
 
 /* ---------- for the engine ---------- */
 
+typedef struct OmLoadRaw
+{
+	const char *text; /* NULL: none */
+	Size size;
+	bool is_exact; /* all of it, as the file has it */
+} OmLoadRaw;
+
 /*
  * An error of one row (row_no and line_no: 0 where there is none; column, raw:
  * NULL).  The message must be in the encoding of the database; raw may be
  * anything, and is made valid.
  */
 extern void om_load_error(OmLoad *load, int64 row_no, int64 line_no, const char *column,
-						  int sqlstate, const char *message, const char *raw, Size raw_size);
+						  int sqlstate, const char *message, OmLoadRaw raw);
 
 /* Writes the row of "loads", and tells pg_stat_activity. */
 extern void om_load_save(OmLoad *load);
@@ -104,12 +111,6 @@ extern void om_load_save(OmLoad *load);
  * the process.
  */
 extern void om_load_commit(OmLoad *load);
-
-/*
- * The newest load that has loaded the same bytes as the same; 0: none.  Where
- * rows have keys, other options make another load of it.
- */
-extern int64 om_load_find_same(const OmLoad *load, bool keyed);
 
 /* ---------- for those who run it ---------- */
 

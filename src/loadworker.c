@@ -16,7 +16,7 @@
  * tried again from where the load was committed last: serialization failures
  * and deadlocks, locks that could not be had, and want of disk space, memory or
  * connections.  A load that ends the process, as by a crash, is tried again as
- * well, but three times at the same place are enough (inflight.c counts).
+ * well, but ten times at the same place are enough (inflight.c counts).
  */
 #include "postgres.h"
 
@@ -48,7 +48,7 @@
 #define NO_SLOT_RETRY_MS 2000
 #define STARTING_CHECK_MS 200
 
-#define CRASHES_TO_GIVE_UP 3
+#define CRASHES_TO_GIVE_UP 10
 #define RETRIES_TO_GIVE_UP 6
 #define RETRY_MIN_MS 250 /* doubles: 16 seconds for all of them */
 
@@ -210,6 +210,7 @@ place_of(const OmLoad *load)
 	uint64 hash = hash_combine64(load->load_id, load->status);
 
 	hash = hash_combine64(hash_combine64(hash, load->done_records), load->done_sorted);
+	hash = hash_combine64(hash_combine64(hash, load->rows_read), load->bytes_read);
 	return (int64) (hash >> 1) + 1;
 }
 

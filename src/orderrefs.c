@@ -47,6 +47,17 @@ typedef struct Question
 /* ---------- the filter ---------- */
 
 static void
+add_ref(OmOrderRefs *refs, Datum value)
+{
+	text *ref = DatumGetTextPP(value);
+
+	bloom_add_element(refs->filter, (unsigned char *) VARDATA_ANY(ref), VARSIZE_ANY_EXHDR(ref));
+	refs->is_empty = false;
+	if (ref != (text *) DatumGetPointer(value))
+		pfree(ref);
+}
+
+static void
 add_leaf(OmOrderRefs *refs, Oid relid, Snapshot snapshot)
 {
 	Relation rel = table_open(relid, AccessShareLock);
@@ -56,13 +67,12 @@ add_leaf(OmOrderRefs *refs, Oid relid, Snapshot snapshot)
 	while (table_scan_getnextslot(scan, ForwardScanDirection, slot))
 	{
 		bool isnull;
-		Datum ref = slot_getattr(slot, ORDER_REF, &isnull);
+		Datum value = slot_getattr(slot, ORDER_REF, &isnull);
 
 		CHECK_FOR_INTERRUPTS();
 		if (isnull)
 			continue;
-		bloom_add_element(refs->filter, (unsigned char *) VARDATA_ANY(ref), VARSIZE_ANY_EXHDR(ref));
-		refs->is_empty = false;
+		add_ref(refs, value);
 	}
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);

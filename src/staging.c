@@ -92,16 +92,24 @@ write_out(Writer *writer)
 	resetStringInfo(&writer->csv);
 }
 
-/* What is empty and not NULL must be quoted, too. */
+static bool
+is_blank(char c)
+{
+	return c == ' ' || c == '\t';
+}
+
+/* What is empty and not NULL must be quoted, and blanks at the ends are for the eye. */
 static bool
 needs_quotes(const char *cell, int length)
 {
+	if (length == 0 || is_blank(cell[0]) || is_blank(cell[length - 1]))
+		return true;
 	for (int i = 0; i < length; i++)
 	{
-		if (strchr(",\"\r\n \t", cell[i]) != NULL)
+		if (cell[i] == ',' || cell[i] == '"' || cell[i] == '\n' || cell[i] == '\r')
 			return true;
 	}
-	return length == 0;
+	return false;
 }
 
 static void

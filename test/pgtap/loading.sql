@@ -185,5 +185,66 @@ SELECT is(outcome_of(:again), 'done 2=2+0+0 orders 1+0', 'corrected, it loads');
 SELECT is(stored('x%'), 'x1 ann shipped 1.0000 1xa | x2 ann shipped 6.0000 5xa,1xb', 'and nothing is there twice');
 SELECT is(rows_of('SELECT * FROM order_mgmt.check_invariants()'), NULL, 'invariants hold');
 
+-- Without references a second retry of the same rows loads nothing more, as the first one has.
+SELECT load(E'customer_id,product_id,quantity,unit_price,created_at\nyan,unpriced,1,,2019-07-01\nyan,a,1,1,2019-07-01\n') AS id \gset
+SELECT order_mgmt.set_product('unpriced', unit_price => 3) \g /dev/null
+SELECT outcome_of(order_mgmt.retry_load(:id)) AS first, outcome_of(order_mgmt.retry_load(:id)) AS second \gset
+SELECT is(:'first'::text, 'done 1=1+0+0 orders 1+0', 'a retry');
+SELECT is(:'second'::text, 'done 0=0+0+0 orders 0+0', 'and once more');
+
+-- Headers of none and of two rows.
+SELECT load(E'hd1,ann,pen,0,1,2019-05-01\nhd2,ann,pen,1,1,2019-05-01\n', options => '{"header": 0}') AS id \gset
+SELECT is(outcome_of(order_mgmt.retry_load(:id)), 'done 1=0+1+0 orders 0+0', 'a retry of a file without header');
+SELECT load(E'export of today,,,,,\norder_ref,customer_id,product_id,quantity,unit_price,created_at\nhd3,ann,pen,0,1,2019-05-01\nhd4,ann,pen,0,1,2019-05-01\n',
+    options => '{"header": 2}') AS id \gset
+SELECT is(outcome_of(order_mgmt.retry_load(:id)), 'done 2=0+2+0 orders 0+0', 'a retry of a file with two rows of it');
+
+-- --- rows that the reader refuses ------------------------------------------------------------------------
+SELECT lo_from_bytea(0, convert_to(E'order_ref,customer_id,product_id,quantity,unit_price,created_at\n'
+    'bad1,ann,pen,1,1,2019-05-01\nbad1,ann,p', 'UTF8') || '\xff' || convert_to(E'n,1,1,2019-05-01\nbad1,ann,ink,1,1,2019-05-01\nbad2,ann,ink,1,1,2019-05-01\n', 'UTF8')) AS lo \gset
+SELECT order_mgmt.load_orders_csv('lo:' || :'lo', 'history') AS id \gset
+SELECT is(outcome_of(:id), 'done 4=1+3+0 orders 1+0', 'a byte that is no text refuses its order');
+SELECT is(errors_of(:id), '2:- 22021 byte 11 of line 3 is no character of encoding UTF8: ff 6e 2c 31 | 1:- OM007 another row of the same order is refused'
+    ' | 3:- OM007 another row of the same order is refused', 'with each of its rows');
+SELECT is(error_of(format('SELECT order_mgmt.retry_load(%s)', :id)), 'OM005', 'and is not tried again as it is, for nobody can write that byte');
+SELECT load(E'order_ref,customer_id,product_id,quantity,unit_price,created_at\nq1,ann,pen,1,1,2019-05-01\nq1,"ann,ink,1,1,2019-05-01\nq2,ann,ink,1,1,2019-05-01\n') AS id \gset
+SELECT is(outcome_of(:id), 'done 3=1+2+0 orders 1+0', 'a quote that is not closed refuses its order, and no other');
+
+-- --- cells at their limits --------------------------------------------------------------------------------
+SELECT load(E'order_ref,customer_id,product_id,quantity,unit_price,created_at\nk1,ann,pen,1,1,today\nk2,ann,pen,1,1,03/04/2019\nk3,ann,pen,1,1,2019-Feb-28 13:00\n'
+    'k4,ann,pen,1,99999999999999.9999,2019-05-01\nk5,ann,pen,1,100000000000000,2019-05-01\nk6,ann,pen,2147483648,1,2019-05-01\nk7,ann,pen,2,99999999999999,2019-05-01\n') AS id \gset
+SELECT is(errors_of(:id), concat_ws(' | ',
+    '1:created_at 22007 created_at "today" is not a time',
+    '2:created_at 22007 created_at "03/04/2019" is not a time',
+    '5:unit_price 22003 unit_price "100000000000000" is out of range',
+    '6:quantity 22003 quantity "2147483648" is out of range',
+    '7:- OM001 the total of the order is out of range'), 'what is ambiguous, and what is too large');
+SELECT load(E'customer_id,product_id,quantity,unit_price,created_at\nann,pen,1,1,01.01.300000\n', options => '{"timestamp_format": "DD.MM.YYYY"}') AS id \gset
+SELECT is(outcome_of(:id), 'done 1=0+1+0 orders 0+0', 'a date beyond the calendar');
+SELECT load('order_ref,customer_id,product_id,quantity,unit_price,created_at,metadata' || E'\nz1,ann,pen,1,1,2019-05-01,' || repeat('[', 100000)
+    || E'\nz2,ann,pen,1,1,2019-05-01,"{""a"": 1}"\nz3,ann,pen,1,1,2019-05-01,[]\n') AS id \gset
+SELECT is(outcome_of(:id), 'done 3=1+2+0 orders 1+0', 'metadata that are no object');
+SELECT cmp_ok((SELECT max(length(message)) FROM order_mgmt.load_errors WHERE load_id = :id), '<', 200, 'messages show the beginning of a cell');
+SELECT load('order_ref,customer_id,product_id,quantity,unit_price,created_at' || E'\n'
+    || (SELECT string_agg(E'big,ann,pen,1,1,2019-05-01\n', '') FROM generate_series(1, 10001)) || E'small,ann,pen,1,1,2019-05-01\n') AS id \gset
+SELECT is(outcome_of(:id), 'done 10002=1+10001+0 orders 1+0', 'an order of more than 10,000 lines');
+SELECT is(error_of($$SELECT load(E'customer_id,product_id,quantity,created_at\n', options => '{"columns": {"order_ref": 9}}')$$), 'OM007', 'a position that the file does not have');
+SELECT is(error_of($$SELECT load('order_ref', options => '{"columns": {"order_ref": 1.5}}')$$), 'OM001 options.columns.order_ref', 'a position that is none');
+SELECT is(error_of($$SELECT load('order_ref', options => '{"timestamp_format": "HH24:MI"}')$$), 'OM001 options.timestamp_format', 'a format that is none');
+
+-- --- what only the tables refuse -----------------------------------------------------------------------------
+SAVEPOINT checked;
+ALTER TABLE order_mgmt.orders ADD CONSTRAINT no_mallory CHECK (customer_id <> 'mallory');
+SELECT load(E'order_ref,customer_id,product_id,quantity,unit_price,created_at\nu1,ann,pen,1,1,2019-05-01\nu2,mallory,pen,1,1,2019-05-01\nu3,ann,pen,1,1,2019-05-01\n', options => '{"dry_run": true}') AS dry \gset
+SELECT load(E'order_ref,customer_id,product_id,quantity,unit_price,created_at\nu1,ann,pen,1,1,2019-05-01\nu2,mallory,pen,1,1,2019-05-01\nu3,ann,pen,1,1,2019-05-01\n') AS wet \gset
+SELECT is(outcome_of(:wet), 'done 3=2+1+0 orders 2+0', 'a constraint of the user''s own refuses its order only');
+SELECT matches(errors_of(:wet), '^2:- 23514 .*no_mallory', 'and is named');
+SELECT is(outcome_of(:dry) || errors_of(:dry), outcome_of(:wet) || errors_of(:wet), 'a dry run knows it');
+ROLLBACK TO checked;
+SELECT load(format(E'customer_id,balance\n%s,1\nok,1\n', repeat('x', 65)), kind => 'accounts', options => '{"dry_run": true}') AS id \gset
+SELECT is(outcome_of(:id), 'done 2=1+1+0 orders 0+0', 'and what set_account() would say');
+SELECT is((SELECT count(*) FROM order_mgmt.accounts WHERE customer_id = 'ok')::int, 0, 'without setting anything');
+SELECT is(rows_of('SELECT * FROM order_mgmt.check_invariants()'), NULL, 'invariants hold in the end');
+
 SELECT * FROM finish();
 ROLLBACK;

@@ -65,7 +65,7 @@ UPDATE order_mgmt.loads SET status = 'queued' WHERE load_id = 901;
 SELECT is(error_of('SELECT order_mgmt.retry_load(901)'), 'OM005', 'nor what has not ended');
 SELECT order_mgmt.retry_load(904) AS again \gset
 SELECT is((SELECT concat_ws(' ', status, rows_read, rows_loaded, rows_rejected, retry_of, source = 'retry:' || load_id, options) FROM order_mgmt.wait_for_load(:again)),
-    'done 2 0 2 904 t {"null": "-", "encoding": "UTF8", "skip_lines": 0}', 'a retry reads the refused rows with the same options, as they are kept');
+    'done 2 0 2 904 t {"null": "-", "header": 1, "encoding": "UTF8", "skip_lines": 0}', 'a retry reads the refused rows with the same options, as they are kept');
 SELECT is(rows_of('SELECT * FROM order_mgmt.rejected_csv(' || :again || ')'),
     '("order_ref,customer_id,product_id,quantity,unit_price") ("r3,c,p,bad,1") ("r7,c,p,bad,1")', 'which are refused again');
 SELECT order_mgmt.retry_load(:again, E'order_ref,customer_id,product_id,quantity,unit_price\nr3,c,p,3,1\nr7,c,p,bad,1\n') AS third \gset

@@ -300,7 +300,7 @@ SELECT status FROM order_mgmt.wait_for_load(:id, '10 s');
 SQL
 }
 
-# One file is sent, and a row is staged.
+# One file is sent, and a row of history is staged.
 sub send_rows
 {
 	my $r = "r$round-sent";
@@ -309,8 +309,8 @@ SELECT upload_id AS id FROM order_mgmt.create_upload() \\gset
 SELECT order_mgmt.append_upload(:'id', convert_to(E'order_ref,customer_id,product_id,quantity,unit_price\\n${r}1,c,p,1,1\\n', 'UTF8'), 0) \\g /dev/null
 SELECT order_mgmt.load_upload(:'id') AS id \\gset
 SELECT status FROM order_mgmt.wait_for_load(:id, '10 s');
-INSERT INTO order_mgmt.order_staging (order_ref, customer_id, product_id, quantity, unit_price) VALUES ('${r}2', 'c', 'p', 1, 1);
-SELECT order_mgmt.load_orders_csv('staged') AS id \\gset
+INSERT INTO order_mgmt.order_staging VALUES ('${r}2', 'old', 'old', 1, 1, '2020-01-01');
+SELECT order_mgmt.load_orders_csv('staged', 'history') AS id \\gset
 SELECT status FROM order_mgmt.wait_for_load(:id, '10 s');
 SQL
 }
@@ -347,7 +347,7 @@ SELECT 'of the orders of this round there are ' || count(*) FROM order_mgmt.orde
 SELECT 'balance is ' || balance FROM order_mgmt.accounts WHERE customer_id = 'c' AND (reserved <> 0 OR balance <> 1000000 + $round
     - (SELECT sum(total) FROM order_mgmt.orders WHERE customer_id = 'c' AND status = 'shipped'));
 SELECT 'stock is ' || on_hand FROM order_mgmt.stock WHERE product_id = 'p' AND (reserved <> 0 OR on_hand <> 1000000 + $round
-    - (SELECT sum(quantity) FROM order_mgmt.order_lines JOIN order_mgmt.orders USING (order_id, created_at) WHERE status = 'shipped'));
+    - (SELECT sum(quantity) FROM order_mgmt.order_lines JOIN order_mgmt.orders USING (order_id, created_at) WHERE status = 'shipped' AND order_lines.product_id = 'p'));
 SELECT * FROM order_mgmt.check_invariants();
 SQL
 }

@@ -269,15 +269,15 @@ my $deadly = write_file('deadly', 10);
 my $after_it = write_file('survivor', 10);
 arm('loads/before-commit', 'kill', 'worker');
 ($one, $two) = split /\n/, $node->safe_psql('shop', "BEGIN; SELECT @{[ call($deadly) ]}; SELECT @{[ call($after_it) ]}; COMMIT;");
-for my $time (1 .. 3)
+for my $time (1 .. 10)
 {
 	my $deadline = time + 60;
 	usleep(500) until look('loads/before-commit')->{fired} || time > $deadline;
 	ok(look('loads/before-commit')->{fired}, "crash $time");
-	arm('loads/before-commit', 'kill', 'worker') if $time < 3;
+	arm('loads/before-commit', 'kill', 'worker') if $time < 10;
 }
 disarm('loads/before-commit');
-reaches("SELECT concat_ws(' ', status, error_code) FROM order_mgmt.loads WHERE load_id = $one", 'failed OM007', 'after three crashes at one place a load is given up');
+reaches("SELECT concat_ws(' ', status, error_code) FROM order_mgmt.loads WHERE load_id = $one", 'failed OM007', 'after ten crashes at one place a load is given up');
 is(outcome($two), 'done 10 9 1', 'and the next one has its turn');
 
 # Commands that need the database for themselves

@@ -101,6 +101,23 @@ sub load_through_kills
 load_through_kills('history', 'history', KILLS);
 load_through_kills('capture', 'capture', 4);
 
+# --- a load that is cancelled, and asked for again -------------------------------------------------------------
+# Its rows have no references, so only the position tells what is there.
+new_shop($node, 'again');
+my $anonymous = $node->basedir . '/anonymous.csv';
+append_to_file($anonymous, "customer_id,product_id,quantity,unit_price,created_at\n" . join '', map { "c$_,p,1,1,2024-03-05\n" } 1 .. 20_000);
+my $ask = "SELECT order_mgmt.load_orders_csv('$anonymous', 'history', '{\"batch_rows\": 50}')";
+$node->safe_psql('again', $ask);
+progress_beyond('again', 0);
+$node->safe_psql('again', 'SELECT order_mgmt.cancel_load(1)');
+is($node->safe_psql('again', q(SELECT status, rows_loaded > 0, rows_loaded < 20000 FROM order_mgmt.wait_for_load(1, '60 s'))), 'cancelled|t|t', 'again: it is cancelled in the middle');
+$node->safe_psql('again', $ask);
+is($node->safe_psql('again', q(SELECT status, rows_read, rows_loaded + rows_skipped, rows_skipped = (SELECT rows_loaded FROM order_mgmt.loads WHERE load_id = 1) FROM order_mgmt.wait_for_load(2, '60 s'))),
+	'done|20000|20000|t', 'again: the next one goes on where that has ended');
+is($node->safe_psql('again', 'SELECT count(*), count(DISTINCT customer_id) FROM order_mgmt.orders'), '20000|20000', 'again: every row is there once');
+$node->safe_psql('again', $ask);
+is($node->safe_psql('again', q(SELECT status, rows_read FROM order_mgmt.wait_for_load(3, '60 s'))), 'done|0', 'again: and a third one finds nothing to do');
+
 # --- a file that changes while it is loaded -----------------------------------------------------------------
 # What has been committed is accounted for, and no more is claimed.
 my $growing = $node->basedir . '/growing.csv';

@@ -117,6 +117,10 @@ is(as('otto', 'SELECT count(*) FROM order_mgmt.staged_rows'), '2', 'what others 
 $load = as('otto', q(SELECT order_mgmt.load_orders_csv('staged', options => '{"defaults": {"unit_price": 1}}')));
 is(as('otto', "SELECT status, rows_loaded FROM order_mgmt.wait_for_load($load, '60 s')"), 'done|2', 'until they load it');
 
+# What the loader may read is not what everybody may
+my $object = $node->safe_psql('shop', q(SELECT lo_from_bytea(0, 'customer_id,balance')));
+like(as('olga', "SELECT order_mgmt.load_accounts_csv('lo:$object')"), qr/permission denied for large object $object/, 'a large object of somebody else');
+
 # What nobody has loaded in time goes at the next maintenance
 my $third = as('ann', q(SELECT upload_id FROM order_mgmt.create_upload(expires_in => '1 ms')));
 like(as('ann', "SELECT order_mgmt.load_upload('$third')"), qr/has expired/, 'an upload expires');
