@@ -42,13 +42,13 @@ om_attempt(void (*work)(void *arg), void *arg, bool keep)
 	{
 		MemoryContextSwitchTo(context);
 		error = CopyErrorData();
-		if (!lies_in_data(error->sqlerrcode))
-			PG_RE_THROW();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	if (error != NULL && !lies_in_data(error->sqlerrcode))
+		ReThrowError(error);
 	return error;
 }
