@@ -16,8 +16,6 @@
 
 #define MAX_HEADER_ROWS 100
 #define MAX_SKIPPED_LINES 1000000
-#define MAX_FIELD_BYTES (16 * 1024 * 1024)
-#define MAX_RECORD_LINES 1000000
 #define MAX_NULL_BYTES 100
 
 typedef enum Key
@@ -263,8 +261,10 @@ om_dialect_parse(Jsonb *options, OmDialect *dialect)
 	parse_null(options, &dialect->null);
 	parse_bool(options, KEY_TRIM, &dialect->trim);
 	parse_encoding(options, &dialect->encoding);
-	parse_count(options, KEY_MAX_FIELD_BYTES, 1, MAX_FIELD_BYTES, &dialect->max_field_bytes);
-	parse_count(options, KEY_MAX_RECORD_LINES, 1, MAX_RECORD_LINES, &dialect->max_record_lines);
+	parse_count(options, KEY_MAX_FIELD_BYTES, 1, OM_DIALECT_MAX_FIELD_BYTES,
+				&dialect->max_field_bytes);
+	parse_count(options, KEY_MAX_RECORD_LINES, 1, OM_DIALECT_MAX_RECORD_LINES,
+				&dialect->max_record_lines);
 	parse_stray_quotes(options, &dialect->keep_stray_quotes);
 }
 

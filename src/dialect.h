@@ -9,6 +9,9 @@
 
 #include "utils/jsonb.h"
 
+#define OM_DIALECT_MAX_FIELD_BYTES (16 * 1024 * 1024)
+#define OM_DIALECT_MAX_RECORD_LINES 1000000
+
 typedef struct OmDialect
 {
 	char delimiter;

@@ -88,7 +88,7 @@ look_at_rows(Loader *loader, OmLoadFeed *feed)
 	{
 		loader->nrows++;
 		if (loader->scatter != NULL)
-			om_load_scatter_add(loader->scatter, ref_of(&row));
+			om_load_scatter_add(loader->scatter, ref_of(&row), row.sqlstate == 0);
 		if (loader->nrows % ROWS_PER_REPORT == 0)
 			report_reading(loader, feed);
 		else if (loader->nrows % 1000 == 0)
@@ -96,9 +96,12 @@ look_at_rows(Loader *loader, OmLoadFeed *feed)
 	}
 }
 
+/* What has been committed belongs to no bytes that anybody could load again. */
 static void
-refuse_changed(const OmLoad *load)
+refuse_changed(OmLoad *load)
 {
+	load->has_sha256 = false;
+	om_load_commit(load);
 	ereport(ERROR, (errcode(ERRCODE_OM_LOAD),
 					errmsg("%s has changed while it was being loaded", load->source),
 					om_errdetail("source", load->source),
@@ -350,7 +353,7 @@ write_orders(Loader *loader, OmLoadFeed *feed)
 	OmLoadRow row;
 
 	loader->target = (OmLoadOrders){load, &loader->options,
-									om_order_refs_open(om_load_scatter_norders(loader->scatter))};
+									om_order_refs_open(om_load_scatter_nrefs(loader->scatter))};
 	while (om_load_feed_next(feed, &row))
 	{
 		take_row(loader, &group, &row, done_before);
@@ -466,7 +469,9 @@ has_been_loaded(Loader *loader)
 
 	if (load->done_records > 0 || load->done_sorted > 0)
 		return false; /* this load itself goes on */
-	if (om_loadpast_find_same(load, is_keyed(loader)) != 0)
+	/* Of a retry what has been loaded is known by its references, if it has any. */
+	if ((load->retry_of == 0 || !is_keyed(loader)) &&
+		om_loadpast_find_same(load, is_keyed(loader)) != 0)
 		return true;
 	go_on_after_others(loader);
 	return false;

@@ -180,6 +180,29 @@ check_width(OmLoadFeed *feed, OmLoadRow *row)
 			 ncells, feed->width);
 }
 
+/* Reads the cell at p; where it ends, or NULL when nobody can tell. */
+static const char *
+scan_cell(const OmDialect *dialect, const char *p, const char *end, StringInfo cell)
+{
+	bool quoted;
+
+	while (dialect->trim && p < end && (*p == ' ' || *p == '\t'))
+		p++;
+	quoted = dialect->quote != '\0' && p < end && *p == dialect->quote;
+	resetStringInfo(cell);
+	for (p += quoted; p < end && (quoted || *p != dialect->delimiter); p++)
+	{
+		bool is_quote = quoted && *p == dialect->quote;
+
+		if (is_quote && (p + 1 == end || p[1] != dialect->quote))
+			return memchr(p, dialect->delimiter, end - p);
+		if (quoted && p + 1 < end && (is_quote || *p == dialect->escape))
+			p++;
+		appendStringInfoCharMacro(cell, *p);
+	}
+	return quoted || p == end ? NULL : p;
+}
+
 /*
  * The reference of a row that cannot be read, as far as its beginning can: its
  * order is to be refused with it.
@@ -191,21 +214,13 @@ guess_ref(OmLoadFeed *feed, const char *raw, Size size)
 	const char *end = raw + size;
 	int position = feed->positions[OM_ORDERS_REF];
 
-	for (; position > 0; position--)
-	{
-		raw = memchr(raw, dialect->delimiter, end - raw);
-		if (raw == NULL)
-			return NULL;
-		raw++;
-	}
-	if (position < 0)
-		return NULL;
-	resetStringInfo(&feed->ref);
-	for (; raw < end && *raw != dialect->delimiter && *raw != '\n' && *raw != '\r'; raw++)
-	{
-		if (dialect->quote == '\0' || *raw != dialect->quote)
-			appendStringInfoCharMacro(&feed->ref, *raw);
-	}
+	for (int i = 0; i <= position && raw != NULL; i++)
+		raw = scan_cell(dialect, raw + (i > 0), end, &feed->ref);
+	if (position < 0 || raw == NULL ||
+		(dialect->null != NULL && strcmp(feed->ref.data, dialect->null) == 0))
+		return unconstify(char *, feed->options->cells[OM_ORDERS_REF].otherwise);
+	while (dialect->trim && feed->ref.len > 0 && feed->ref.data[feed->ref.len - 1] == ' ')
+		feed->ref.data[--feed->ref.len] = '\0';
 	return feed->ref.data;
 }
 

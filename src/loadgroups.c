@@ -57,7 +57,7 @@ struct OmLoadScatter
 	bloom_filter *seen; /* until the last row has been told */
 	scattered_hash *scattered;
 	uint64 last; /* hash of the row before; 0: it had no reference */
-	int64 norders;
+	int64 nrefs; /* runs of rows with the same */
 	bool lacks_refs;
 	bool all;
 };
@@ -94,17 +94,17 @@ note_scattered(OmLoadScatter *scatter, uint64 hash)
 }
 
 void
-om_load_scatter_add(OmLoadScatter *scatter, const char *ref)
+om_load_scatter_add(OmLoadScatter *scatter, const char *ref, bool is_readable)
 {
 	uint64 hash = ref == NULL ? 0 : hash_ref(ref);
 
 	if (hash != 0 && hash == scatter->last)
 		return;
 	scatter->last = hash;
-	scatter->norders++;
-	scatter->lacks_refs |= hash == 0;
+	scatter->lacks_refs |= hash == 0 && is_readable;
 	if (hash == 0)
 		return;
+	scatter->nrefs++;
 	if (!bloom_lacks_element(scatter->seen, (unsigned char *) &hash, sizeof(hash)))
 		note_scattered(scatter, hash);
 	else
@@ -133,9 +133,9 @@ om_load_scatter_is_keyed(const OmLoadScatter *scatter)
 }
 
 int64
-om_load_scatter_norders(const OmLoadScatter *scatter)
+om_load_scatter_nrefs(const OmLoadScatter *scatter)
 {
-	return scatter->norders;
+	return scatter->nrefs;
 }
 
 /* ---------- groups ---------- */

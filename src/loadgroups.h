@@ -21,7 +21,7 @@ typedef struct OmLoadScatter OmLoadScatter;
 extern OmLoadScatter *om_load_scatter_create(void);
 
 /* Tells it of each row's reference (NULL: none), in the order of the file. */
-extern void om_load_scatter_add(OmLoadScatter *scatter, const char *ref);
+extern void om_load_scatter_add(OmLoadScatter *scatter, const char *ref, bool is_readable);
 
 /* After the last. */
 extern void om_load_scatter_end(OmLoadScatter *scatter);
@@ -31,7 +31,7 @@ extern bool om_load_scatter_has(const OmLoadScatter *scatter, const char *ref);
 
 /* True when every row has a reference. */
 extern bool om_load_scatter_is_keyed(const OmLoadScatter *scatter);
-extern int64 om_load_scatter_norders(const OmLoadScatter *scatter);
+extern int64 om_load_scatter_nrefs(const OmLoadScatter *scatter);
 
 /* ---------- the rows of an order ---------- */
 

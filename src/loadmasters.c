@@ -162,6 +162,17 @@ run(void *arg)
 	SPI_finish();
 }
 
+/* By key, as all who lock such rows do; of two with one key the later one counts. */
+static int
+compare_settings(const void *a, const void *b)
+{
+	const OmLoadRow *left = ((const Setting *) a)->row;
+	const OmLoadRow *right = ((const Setting *) b)->row;
+	int order = strcmp(left->cells[0], right->cells[0]);
+
+	return order != 0 ? order : (left->row_no > right->row_no) - (left->row_no < right->row_no);
+}
+
 /* The rows that can be tried; the others are refused. */
 static Settings
 read_rows(OmLoad *load, const OmLoadOptions *options, const OmLoadGroup *rows)
@@ -180,6 +191,7 @@ read_rows(OmLoad *load, const OmLoadOptions *options, const OmLoadGroup *rows)
 		else if (read_cells(load, options, row, setting))
 			settings.count++;
 	}
+	qsort(settings.settings, settings.count, sizeof(Setting), compare_settings);
 	return settings;
 }
 

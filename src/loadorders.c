@@ -325,7 +325,7 @@ typedef struct Writing
 static Jsonb *
 make_detail(const OmLoad *load)
 {
-	OmJson json;
+	OmJson json = {0};
 
 	om_json_open_object(&json);
 	om_json_key(&json, "load_id");

@@ -26,7 +26,7 @@ static OmQuery part_query = {
 	.sql = "SELECT load_id, options - 'dry_run' = $6 - 'dry_run', done_records, done_sorted,"
 		   " rows_loaded + rows_rejected + rows_skipped, orders_loaded + orders_skipped" SAME_BYTES
 		   " AND status IN ('failed', 'cancelled') AND done_records + done_sorted > 0"
-		   " ORDER BY load_id DESC LIMIT 1",
+		   " ORDER BY finished_at DESC, load_id DESC LIMIT 1",
 	.nargs = 6,
 	.types = {BYTEAOID, TEXTOID, TEXTOID, INT8OID, INT8OID, JSONBOID}};
 

@@ -93,7 +93,8 @@ static OmQuery new_id_query = {.sql = "SELECT pg_catalog.nextval('order_mgmt.loa
  */
 static OmQuery create_retry_query = {
 	.sql = "INSERT INTO order_mgmt.loads SELECT n.id, l.kind, l.mode, 'retry:' || n.id,"
-		   " l.options || pg_catalog.jsonb_build_object('skip_lines', 0, 'header', CASE WHEN"
+		   " l.options - 'dry_run' - 'max_errors' || pg_catalog.jsonb_build_object('skip_lines', "
+		   "0, 'header', CASE WHEN"
 		   "  l.header IS NULL THEN 0 ELSE 1 END, 'encoding', pg_catalog.getdatabaseencoding()), "
 		   "$2, 'queued', 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0,"
 		   " 0, l.load_id, pg_catalog.clock_timestamp(), NULL, pg_catalog.clock_timestamp()"

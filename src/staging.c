@@ -68,6 +68,11 @@ om_staging_options(Jsonb *options)
 	om_json_open_object(&json);
 	om_json_key(&json, "encoding");
 	om_json_string(&json, GetDatabaseEncodingName());
+	/* What COPY has read as one cell is one. */
+	om_json_key(&json, "max_field_bytes");
+	om_json_int(&json, OM_DIALECT_MAX_FIELD_BYTES);
+	om_json_key(&json, "max_record_lines");
+	om_json_int(&json, OM_DIALECT_MAX_RECORD_LINES);
 	om_json_close_object(&json);
 	return DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(options),
 											  JsonbPGetDatum(om_json_result(&json))));

@@ -37,6 +37,11 @@ static OmQuery lock_query = {.sql =
 							 .nargs = 1,
 							 .types = {UUIDOID}};
 
+static OmQuery keep_query = {
+	.sql = "UPDATE order_mgmt.uploads SET expires_at = 'infinity' WHERE upload_id = $1",
+	.nargs = 1,
+	.types = {UUIDOID}};
+
 static OmQuery is_loaded_query = {
 	.sql = "SELECT FROM order_mgmt.loads WHERE load_id = $1", .nargs = 1, .types = {INT8OID}};
 
@@ -239,6 +244,17 @@ om_upload_open(const OmUpload *upload)
 	return om_parts_open(upload->load_id, psprintf("upload:%s", uuid_text(&upload->upload_id)));
 }
 
+static void
+keep_ticket(const pg_uuid_t *upload_id)
+{
+	Datum arg = UUIDPGetDatum(upload_id);
+	OmQueryScope scope;
+
+	om_query_begin(&scope);
+	om_query_run(&keep_query, &arg, NULL);
+	om_query_end(&scope);
+}
+
 bool
 om_upload_load(const OmUpload *upload)
 {
@@ -246,6 +262,8 @@ om_upload_load(const OmUpload *upload)
 		return false;
 	om_load_create(upload->load_id, upload->kind, upload->mode,
 				   psprintf("upload:%s", uuid_text(&upload->upload_id)), upload->options);
+	/* From now on the end of the load says when the ticket goes, to one that has begun to purge, too. */
+	keep_ticket(&upload->upload_id);
 	OM_FAULT_POINT("uploads/load-asked");
 	return true;
 }

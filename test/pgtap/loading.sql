@@ -210,6 +210,17 @@ SELECT is(error_of(format('SELECT order_mgmt.retry_load(%s)', :id)), 'OM005', 'a
 SELECT load(E'order_ref,customer_id,product_id,quantity,unit_price,created_at\nq1,ann,pen,1,1,2019-05-01\nq1,"ann,ink,1,1,2019-05-01\nq2,ann,ink,1,1,2019-05-01\n') AS id \gset
 SELECT is(outcome_of(:id), 'done 3=1+2+0 orders 1+0', 'a quote that is not closed refuses its order, and no other');
 
+SELECT lo_from_bytea(0, convert_to(E'customer_id,order_ref,product_id,quantity,unit_price,created_at\n"ann, and","ref ""1"", x",pen,1,1,2019-05-01\n'
+    '"ann, and","ref ""1"", x",p', 'UTF8') || '\xff' || convert_to(E'n,1,1,2019-05-01\n"ann, and","ref",ink,1,1,2019-05-01\n', 'UTF8')) AS lo \gset
+SELECT order_mgmt.load_orders_csv('lo:' || :'lo', 'history') AS id \gset
+SELECT is(outcome_of(:id), 'done 3=1+2+0 orders 1+0', 'whatever quotes its reference is in');
+
+-- A line at the end that is none of an order does not make the file one without references.
+SELECT load(E'order_ref,customer_id,product_id,quantity,unit_price,created_at\nfoot1,ann,pen,1,1,2019-05-01\n"end of file\n') AS id \gset
+SELECT is(outcome_of(:id), 'done 2=1+1+0 orders 1+0', 'a footer is refused');
+SELECT load(E'order_ref,customer_id,product_id,quantity,unit_price,created_at\nfoot1,ann,pen,1,1,2019-05-01\n"end of file\n', options => '{"trim": true}') AS id \gset
+SELECT is(outcome_of(:id), 'done 2=0+1+1 orders 0+1', 'and with other options the file is read again');
+
 -- --- cells at their limits --------------------------------------------------------------------------------
 SELECT load(E'order_ref,customer_id,product_id,quantity,unit_price,created_at\nk1,ann,pen,1,1,today\nk2,ann,pen,1,1,03/04/2019\nk3,ann,pen,1,1,2019-Feb-28 13:00\n'
     'k4,ann,pen,1,99999999999999.9999,2019-05-01\nk5,ann,pen,1,100000000000000,2019-05-01\nk6,ann,pen,2147483648,1,2019-05-01\nk7,ann,pen,2,99999999999999,2019-05-01\n') AS id \gset
