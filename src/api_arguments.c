@@ -7,8 +7,10 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_authid.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/timestamp.h"
@@ -97,6 +99,41 @@ om_arg_upload_id(const char *text)
 	if (!is_uuid(text))
 		om_arg_raise("source", "names no upload: upload: must be followed by a UUID");
 	return DatumGetUUIDP(DirectFunctionCall1(uuid_in, CStringGetDatum(text)));
+}
+
+const char *
+om_arg_behind(const char *source, const char *prefix)
+{
+	size_t length = strlen(prefix);
+
+	return strncmp(source, prefix, length) == 0 ? source + length : NULL;
+}
+
+Oid
+om_arg_large_object_id(const char *text)
+{
+	uint64 value = 0;
+	char *end = NULL;
+
+	if (isdigit((unsigned char) *text) && strlen(text) <= 10)
+		value = strtoul(text, &end, 10);
+	if (end == NULL || *end != '\0' || value == 0 || value > PG_UINT32_MAX)
+		om_arg_raise("source", "names no large object: lo: must be followed by an OID");
+	return (Oid) value;
+}
+
+void
+om_arg_require_server_files(const char *what_for)
+{
+	if (has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("permission denied to %s a file of the server", what_for),
+		 errdetail("Only roles with privileges of the role \"%s\" may read such files.",
+				   "pg_read_server_files"),
+		 errhint("Have the role granted, or send the file: stage it with COPY, or upload it.")));
 }
 
 int64

@@ -41,6 +41,15 @@ extern int64 om_arg_milliseconds(FunctionCallInfo fcinfo, int n, const char *nam
 /* An amount in minor units; it must be there. */
 extern int64 om_arg_money(FunctionCallInfo fcinfo, int n, const char *name);
 
+/* What follows this prefix of a source, or NULL. */
+extern const char *om_arg_behind(const char *source, const char *prefix);
+
+/* What follows lo: in a source; OM001 about source where it is no OID. */
+extern Oid om_arg_large_object_id(const char *text);
+
+/* 42501 unless the caller may read files of the server; what for is a verb. */
+extern void om_arg_require_server_files(const char *what_for);
+
 /* What follows upload: in a source; OM001 about source where it is no UUID. */
 extern pg_uuid_t *om_arg_upload_id(const char *text);
 

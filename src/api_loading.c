@@ -4,11 +4,8 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "funcapi.h"
-#include "miscadmin.h"
-#include "utils/acl.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
@@ -25,50 +22,18 @@
 #include "money.h"
 #include "uploads.h"
 
-#define LARGE_OBJECT "lo:"
-#define TEXT "text:"
-#define UPLOAD "upload:"
-
-static bool
-begins_with(const char *text, const char *start)
-{
-	return strncmp(text, start, strlen(start)) == 0;
-}
-
-static OmBytes *
-open_large_object(const char *number)
-{
-	char *end;
-	unsigned long id;
-
-	errno = 0;
-	id = strtoul(number, &end, 10);
-	if (*number < '0' || *number > '9' || *end != '\0' || errno != 0 || id == 0 || id > OID_MAX)
-		om_arg_raise("source", "is not lo: and the number of a large object");
-	return om_bytes_open_large_object((Oid) id);
-}
-
-static void
-check_may_read_files(void)
-{
-	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to read a file of the server"),
-				 errhint("An administrator can grant role pg_read_server_files, or load the file "
-						 "as a large object.")));
-}
-
 static OmBytes *
 open_source(const char *source)
 {
-	if (begins_with(source, LARGE_OBJECT))
-		return open_large_object(source + strlen(LARGE_OBJECT));
-	if (begins_with(source, TEXT))
-		return om_bytes_open_text(source + strlen(TEXT), strlen(source + strlen(TEXT)));
-	if (begins_with(source, UPLOAD))
-		return om_upload_open(om_upload_lock(om_arg_upload_id(source + strlen(UPLOAD))));
-	check_may_read_files();
+	const char *rest;
+
+	if ((rest = om_arg_behind(source, "lo:")) != NULL)
+		return om_bytes_open_large_object(om_arg_large_object_id(rest));
+	if ((rest = om_arg_behind(source, "text:")) != NULL)
+		return om_bytes_open_text(rest, strlen(rest));
+	if ((rest = om_arg_behind(source, "upload:")) != NULL)
+		return om_upload_open(om_upload_lock(om_arg_upload_id(rest)));
+	om_arg_require_server_files("read");
 	return om_bytes_open_file(source);
 }
 

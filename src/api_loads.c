@@ -5,7 +5,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_largeobject.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
@@ -15,7 +14,6 @@
 #include "storage/condition_variable.h"
 #include "storage/large_object.h"
 #include "storage/latch.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
@@ -55,32 +53,6 @@ begin_write(const char *function)
 
 /* ---------- asking for a load ---------- */
 
-static void
-require_read_server_files(void)
-{
-	if (has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
-		return;
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-		 errmsg("permission denied to load a file of the server"),
-		 errdetail("Only roles with privileges of the role \"%s\" may read such files.",
-				   "pg_read_server_files"),
-		 errhint("Have the role granted, or send the file: stage it with COPY, or upload it.")));
-}
-
-static bool
-is_oid(const char *text)
-{
-	char *end;
-	uint64 value;
-
-	if (!isdigit((unsigned char) *text) || strlen(text) > 10)
-		return false;
-	value = strtoul(text, &end, 10);
-	return *end == '\0' && value > 0 && value <= PG_UINT32_MAX;
-}
-
 /* The loader may read any.  One that is not there is for the engine to find. */
 static void
 require_read_large_object(Oid id)
@@ -93,15 +65,6 @@ require_read_large_object(Oid id)
 					errhint("Its owner can GRANT SELECT ON LARGE OBJECT %u.", id)));
 }
 
-/* The text behind a prefix, or NULL. */
-static const char *
-after_prefix(const char *source, const char *prefix)
-{
-	size_t length = strlen(prefix);
-
-	return strncmp(source, prefix, length) == 0 ? source + length : NULL;
-}
-
 /* What the engine finds there is for the engine to say. */
 static void
 check_source(const char *source)
@@ -109,14 +72,10 @@ check_source(const char *source)
 	const char *rest;
 
 	if (source[0] == '/')
-		require_read_server_files();
-	else if ((rest = after_prefix(source, "lo:")) != NULL)
-	{
-		if (!is_oid(rest))
-			om_arg_raise("source", "names no large object: lo: must be followed by an OID");
-		require_read_large_object((Oid) strtoul(rest, NULL, 10));
-	}
-	else if (after_prefix(source, "retry:") != NULL)
+		om_arg_require_server_files("load");
+	else if ((rest = om_arg_behind(source, "lo:")) != NULL)
+		require_read_large_object(om_arg_large_object_id(rest));
+	else if (om_arg_behind(source, "retry:") != NULL)
 		om_arg_raise("source", "is a retry, which retry_load() begins");
 	else if (strcmp(source, "staged") != 0)
 		om_arg_raise("source", "is none: give a path that begins with /, upload:UUID, lo:OID or "
@@ -175,7 +134,7 @@ ask_for_load(FunctionCallInfo fcinfo, OmLoadKind kind, OmLoadMode mode, int opti
 {
 	char *source = om_arg_required_text(fcinfo, 0, "source");
 	Jsonb *options = om_arg_object(fcinfo, options_at, "options");
-	const char *upload_id = after_prefix(source, "upload:");
+	const char *upload_id = om_arg_behind(source, "upload:");
 	OmLoadOptions parsed;
 	int64 load_id;
 

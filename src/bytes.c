@@ -290,23 +290,6 @@ om_bytes_skip_to(OmBytes *bytes, int64 position)
 	return true;
 }
 
-void
-om_bytes_rewind(OmBytes *bytes)
-{
-	if (bytes->is_started && bytes->packing == GZIP)
-		inflateEnd(&bytes->gzip);
-	bytes->block_begin = bytes->block_end = 0;
-	bytes->raw_position = bytes->position = 0;
-	bytes->in_frame = false;
-	bytes->is_started = false;
-}
-
-int64
-om_bytes_position(const OmBytes *bytes)
-{
-	return bytes->position;
-}
-
 int64
 om_bytes_raw_position(const OmBytes *bytes)
 {

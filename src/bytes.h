@@ -14,7 +14,7 @@ typedef struct OmByteSource
 {
 	/*
 	 * At most size bytes from offset on; 0 only at the end.  Offsets go up by what was returned,
-	 * except for jumps forward by om_bytes_skip_to() and backward to 0 by om_bytes_rewind().
+	 * except for jumps forward by om_bytes_skip_to().
 	 */
 	size_t (*read)(void *arg, int64 offset, char *buffer, size_t size);
 	int64 (*size)(void *arg); /* of all of it; NULL where nobody knows */
@@ -37,14 +37,8 @@ extern void om_bytes_close(OmBytes *bytes);
 /* The next bytes, unpacked; 0: there are no more. */
 extern size_t om_bytes_read(OmBytes *bytes, char *buffer, size_t size);
 
-/* How many unpacked bytes have been read. */
-extern int64 om_bytes_position(const OmBytes *bytes);
-
 /* Goes on at this unpacked byte; false where the stream ends before.  Cheap unless packed. */
 extern bool om_bytes_skip_to(OmBytes *bytes, int64 position);
-
-/* Back to the first byte. */
-extern void om_bytes_rewind(OmBytes *bytes);
 
 /* As they are stored, for progress; a size of -1 is unknown. */
 extern int64 om_bytes_raw_position(const OmBytes *bytes);

@@ -183,12 +183,11 @@ static void
 end_batch(Loader *loader)
 {
 	OmLoad *load = loader->load;
-	int64 ndone = load->rows_loaded + load->rows_rejected + load->rows_skipped;
 
 	OM_FAULT_POINT("loader/before-batch");
 	write_batch(loader);
 	if (loader->nrows > 0)
-		load->progress = (double) ndone / loader->nrows;
+		load->progress = (double) om_load_rows_done(load) / loader->nrows;
 	om_load_commit(load);
 	OM_FAULT_POINT("loader/batch-committed");
 	refuse_too_many_errors(loader);
@@ -290,6 +289,7 @@ take_row(Loader *loader, OmLoadGroup **group, const OmLoadRow *row, int64 done_b
 
 	if (om_load_scatter_has(loader->scatter, ref))
 	{
+		close_group(loader, group, row->row_no - 1);
 		if (loader->sorter == NULL)
 			loader->sorter = om_load_sorter_create(loader->options.columns.count);
 		om_load_sorter_put(loader->sorter, ref, row);

@@ -388,8 +388,8 @@ flush_errors(OmLoad *load)
 
 /* ---------- how far it is ---------- */
 
-static int64
-rows_done(const OmLoad *load)
+int64
+om_load_rows_done(const OmLoad *load)
 {
 	return load->rows_loaded + load->rows_rejected + load->rows_skipped;
 }
@@ -436,7 +436,7 @@ measure(OmLoad *load, TimestampTz now)
 {
 	bool has_ended = OM_LOAD_HAS_ENDED(load->status);
 	TimestampTz since = has_ended ? load->started_at : load->run_since;
-	int64 rows = rows_done(load) - (has_ended ? 0 : load->run_rows);
+	int64 rows = om_load_rows_done(load) - (has_ended ? 0 : load->run_rows);
 
 	load->rows_per_second = rows > 0 && since != 0 ? rows / seconds_since(since, now) : 0;
 	estimate_end(load, share_done(load), now);
@@ -454,7 +454,7 @@ tell(const OmLoad *load)
 		return;
 	length = snprintf(text, sizeof(text), "load " INT64_FORMAT ": %s, " INT64_FORMAT " rows",
 					  load->load_id, om_load_status_names[load->status],
-					  load->status == OM_LOAD_READING ? load->rows_read : rows_done(load));
+					  load->status == OM_LOAD_READING ? load->rows_read : om_load_rows_done(load));
 	if (share >= 0)
 		snprintf(text + length, sizeof(text) - length, ", %d %%", (int) (share * 100));
 	pgstat_report_activity(STATE_RUNNING, text);
@@ -734,7 +734,7 @@ om_load_begin(OmLoad *load)
 	OmDatabase *entry = om_shared_my_database();
 
 	load->run_since = load->stage_since = GetCurrentTimestamp();
-	load->run_rows = rows_done(load);
+	load->run_rows = om_load_rows_done(load);
 	load->stage = load->status;
 	if (load->started_at == 0)
 		load->started_at = load->run_since;

@@ -112,6 +112,9 @@ extern void om_load_save(OmLoad *load);
  */
 extern void om_load_commit(OmLoad *load);
 
+/* Loaded, refused or skipped. */
+extern int64 om_load_rows_done(const OmLoad *load);
+
 /* ---------- for those who run it ---------- */
 
 /* The id of a load that is yet to be added. */

@@ -10,7 +10,8 @@ use Time::HiRes qw(usleep);
 
 use constant { ORDERS => 20_000, KILLS => 10 };
 
-my $node = start_server('load_crash', 'fsync = off', 'restart_after_crash = on', "log_statement = 'none'");
+# Every commit waits a little before it is flushed, so that a load of some hundred batches is under way for as long as the test wants it.
+my $node = start_server('load_crash', 'fsync = on', 'commit_delay = 10000', 'commit_siblings = 0', 'restart_after_crash = on', "log_statement = 'none'");
 my $file = $node->basedir . '/orders.csv';
 my %expected = write_file($file);
 
@@ -126,7 +127,7 @@ for my $change ([ 'grows', sub { append_to_file($growing, "late,c,p,1,1,2024-01-
 {
 	my ($what, $do) = @$change;
 	new_shop($node, $what);
-	$node->safe_psql($what, "SELECT order_mgmt.load_orders_csv('$growing', 'history', '{\"batch_rows\": 20}')");
+	$node->safe_psql($what, "SELECT order_mgmt.load_orders_csv('$growing', 'history', '{\"batch_rows\": 200}')");
 	ok(becomes($node, $what, $state, 'writing', 60), "$what: it is being written");
 	$do->();
 	is($node->safe_psql($what, q(SELECT status, error_code FROM order_mgmt.wait_for_load(1, '2 min'))), 'failed|OM007', "$what: the load says so");
