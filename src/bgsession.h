@@ -21,6 +21,13 @@ extern void om_bgsession_begin(void);
 extern void om_bgsession_commit(bool durable);
 
 /*
+ * Between two transactions, however much there is to do.  Ends the process where
+ * the postmaster is gone: the next one starts when the last of us has left.
+ * True when the settings have been read again.
+ */
+extern bool om_bgsession_obey_signals(void);
+
+/*
  * For the workers that a built-in one has started, whoever they are: the look
  * at the database that it has had itself.
  */

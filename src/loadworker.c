@@ -192,12 +192,7 @@ static const OmBgSetting session_settings[] = {
 static void
 obey_signals(void)
 {
-	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
-	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
-	}
+	(void) om_bgsession_obey_signals();
 	if (!om_setting_workers ||
 		pg_atomic_read_u32(&self.database->restart) != self.database->loader.restart)
 		proc_exit(0);

@@ -549,11 +549,8 @@ take_stages(void)
 static void
 obey_signals(void)
 {
-	CHECK_FOR_INTERRUPTS();
-	if (ConfigReloadPending)
+	if (om_bgsession_obey_signals())
 	{
-		ConfigReloadPending = false;
-		ProcessConfigFile(PGC_SIGHUP);
 		worker.more = true; /* what waited may go on now */
 		if (!om_setting_workers)
 			rest();

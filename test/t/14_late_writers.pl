@@ -52,17 +52,8 @@ sub ship_soon
 }
 sub crash
 {
-	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
 	my $start = time;
-	my $started = 0;
-	$node->kill9;
-	# A new postmaster starts when the last process of the old one has gone.
-	until ($started || time > $start + 60)
-	{
-		usleep(20_000);
-		$started = !kill(0, $postmaster) && $node->start(fail_ok => 1);
-	}
-	ok($started, 'the postmaster was killed, and the server is up again');
+	kill_server($node);
 	note(sprintf 'SIGKILL of the postmaster to connections: %.2f s', time - $start);
 	return;
 }

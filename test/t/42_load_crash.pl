@@ -41,7 +41,7 @@ my $loader = q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'order_mgmt
 sub progress_beyond
 {
 	my ($database, $before) = @_;
-	my $deadline = time + 60;
+	my $deadline = time + 180;
 	while (time < $deadline)
 	{
 		my ($status, $out) = $node->psql($database, "$done; $state");
@@ -56,7 +56,7 @@ sub progress_beyond
 	die 'the load does not go on';
 }
 
-# In turn: the loader's process, and the whole server.
+# In turn: the loader's process, and the server, killed or stopped at once.
 sub strike
 {
 	my ($database, $turn) = @_;
@@ -66,10 +66,14 @@ sub strike
 		return 0 if $status != 0 || $pid eq '';
 		kill 'KILL', $pid;
 	}
-	else
+	elsif ($turn % 4)
 	{
 		$node->stop('immediate');
 		$node->start;
+	}
+	else
+	{
+		kill_server($node);
 	}
 	return 1;
 }

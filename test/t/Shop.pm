@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(start_server new_shop becomes workers settle one_order capture_until_told in_background has_written finish indexes_hold);
+our @EXPORT = qw(start_server new_shop becomes workers settle one_order capture_until_told in_background has_written finish indexes_hold kill_server);
 
 our $one_line = q('[{"product_id": "p", "quantity": 1, "unit_price": 1}]');
 
@@ -143,6 +143,23 @@ sub finish
 	$run->{out} = slurp_file("$run->{files}/out");
 	$run->{err} = slurp_file("$run->{files}/err");
 	return $run->{harness}->result(0);
+}
+
+# Kills the postmaster, and starts another when the last process of the old one has gone.
+sub kill_server
+{
+	my ($node) = @_;
+	my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+	my $deadline = time + 180;
+	my $started = 0;
+	$node->kill9;
+	until ($started)
+	{
+		die 'the server does not come back' if time > $deadline;
+		usleep(20_000);
+		$started = !kill(0, $postmaster) && $node->start(fail_ok => 1);
+	}
+	return;
 }
 
 1;
