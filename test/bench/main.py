@@ -17,6 +17,7 @@ import load
 import loads
 import reads
 import soak
+import years
 from report import Book, conditions, write_document
 
 
@@ -47,6 +48,7 @@ SOAK = {
     "snapshot": lambda book: drains.measure_snapshot(book, ROUNDS, 3 * ORDERS),
     "linear": lambda book: soak.measure_linear(book, ROUNDS, ORDERS, 10 * ORDERS),
     "reads": lambda book: reads.measure_reads(book, ROUNDS, SECONDS, 50 * ORDERS),
+    "years": lambda book: years.measure_years(book, ROUNDS, SECONDS, 50 * ORDERS, ORDERS // 2),
     "hour": lambda book: soak.measure_long_snapshot(book, size("MINUTES", 30)),
 }
 
