@@ -45,6 +45,7 @@ my $sums = 'date_trunc(\'month\', created_at) AS month, count(*), sum(%s)';
 # --- history ---------------------------------------------------------------------------------------
 new_shop($node, 'history');
 make_expectation('history');
+is($node->safe_psql('history', 'SELECT count(*), sum(quantity::int * price::numeric) FROM raw'), '541909|9747747.934', 'the file is the one that is meant');
 is(load('history', 'history'), $node->safe_psql('history', $expected_rows), 'every row is loaded or refused');
 is($node->safe_psql('history', 'SELECT ' . sprintf($sums, 'quantity * unit_price') . ' FROM order_mgmt.order_lines GROUP BY 1 ORDER BY 1'),
 	$node->safe_psql('history', 'SELECT ' . sprintf($sums, 'quantity::int * price::numeric(18, 4)') . ' FROM expected WHERE is_good GROUP BY 1 ORDER BY 1'),
