@@ -23,6 +23,7 @@
 #include "locks.h"
 #include "months.h"
 #include "plans.h"
+#include "policies.h"
 #include "rotation.h"
 #include "settings.h"
 #include "tables.h"
@@ -178,7 +179,7 @@ om_upkeep_run(void)
 	if (!om_lock_try(OM_LOCK_UPKEEP))
 		return NIL; /* somebody else is at it */
 	OM_FAULT_POINT("upkeep/locked");
-	months = om_months_premake(om_clock_now(), om_setting_premake_months);
+	months = om_months_premake(om_clock_now(), om_policy_premake_ours());
 	foreach(cell, months)
 		note(&actions, "make partition", lfirst(cell));
 	OM_FAULT_POINT("upkeep/months-made");
