@@ -12,6 +12,7 @@
 
 #include "utils/guc.h"
 
+#include "clock.h"
 #include "settings.h"
 
 bool om_setting_workers = true;
@@ -69,5 +70,6 @@ om_settings_define(void)
 	DefineCustomStringVariable(
 		"order_mgmt.archive_directory", "Directory of the server for the files of archived months.",
 		NULL, &om_setting_archive_directory, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	om_clock_define();
 	MarkGUCPrefixReserved("order_mgmt");
 }
