@@ -17,9 +17,10 @@ BARE_HEADERS = \
 
 LAYERS = \
 	names faults \
-	clock settings shared money jsonout relations opened tables plans locks rotation installation siphash uuid7 inflight handlerseats jobseats bgsession wakeup \
-	bytes dialect csvlines csvtext csvreader attempt \
-	months policies monthtables maintlog tiers horizon leaves eventlog ticks cursors reader census retries registry archivedamounts signatures backlog inbox claims keys orders orderrefs listing ledger work \
+	clock settings shared money jsonout relations opened tables plans textform locks rotation installation siphash uuid7 inflight handlerseats jobseats bgsession wakeup \
+	bytes dialect csvlines csvtext csvreader attempt archivemanifest archivefile \
+	months monthswap horizon leaves eventlog ticks cursors reader census retries registry archivedamounts signatures backlog inbox claims keys orders orderrefs listing ledger work \
+	policies monthtables maintlog tiers \
 	request capture imports checkers settlement updater shipper lifecycle deadletters \
 	loadcells loadoptions loadprofiles loadparts loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
 	consumer pass subscribers pipeline outbox proofs invariants repair upkeep comments schema \
