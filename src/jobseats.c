@@ -30,6 +30,7 @@
 static OmDatabase *my_entry = NULL;
 static OmJobSeat *my_seat = NULL;
 static bool is_resting = false;
+static int rests_for = 0; /* milliseconds */
 
 void
 om_jobseat_changed(Oid database, OmJob job)
@@ -52,7 +53,10 @@ om_jobseat_ask(Oid database, OmJob job)
 
 	if (entry == NULL)
 		return;
+	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	pg_atomic_fetch_add_u32(&entry->jobs[job].asked, 1);
+	entry->jobs[job].due = 0;
+	LWLockRelease(om_shared->lock);
 	om_jobseat_changed(database, job);
 }
 
@@ -191,7 +195,8 @@ leave(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 		my_seat->state = OM_SEAT_EMPTY;
 		my_seat->failures = is_resting ? 0 : my_seat->failures + 1;
 		my_seat->due = TimestampTzPlusMilliseconds(
-			GetCurrentTimestamp(), Min(RESTART_MS * my_seat->failures, RESTART_MAX_MS));
+			GetCurrentTimestamp(),
+			is_resting ? rests_for : Min(RESTART_MS * my_seat->failures, RESTART_MAX_MS));
 		pg_atomic_write_u32(&my_seat->procno, OM_NO_PROC);
 	}
 	LWLockRelease(om_shared->lock);
@@ -243,7 +248,8 @@ om_jobseat_works(void)
 }
 
 void
-om_jobseat_rest(void)
+om_jobseat_rest(int ms)
 {
 	is_resting = true;
+	rests_for = ms;
 }

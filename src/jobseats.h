@@ -53,7 +53,10 @@ extern bool om_jobseat_must_leave(void);
 /* The worker works: earlier failures no longer count. */
 extern void om_jobseat_works(void);
 
-/* It is going to end because nothing is left to do: the next may come at once. */
-extern void om_jobseat_rest(void);
+/*
+ * It is going to end because nothing is left to do: the next may come at once,
+ * or after so long where nobody asks before.
+ */
+extern void om_jobseat_rest(int ms);
 
 #endif /* OM_JOBSEATS_H */

@@ -347,6 +347,6 @@ om_loader_main(Datum arg)
 		rest();
 		obey_signals();
 	} while (run_next());
-	om_jobseat_rest();
+	om_jobseat_rest(0 /* ms */);
 	proc_exit(0);
 }

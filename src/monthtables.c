@@ -223,7 +223,6 @@ read_storage(Oid parent, Oid sibling)
 		OidIsValid(tablespace) ? quote_identifier(get_tablespace_name(tablespace)) : "");
 }
 
-/* The statements that a query has written. */
 static void
 run_statements(const char *query)
 {
@@ -242,6 +241,17 @@ run_statements(const char *query)
 	}
 }
 
+void
+om_monthtables_run(Oid parent, const char *query)
+{
+	OmQueryScope scope;
+
+	om_query_begin_as_owner(&scope, parent);
+	run_statements(query);
+	om_query_end(&scope);
+	CommandCounterIncrement();
+}
+
 #define GRANTEE \
 	"CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END"
 #define GRANTABLE "CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END"
@@ -250,28 +260,28 @@ void
 om_monthtables_carry(Oid parent, Oid from, const char *schema, const char *name)
 {
 	char *to = quote_literal_cstr(quote_qualified_identifier(schema, name));
-	OmQueryScope scope;
 
-	om_query_begin_as_owner(&scope, parent);
-	run_statements(psprintf(
-		"SELECT format('GRANT %%s ON TABLE %%s TO %%s%%s', a.privilege_type, %s, " GRANTEE
-		", " GRANTABLE ") FROM pg_class AS c, aclexplode(c.relacl) AS a"
-		" WHERE c.oid = %u AND a.grantee <> c.relowner"
-		" UNION ALL SELECT format('GRANT %%s (%%I) ON TABLE %%s TO %%s%%s', a.privilege_type,"
-		" t.attname, %s, " GRANTEE ", " GRANTABLE ") FROM pg_attribute AS t,"
-		" aclexplode(t.attacl) AS a WHERE t.attrelid = %u AND NOT t.attisdropped"
-		/* Who may read a partition by itself reads what its policies show; without them nothing. */
-		" UNION ALL SELECT format('ALTER TABLE %%s ENABLE ROW LEVEL SECURITY', %s) FROM pg_class"
-		" WHERE oid = %u AND relrowsecurity"
-		" UNION ALL SELECT format('ALTER TABLE %%s FORCE ROW LEVEL SECURITY', %s) FROM pg_class"
-		" WHERE oid = %u AND relforcerowsecurity"
-		" UNION ALL SELECT format('ALTER TABLE %%s ALTER COLUMN %%I SET STATISTICS %%s', %s, "
-		"attname,"
-		" attstattarget) FROM pg_attribute WHERE attrelid = %u AND attnum > 0 AND NOT attisdropped"
-		" AND attstattarget >= 0",
-		to, from, to, from, to, from, to, from, to, from));
-	om_query_end(&scope);
-	CommandCounterIncrement();
+	om_monthtables_run(
+		parent,
+		psprintf(
+			"SELECT format('GRANT %%s ON TABLE %%s TO %%s%%s', a.privilege_type, %s, " GRANTEE
+			", " GRANTABLE ") FROM pg_class AS c, aclexplode(c.relacl) AS a"
+			" WHERE c.oid = %u AND a.grantee <> c.relowner"
+			" UNION ALL SELECT format('GRANT %%s (%%I) ON TABLE %%s TO %%s%%s', a.privilege_type,"
+			" t.attname, %s, " GRANTEE ", " GRANTABLE ") FROM pg_attribute AS t,"
+			" aclexplode(t.attacl) AS a WHERE t.attrelid = %u AND NOT t.attisdropped"
+			/* Who may read a partition by itself reads what its policies show; without them nothing. */
+			" UNION ALL SELECT format('ALTER TABLE %%s ENABLE ROW LEVEL SECURITY', %s) FROM "
+			"pg_class"
+			" WHERE oid = %u AND relrowsecurity"
+			" UNION ALL SELECT format('ALTER TABLE %%s FORCE ROW LEVEL SECURITY', %s) FROM pg_class"
+			" WHERE oid = %u AND relforcerowsecurity"
+			" UNION ALL SELECT format('ALTER TABLE %%s ALTER COLUMN %%I SET STATISTICS %%s', %s, "
+			"attname,"
+			" attstattarget) FROM pg_attribute WHERE attrelid = %u AND attnum > 0 AND NOT "
+			"attisdropped"
+			" AND attstattarget >= 0",
+			to, from, to, from, to, from, to, from, to, from));
 }
 
 /* ---------- making months ahead ---------- */

@@ -40,6 +40,9 @@ extern List *om_monthtables_of(Oid relid, const char *time_column);
  */
 extern List *om_monthtables_premake(const OmMonthTable *table, TimestampTz now, int months_ahead);
 
+/* Runs, with the rights of a table's owner, the statements that a query writes. */
+extern void om_monthtables_run(Oid parent, const char *query);
+
 /* What a new partition of a table takes over from one that is there: grants and the like. */
 extern void om_monthtables_carry(Oid parent, Oid from, const char *schema, const char *name);
 

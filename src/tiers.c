@@ -47,7 +47,7 @@ static OmQuery months_query = {
 		" coalesce(pg_catalog.pg_total_relation_size(l.leaf), a.bytes_packed),"
 		" coalesce(r.reads_per_day, 0), coalesce(r.last_read_at, a.last_read_at),"
 		" u.warm_since IS NOT NULL, coalesce(a.state::text, ''), a.restored_at"
-		" FROM pg_catalog.unnest($1::oid[], $2::date[]) AS l(leaf, month)"
+		" FROM unnest($1::oid[], $2::date[]) AS l(leaf, month)"
 		" FULL JOIN (SELECT * FROM order_mgmt.archives WHERE schema_name = $3"
 		" AND table_name = $4) AS a USING (month)"
 		" LEFT JOIN pg_catalog.pg_class AS c ON c.oid = l.leaf"

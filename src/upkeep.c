@@ -21,6 +21,7 @@
 #include "cursors.h"
 #include "faults.h"
 #include "locks.h"
+#include "maintlog.h"
 #include "months.h"
 #include "plans.h"
 #include "policies.h"
@@ -43,9 +44,12 @@ note(List **actions, const char *action, char *object)
 {
 	OmUpkeepAction *entry = palloc(sizeof(OmUpkeepAction));
 
+	OmMaintEntry logged = om_maintlog_entry(action, object);
+
 	entry->action = action;
 	entry->object = object;
 	*actions = lappend(*actions, entry);
+	om_maintlog_add(&logged);
 }
 
 static OmQuery consumers_query = {
