@@ -175,6 +175,7 @@ static const ColumnComment column_comments[] = {
 	{"archived_movements", "amount", "What it took from the balance or the stock, negative."},
 	{"archived_months", "month", "First instant (UTC) of a month that is in the archive."},
 	{"archived_months", "events", "Its events by type: a JSON object."},
+	{"archived_months", "first_lxid", "Lowest logical id of the transactions that wrote them."},
 	{"archived_months", "last_lxid", "Highest logical id of the transactions that wrote them."},
 	{"archived_months", "last_event_id", "Highest id of a stored row of them."},
 	{"loads", "load_id", "Load."},

@@ -272,7 +272,7 @@ static const DataRelation relations[] = {
 	 "TABLE %s IS 'Orders of months in the archive that were shipped in a later month.'", READERS},
 	{"archived_months",
 	 "CREATE TABLE order_mgmt.archived_months (month timestamptz NOT NULL, events jsonb NOT NULL,"
-	 " last_lxid bigint NOT NULL, last_event_id bigint NOT NULL,"
+	 " first_lxid bigint NOT NULL, last_lxid bigint NOT NULL, last_event_id bigint NOT NULL,"
 	 " CONSTRAINT archived_months_pkey PRIMARY KEY (month))",
 	 "TABLE %s IS 'Months in the archive: their events, counted.'", READERS},
 #define CURSOR_LOG(n)                                                                         \
