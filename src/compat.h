@@ -11,6 +11,7 @@
 
 #include "access/genam.h"
 #include "access/tableam.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_database.h"
 #include "catalog/pg_proc.h"
@@ -220,6 +221,16 @@ om_owns_database(Oid database)
 	return object_ownercheck(DatabaseRelationId, database, GetUserId());
 #else
 	return pg_database_ownercheck(database, GetUserId());
+#endif
+}
+
+static inline bool
+om_owns_relation(Oid relation)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_ownercheck(RelationRelationId, relation, GetUserId());
+#else
+	return pg_class_ownercheck(relation, GetUserId());
 #endif
 }
 
