@@ -89,6 +89,12 @@ absolute_path(const char *name)
 	return psprintf("%s/%s", root, name);
 }
 
+bool
+om_archive_is_set(void)
+{
+	return om_setting_archive_directory != NULL && *om_setting_archive_directory != '\0';
+}
+
 char *
 om_archive_folder(void)
 {

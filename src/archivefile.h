@@ -65,6 +65,9 @@ extern void om_archive_reader_end(OmArchiveReader *reader);
 
 /* ---------- files ---------- */
 
+/* False where order_mgmt.archive_directory is not set. */
+extern bool om_archive_is_set(void);
+
 /* The folder of this database, below the directory. */
 extern char *om_archive_folder(void);
 

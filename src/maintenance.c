@@ -15,15 +15,19 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
 #include "pgstat.h"
 
+#include "archiving.h"
 #include "clock.h"
 #include "errors.h"
 #include "faults.h"
@@ -49,6 +53,7 @@
 
 typedef enum StepKind
 {
+	STEP_SWEEP,
 	STEP_PREMAKE,
 	STEP_LOOK_AT_USE,
 	STEP_MOVE,
@@ -80,7 +85,8 @@ new_step(StepKind kind, const OmPolicy *policy)
 static const char *
 action_of(const OmMaintStep *step)
 {
-	static const char *const names[] = {"make partition", "look at use", NULL, "tidy"};
+	static const char *const names[] = {"remove file", "make partition", "look at use", NULL,
+										"tidy"};
 
 	return step->kind == STEP_MOVE ? om_move_names[step->move] : names[step->kind];
 }
@@ -151,6 +157,21 @@ look_at_use(const OmPolicy *policy)
 		om_tiers_look_at_use(lfirst(cell), om_clock_now());
 }
 
+/* Files that no row of archives names: of a move that was ended half-way, of months deleted. */
+static void
+sweep(List **actions)
+{
+	ListCell *cell;
+
+	foreach(cell, om_archive_sweep())
+	{
+		OmMaintEntry entry = om_maintlog_entry("remove file", lfirst(cell));
+
+		om_maintlog_add(&entry);
+		note(actions, "remove file", lfirst(cell));
+	}
+}
+
 static void
 tidy(void)
 {
@@ -188,9 +209,76 @@ drop_live(const OmMonth *month)
 }
 
 static void
+archive(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
+{
+	ListCell *cell;
+
+	entry->rows = entry->bytes = 0;
+	foreach(cell, om_archive_month(om_tiers_relation(policy), month->begin))
+	{
+		const OmArchived *archived = lfirst(cell);
+
+		entry->rows += archived->rows;
+		entry->bytes += archived->bytes;
+	}
+}
+
+static OmQuery forget_query = {
+	.sql =
+		"WITH gone AS (DELETE FROM order_mgmt.archives WHERE month = $1 AND state = 'cold'"
+		" AND schema_name = $2 AND table_name = ANY ($3) RETURNING rows, bytes_packed)"
+		" SELECT coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes_packed), 0)::bigint FROM gone",
+	.nargs = 3,
+	.types = {DATEOID, TEXTOID, TEXTARRAYOID}};
+
+/* Who has locked a table may read its archived months until the end of the transaction. */
+static void
+lock_out_readers(const OmMonth *month, const OmPolicy *policy)
+{
+	static const char *const ours[] = {"event_log", "orders", "order_lines"};
+	OmMonthMove moves[lengthof(ours)] = {{.parent = month->parent}};
+	List *list = NIL;
+
+	for (int i = 0; i < (policy->owner == NULL ? (int) lengthof(ours) : 1); i++)
+	{
+		if (policy->owner == NULL)
+			moves[i] = (OmMonthMove){.parent = om_relation_get(ours[i])};
+		list = lappend(list, &moves[i]);
+	}
+	if (!om_month_swap(list))
+		om_month_raise_busy(month->parent);
+}
+
+/* Its files go at the next run, when no transaction that has failed could want them back. */
+static void
+drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
+{
+	Datum names[3] = {CStringGetTextDatum(month->table_name), CStringGetTextDatum("order_lines"),
+					  CStringGetTextDatum("event_log")};
+	Datum args[3] = {DateADTGetDatum(month->begin / USECS_PER_DAY),
+					 CStringGetTextDatum(get_namespace_name(get_rel_namespace(month->parent))),
+					 PointerGetDatum(construct_array(names, policy->owner == NULL ? 3 : 1, TEXTOID,
+													 -1, false, TYPALIGN_INT))};
+	OmQueryScope scope;
+	bool isnull;
+
+	om_lock_acquire(OM_LOCK_ARCHIVE);
+	lock_out_readers(month, policy);
+	om_query_begin(&scope);
+	(void) om_query_run(&forget_query, args, NULL);
+	entry->rows = DatumGetInt64(om_result_get(0, 1, &isnull));
+	entry->bytes = DatumGetInt64(om_result_get(0, 2, &isnull));
+	om_query_end(&scope);
+}
+
+static void
 do_move(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
 {
-	if (month->next == OM_MOVE_WARM)
+	if (month->next == OM_MOVE_COLD)
+		archive(month, policy, entry);
+	else if (month->next == OM_MOVE_DROP && !OidIsValid(month->leaf))
+		drop_archived(month, policy, entry);
+	else if (month->next == OM_MOVE_WARM)
 	{
 		entry->rows = om_warming_run(month, policy, &entry->bytes);
 		om_tiers_note_warm(month, om_clock_now());
@@ -226,9 +314,9 @@ move_month(const OmMaintStep *step, List **actions)
 /* ---------- lists of steps ---------- */
 
 List *
-om_maintenance_quick_steps(void)
+om_maintenance_quick_steps(bool may_sweep)
 {
-	List *steps = NIL;
+	List *steps = may_sweep ? list_make1(new_step(STEP_SWEEP, NULL)) : NIL;
 	ListCell *cell;
 
 	foreach(cell, om_policy_list())
@@ -329,6 +417,9 @@ om_maintenance_do(const OmMaintStep *step, List **actions)
 {
 	switch (step->kind)
 	{
+		case STEP_SWEEP:
+			sweep(actions);
+			break;
 		case STEP_PREMAKE:
 			premake(step->policy, actions);
 			break;
@@ -440,33 +531,35 @@ attempt_and_log(const OmMaintStep *step, List **actions)
 }
 
 static void
-run_steps(List **actions)
+run_steps(List **actions, bool may_sweep)
 {
 	List *moves;
 	ListCell *cell;
 	int tried = 0;
 	bool moved = false;
 
-	foreach(cell, om_maintenance_quick_steps())
+	foreach(cell, om_maintenance_quick_steps(may_sweep))
 		(void) attempt_and_log(lfirst(cell), actions);
 	moves = om_maintenance_moves();
 	while (tried < Min(list_length(moves), MOVES_TO_TRY) && !moved)
 		moved = attempt_and_log(list_nth(moves, tried++), actions);
 	if (list_length(moves) > tried)
 		note(actions, "more to do",
-			 psprintf("%d months; call again, in another transaction", list_length(moves) - tried));
+			 psprintf("months that wait for a run of their own: %d", list_length(moves) - tried));
 }
 
 List *
 om_maintenance_run(void)
 {
+	/* What it has written may be undone, and then the files are named again. */
+	bool has_written = TransactionIdIsValid(GetTopTransactionIdIfAny());
 	List *actions = om_upkeep_run();
 
 	/* Data of an earlier version have no policies until setup() is run. */
 	if (!OidIsValid(om_relation_find("partition_policies")))
 		return actions;
 	if (om_lock_try(OM_LOCK_MAINTENANCE))
-		run_steps(&actions);
+		run_steps(&actions, !has_written);
 	else
 		note(&actions, "busy", "maintenance is under way in another session");
 	return actions;

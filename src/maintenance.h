@@ -23,7 +23,7 @@ extern bool om_maintenance_is_wanted(void);
  * that take no time, then, in the order in which they are to be done, those
  * that move a month.  Steps and what they point to live in the current context.
  */
-extern List *om_maintenance_quick_steps(void);
+extern List *om_maintenance_quick_steps(bool may_sweep);
 extern List *om_maintenance_moves(void);
 
 /* After an error: false where it is not to be tried again; else it has waited a moment. */

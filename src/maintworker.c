@@ -169,7 +169,7 @@ log_failure(const OmMaintStep *step, const ErrorData *error)
 }
 
 static void
-run_steps(List *(*list)(void) )
+run_steps(bool moves)
 {
 	List *steps;
 	ListCell *cell;
@@ -177,7 +177,7 @@ run_steps(List *(*list)(void) )
 
 	om_bgsession_begin();
 	transaction = MemoryContextSwitchTo(self.context);
-	steps = list();
+	steps = moves ? om_maintenance_moves() : om_maintenance_quick_steps(true /* may_sweep */);
 	MemoryContextSwitchTo(transaction);
 	om_bgsession_commit(true /* durable */);
 	foreach(cell, steps)
@@ -201,8 +201,8 @@ run(void)
 {
 	pgstat_report_activity(STATE_RUNNING, "maintenance");
 	self.gave_up = false;
-	run_steps(om_maintenance_quick_steps);
-	run_steps(om_maintenance_moves);
+	run_steps(false /* moves */);
+	run_steps(true /* moves */);
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextReset(self.context);
 }

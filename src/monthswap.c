@@ -232,7 +232,7 @@ om_month_raise_busy(Oid relid)
 /* ---------- twins ---------- */
 
 static char *
-bound_text(List *datums, Oid leaf)
+bound_text(List *datums)
 {
 	PartitionRangeDatum *datum = list_length(datums) == 1 ? linitial(datums) : NULL;
 	Const *value;
@@ -240,10 +240,7 @@ bound_text(List *datums, Oid leaf)
 	bool is_varlena;
 
 	if (datum == NULL || datum->kind != PARTITION_RANGE_DATUM_VALUE)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("partition \"%s\" is not one of a month", get_rel_name(leaf)),
-						errhint("Partitions that are moved have a range of one column with two "
-								"bounds.")));
+		return NULL;
 	value = castNode(Const, datum->value);
 	getTypeOutputInfo(value->consttype, &output, &is_varlena);
 	return OidOutputFunctionCall(output, value->constvalue);
@@ -267,8 +264,10 @@ om_month_bounds(Oid leaf)
 	spec = stringToNode(TextDatumGetCString(bound));
 	ReleaseSysCache(tuple);
 	level = om_textform_begin();
-	bounds.from = bound_text(spec->lowerdatums, leaf);
-	bounds.to = bound_text(spec->upperdatums, leaf);
+	if (spec->strategy != PARTITION_STRATEGY_RANGE || spec->is_default)
+		spec->lowerdatums = spec->upperdatums = NIL;
+	bounds.from = bound_text(spec->lowerdatums);
+	bounds.to = bound_text(spec->upperdatums);
 	om_textform_end(level);
 	return bounds;
 }

@@ -35,7 +35,10 @@ typedef struct OmMonthMove
 	OmMonthBounds bounds; /* of the fresh one */
 } OmMonthMove;
 
-/* The bounds of a partition by range on one column of type date, timestamp or timestamptz. */
+/*
+ * The bounds of a partition by range on one column of type date, timestamp or
+ * timestamptz; NULL where it has none.
+ */
 extern OmMonthBounds om_month_bounds(Oid leaf);
 
 /*

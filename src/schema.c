@@ -319,8 +319,7 @@ static const DataRelation relations[] = {
 	 " file text NOT NULL, rows bigint NOT NULL, bytes_raw bigint NOT NULL,"
 	 " bytes_packed bigint NOT NULL, sha256 bytea NOT NULL, manifest_sha256 bytea NOT NULL,"
 	 " first_at text, last_at text, first_key text[], last_key text[],"
-	 " schema_version integer NOT NULL, events jsonb, archived_at timestamptz NOT NULL,"
-	 " restored_at timestamptz, last_read_at timestamptz,"
+	 " schema_version integer NOT NULL, archived_at timestamptz NOT NULL, restored_at timestamptz,"
 	 " CONSTRAINT archives_pkey PRIMARY KEY (schema_name, table_name, month))",
 	 "TABLE %s IS 'Months that have been archived: where they are, and whether they are back.'",
 	 READERS},

@@ -25,6 +25,7 @@
 
 #include "attempt.h"
 #include "names.h"
+#include "obstacles.h"
 #include "plans.h"
 #include "relations.h"
 #include "settings.h"
@@ -45,7 +46,7 @@ static OmQuery months_query = {
 		" coalesce(c.relname::text, a.partition_name), CASE WHEN l.leaf IS NULL THEN"
 		" a.rows::double precision ELSE c.reltuples::double precision END,"
 		" coalesce(pg_catalog.pg_total_relation_size(l.leaf), a.bytes_packed),"
-		" coalesce(r.reads_per_day, 0), coalesce(r.last_read_at, a.last_read_at),"
+		" coalesce(r.reads_per_day, 0), r.last_read_at,"
 		" u.warm_since IS NOT NULL, coalesce(a.state::text, ''), a.restored_at"
 		" FROM unnest($1::oid[], $2::date[]) AS l(leaf, month)"
 		" FULL JOIN (SELECT * FROM order_mgmt.archives WHERE schema_name = $3"
@@ -198,9 +199,14 @@ find_obstacle(const OmMonth *month, const OmPolicy *policy)
 	if (month->tier != OM_TIER_RESTORED && policy->stay_hot_reads > 0 &&
 		month->reads_per_day >= policy->stay_hot_reads)
 		return psprintf("it is read %.0f times a day", month->reads_per_day);
+	if (month->next != OM_MOVE_COLD)
+		return NULL;
 	if (month->is_archived && month->tier != OM_TIER_RESTORED)
-		return pstrdup("its file is there as well");
-	return NULL;
+		return pstrdup("it is in the archive as well");
+	if (om_setting_archive_directory == NULL || om_setting_archive_directory[0] == '\0')
+		return pstrdup("order_mgmt.archive_directory is not set");
+	/* One answer for the three tables; the others wait with "orders". */
+	return policy->owner == NULL ? om_archiving_obstacle(month->begin) : NULL;
 }
 
 /* ---------- months ---------- */
