@@ -28,6 +28,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "eventlog.h"
 #include "installation.h"
@@ -61,12 +62,12 @@ om_log_last_event_id(int64 lxid)
 }
 
 OmLogWriter *
-om_log_begin(void)
+om_log_begin_from(TimestampTz earliest)
 {
 	OmLogWriter *writer = palloc(sizeof(OmLogWriter));
 
 	writer->lxid = om_installation_lxid();
-	writer->at = GetCurrentTimestamp();
+	writer->at = Max(om_clock_now(), earliest);
 	OM_FAULT_POINT("eventlog/numbered");
 	writer->month_end = om_months_next(om_months_begin(writer->at));
 	writer->happened = NULL;
@@ -76,11 +77,17 @@ om_log_begin(void)
 	return writer;
 }
 
+OmLogWriter *
+om_log_begin(void)
+{
+	return om_log_begin_from(DT_NOBEGIN);
+}
+
 /* The partition is that of the first event. */
 void
 om_log_go_on(OmLogWriter *writer)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = om_clock_now();
 
 	if (now < writer->month_end)
 		writer->at = Max(writer->at, now);

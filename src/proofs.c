@@ -29,6 +29,26 @@
 
 #define LINES_OF(order) "n.order_id = " order ".order_id AND n.created_at = " order ".created_at"
 
+/* The order lies in a month that is in the archive; its row may be there or not. */
+#define IN_ARCHIVE(id)                                           \
+	"EXISTS (SELECT FROM order_mgmt.archived_months AS m WHERE " \
+	"m.month = date_trunc('month', order_mgmt.uuid_time(" id "), 'UTC'))"
+
+/*
+ * Some of the order's events are in the archive: its month has come back, a later
+ * one has not.  Where the oldest months go first no order is older than those.
+ */
+#define IS_PARTLY_THERE                                                                         \
+	"o.created_at < coalesce((SELECT max(month) FROM order_mgmt.archived_months), '-infinity')" \
+	" AND EXISTS (SELECT"                                                                       \
+	" FROM order_mgmt.archived_months AS m, unnest(o.trail) AS t(lxid)"                         \
+	" WHERE t.lxid BETWEEN m.first_lxid AND m.last_lxid)"
+
+/* The order is there with all its events, or should be. */
+#define IS_THERE(id)                                                                          \
+	"CASE WHEN o.order_id IS NULL THEN NOT " IN_ARCHIVE(id) " ELSE NOT (" IS_PARTLY_THERE ")" \
+															" END"
+
 #define ROW_OF_ORDER "o.order_id = u.order_id AND o.created_at = order_mgmt.uuid_time(u.order_id)"
 
 /* Orders with a verdict that holds and has not been settled. */
@@ -46,9 +66,10 @@
 	" JOIN order_mgmt.order_lines AS n ON " LINES_OF("o") " GROUP BY 1)"
 
 /* Accounts and stock as the log has them, also those whose row is missing. */
-#define AMOUNTS(key, total)                                                                   \
-	" " key " AS key, a." total " AS total, a.reserved, c.amount IS NOT NULL AS has_changes," \
-	" coalesce(c.amount, 0) - coalesce(s.amount, 0) AS derived_total,"                        \
+#define AMOUNTS(key, total)                                                                    \
+	" " key " AS key, a." total " AS total, a.reserved,"                                       \
+	" c.amount IS NOT NULL OR coalesce(x.has_changes, false) AS has_changes,"                  \
+	" coalesce(c.amount, 0) - coalesce(s.amount, 0) + coalesce(x.amount, 0) AS derived_total," \
 	" coalesce(h.amount, 0) AS derived_reserved"
 
 #define CHANGES(key, event, member)                                                      \
@@ -56,21 +77,28 @@
 	"  FROM order_mgmt.event_log WHERE event_type = '" event "' AND " key " IS NOT NULL" \
 	"  GROUP BY 1) AS c USING (" key ")"
 
-#define ACCOUNTS                                                                          \
-	"(SELECT" AMOUNTS("customer_id", "balance") " FROM order_mgmt.accounts AS a" CHANGES( \
-		"customer_id", "balance_changed",                                                 \
-		"amount") " FULL JOIN (SELECT customer_id, sum(total) AS amount FROM " SHIPPED    \
-				  "  GROUP BY 1) AS s USING (customer_id)"                                \
-				  " FULL JOIN (SELECT customer_id, sum(total) AS amount FROM " HELD(      \
-					  "balance_held", "1") "  GROUP BY 1) AS h USING (customer_id))"
+/* What it came to in months that are in the archive. */
+#define ARCHIVED(kind, key)                                                  \
+	" FULL JOIN (SELECT key AS " key ", sum(amount) AS amount,"              \
+	"  bool_or(has_changes) AS has_changes FROM order_mgmt.archived_amounts" \
+	"  WHERE kind = '" kind "' GROUP BY 1) AS x USING (" key ")"
+
+#define ACCOUNTS                                                                                \
+	"(SELECT" AMOUNTS("customer_id", "balance") " FROM order_mgmt.accounts AS a" CHANGES(       \
+		"customer_id", "balance_changed", "amount")                                             \
+		ARCHIVED(                                                                               \
+			"account",                                                                          \
+			"customer_id") " FULL JOIN (SELECT customer_id, sum(total) AS amount FROM " SHIPPED \
+						   "  GROUP BY 1) AS s USING (customer_id)"                             \
+						   " FULL JOIN (SELECT customer_id, sum(total) AS amount FROM " HELD(   \
+							   "balance_held", "1") "  GROUP BY 1) AS h USING (customer_id))"
 
 #define STOCK                                                                         \
 	"(SELECT" AMOUNTS("product_id", "on_hand") " FROM order_mgmt.stock AS a" CHANGES( \
-		"product_id", "stock_changed",                                                \
-		"quantity") " FULL JOIN " UNITS_OF(SHIPPED) " AS s USING (product_id)"        \
-													" FULL JOIN " UNITS_OF(           \
-														HELD("stock_held",            \
-															 "2")) " AS h USING (product_id))"
+		"product_id", "stock_changed", "quantity")                                    \
+		ARCHIVED("product", "product_id") " FULL JOIN " UNITS_OF(                     \
+			SHIPPED) " AS s USING (product_id)"                                       \
+					 " FULL JOIN " UNITS_OF(HELD("stock_held", "2")) " AS h USING (product_id))"
 
 /* Nothing is expected of a row that is rightly not there. */
 #define DERIVED(amount) "CASE WHEN total IS NULL THEN nullif(" amount ", 0) ELSE " amount " END"
@@ -110,8 +138,9 @@
 											"  " BELONGS_TO_TRAIL " AS of_trail"                   \
 											"  FROM " LOG_OF_ORDERS                                \
 											" LEFT JOIN order_mgmt.orders AS o ON " ROW_OF_ORDER   \
-											"  WHERE " condition                                   \
-											") AS e GROUP BY order_id, round)"
+											"  WHERE " IS_THERE(                                   \
+												"u.order_id") " AND (" condition                   \
+															  ")) AS e GROUP BY order_id, round)"
 
 #define BALANCE_VERDICT "coalesce(balance_held, balance_refused)"
 #define STOCK_VERDICT "coalesce(stock_held, stock_refused)"
@@ -229,7 +258,7 @@ static const char *const sources[OM_PROOF_COUNT] = {
 		"(SELECT o.order_id, o.round, c.round AS captured_round FROM order_mgmt.orders AS o"
 		" LEFT JOIN (SELECT u.order_id, max(" ROUND ") AS round FROM " LOG_OF_ORDERS
 		"  WHERE l.event_type IN ('order_captured', 'order_imported') GROUP BY 1) AS c ON "
-		"c.order_id = o.order_id)",
+		"c.order_id = o.order_id WHERE NOT (" IS_PARTLY_THERE "))",
 	[OM_PROOF_HISTORIES] = HISTORIES("l.order_ids IS NOT NULL"),
 	[OM_PROOF_REASONS] =
 		"(SELECT o.order_id, o.status, j.reasons AS logged, f.reasons AS refused, x.reason AS"
@@ -249,9 +278,11 @@ static const char *const sources[OM_PROOF_COUNT] = {
 																		  "'order_cancelled' GROUP "
 																		  "BY 1) AS x ON "
 																		  "x.order_id = o.order_id"
-																		  " WHERE o.status = "
+																		  " WHERE (o.status = "
 																		  "'rejected' OR o.reasons "
-																		  "<> '{}')",
+																		  "<> '{}')"
+																		  " AND NOT "
+																		  "(" IS_PARTLY_THERE "))",
 	[OM_PROOF_EVENTS] =
 		"(SELECT u.order_id, l.event_type, CASE WHEN " HAS_NO_ROUND " THEN 0 ELSE " ROUND
 		"  END AS round, count(*) AS count FROM " LOG_OF_ORDERS
@@ -267,11 +298,13 @@ static const char *const sources[OM_PROOF_COUNT] = {
 	[OM_PROOF_EVENT_IDS] = "(SELECT event_id, count(*) AS count FROM order_mgmt.event_log"
 						   " GROUP BY 1 HAVING count(*) > 1)",
 	[OM_PROOF_EVENT_SEQUENCE] =
-		"(SELECT s.last_value, (SELECT max(event_id) FROM order_mgmt.event_log) AS newest"
+		"(SELECT s.last_value, greatest((SELECT max(event_id) FROM order_mgmt.event_log),"
+		"  (SELECT max(last_event_id) FROM order_mgmt.archived_months)) AS newest"
 		" FROM order_mgmt.event_ids AS s)",
 	[OM_PROOF_KEYS] = "(SELECT k.key_hash, k.order_id, o.order_id AS found FROM " KEYS
 					  " LEFT JOIN order_mgmt.orders AS o ON o.order_id = k.order_id"
-					  " AND o.created_at = order_mgmt.uuid_time(k.order_id))",
+					  " AND o.created_at = order_mgmt.uuid_time(k.order_id)"
+					  " WHERE o.order_id IS NOT NULL OR NOT " IN_ARCHIVE("k.order_id") ")",
 	[OM_PROOF_KEY_TABLES] =
 		"(SELECT key_hash, count(*) AS count FROM " KEYS " GROUP BY 1 HAVING count(*) > 1)",
 };
