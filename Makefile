@@ -13,7 +13,8 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" order_mgmt.c
 BARE_HEADERS = \
 	arrays \
 	compat \
-	errors
+	errors \
+	order_mgmt
 
 LAYERS = \
 	names faults \
@@ -29,6 +30,9 @@ LAYERS = \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)
+
+# The one header for others: what kinds of models are made of.
+HEADERS = src/order_mgmt.h
 
 # --- the install script: what runs once, then what an upgrade may run again --------------------
 
