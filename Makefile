@@ -13,7 +13,8 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" order_mgmt.c
 BARE_HEADERS = \
 	arrays \
 	compat \
-	errors
+	errors \
+	order_mgmt
 
 LAYERS = \
 	names faults \
@@ -24,13 +25,17 @@ LAYERS = \
 	coldevents obstacles archiving \
 	policies monthtables maintlog tiers warming \
 	loadcells loadoptions loadprofiles loadparts loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
+	providers timelimits modelrows models training predictionlog predictions inputrows evaluation kindsql \
 	consumer pass subscribers pipeline outbox proofs invariants repair upkeep maintenance comments schema \
 	handlers loadworker maintworker worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
-	api_consumers api_subscriptions api_loading api_loads api_uploads api_archive api_partitions api_faults \
+	api_consumers api_subscriptions api_loading api_loads api_uploads api_archive api_partitions api_models api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)
+
+# The one header for others: what kinds of models are made of.
+HEADERS = src/order_mgmt.h
 
 # --- the install script: what runs once, then what an upgrade may run again --------------------
 
