@@ -9,6 +9,7 @@
 #include "archivepaths.h"
 #include "installation.h"
 #include "keys.h"
+#include "kindbasket.h"
 #include "kindsql.h"
 #include "launcher.h"
 #include "models.h"
@@ -37,6 +38,7 @@ _PG_init(void)
 	om_installation_init();
 	om_pipeline_init();
 	om_models_init();
+	om_kindbasket_init();
 	om_kindsql_init();
 	om_utility_hook_init();
 	om_launcher_register();

@@ -1,0 +1,407 @@
+/*
+ * basketmodel.c
+ *		What is derived from the baskets of customers, so that predictions are quick.
+ *
+ * Nothing of this is stored: it takes milliseconds to make, and lies in a memory
+ * context of its own.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "utils/memutils.h"
+
+#include "basketmodel.h"
+
+/* How much less a basket counts than the one after it, for "recent" and "faded". */
+#define FADING 0.8
+
+/* Rebuying is taken to be as usual in the shop, until so many orders say otherwise. */
+#define REBUY_PRIOR 20
+
+/* Indexed by OmBasketAlgorithm. */
+const char *const om_basket_algorithm_names[OM_BASKET_ALGORITHM_COUNT] = {
+	"global_frequency",
+	"personal_frequency",
+	"personal_popularity_ties",
+	"tifu_knn",
+	"up_cf",
+	"blend"};
+
+/* Those published for Ta-Feng; the weights are where learning begins. */
+const OmBasketParameters om_basketmodel_defaults = {
+	.algorithm = OM_BASKET_BLEND,
+	.neighbours = 300,
+	.groups = 7,
+	.within_decay = 0.9,
+	.group_decay = 0.7,
+	.alpha = 0.7,
+	.recency = 10,
+	.asymmetry = 0.75,
+	.locality = 10,
+	.owned_weights = {0.8, 0.5, 0.1, 0.4, 0.3, 0.8, 0.1, 0.7, 0.1, -0.1, 0.0, -0.1, -0.2, 0.45, 0.2,
+					  0.6, 0.7, -0.8, 0.45},
+	.other_weights = {0.7, -0.15, 0.4, -0.1, -0.05}};
+
+static void *
+allocate(Size size)
+{
+	return MemoryContextAllocHuge(CurrentMemoryContext, Max(size, 1));
+}
+
+static void *
+allocate_zero(Size size)
+{
+	return palloc_extended(Max(size, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+}
+
+/* ---------- a customer's own baskets ---------- */
+
+static OmBasketOwn *
+find_own(OmBasketOwn *own, int *count, int *place, int32 product)
+{
+	if (place[product] < 0)
+	{
+		place[product] = *count;
+		own[*count] = (OmBasketOwn){.product = product};
+		(*count)++;
+	}
+	return &own[place[product]];
+}
+
+static void
+weigh_basket(const OmBasketRun *run, int basket, float weight, float share, int *place,
+			 OmBasketOwn *own, int *count)
+{
+	int age = run->nbaskets - 1 - basket;
+	float faded = powf(FADING, age);
+
+	for (int i = 0; i < run->nitems[basket]; i++)
+	{
+		OmBasketOwn *entry = find_own(own, count, place, run->items[basket][i]);
+
+		entry->count++;
+		entry->age = age;
+		entry->weight += weight;
+		entry->share += share;
+		entry->faded += faded;
+	}
+}
+
+/*
+ * TIFU-KNN: the baskets form groups of like size, the larger ones last.  The
+ * vector of a group is the mean of its baskets, each decayed by how far it is from
+ * the end of the group; that of the customer the mean of the groups, decayed likewise.
+ */
+int
+om_basketmodel_weigh_run(const OmBasketParameters *parameters, const OmBasketRun *run, int *place,
+						 OmBasketOwn *own)
+{
+	int ngroups = Min(parameters->groups, run->nbaskets);
+	int recent = Min(parameters->recency, run->nbaskets);
+	int count = 0;
+	int basket = 0;
+
+	for (int group = 0; group < ngroups; group++)
+	{
+		int size = run->nbaskets / ngroups + (group >= ngroups - run->nbaskets % ngroups);
+		double group_weight = pow(parameters->group_decay, ngroups - 1 - group) / ngroups;
+
+		for (int i = 0; i < size; i++, basket++)
+			weigh_basket(run, basket,
+						 group_weight * pow(parameters->within_decay, size - 1 - i) / size,
+						 basket >= run->nbaskets - recent ? 1.0f / recent : 0, place, own, &count);
+	}
+	for (int i = 0; i < count; i++)
+		place[own[i].product] = -1;
+	return count;
+}
+
+/* ---------- customers and products ---------- */
+
+static int
+count_run(const OmBasketRun *run)
+{
+	int sum = 0;
+
+	for (int i = 0; i < run->nbaskets; i++)
+		sum += run->nitems[i];
+	return sum;
+}
+
+typedef struct Building
+{
+	OmBasketModel *model;
+	int *place;
+	int64 *chances; /* of each product: orders after the customer's first with it */
+	int64 *taken;   /* and those of them that had it again */
+	int nentries;
+} Building;
+
+static void
+add_entry(Building *building, int customer, const OmBasketOwn *own, int nbaskets, int first)
+{
+	OmBasketModel *model = building->model;
+	int entry = building->nentries++;
+
+	model->entry_product[entry] = own->product;
+	model->entry_weight[entry] = own->weight;
+	model->entry_share[entry] = own->share;
+	model->norm[customer] += own->weight * own->weight;
+	model->count[own->product] += own->count;
+	model->recent[own->product] += own->faded;
+	model->first_buyer[own->product]++;
+	building->chances[own->product] += nbaskets - 1 - first;
+	building->taken[own->product] += own->count - 1;
+}
+
+/* Entries come in the order in which products first appear, so their first baskets ascend. */
+static void
+add_customer(Building *building, int customer)
+{
+	const OmBaskets *baskets = building->model->baskets;
+	OmBasketRun run =
+		om_baskets_run(baskets, customer, om_baskets_of(baskets, customer), 0 /* room */);
+	int room = count_run(&run);
+	OmBasketOwn *own = palloc(sizeof(OmBasketOwn) * Max(room, 1));
+	int count = om_basketmodel_weigh_run(&building->model->parameters, &run, building->place, own);
+	int next = 0;
+
+	for (int b = 0; b < run.nbaskets; b++)
+		for (int i = 0; i < run.nitems[b]; i++)
+			if (next < count && own[next].product == run.items[b][i])
+				add_entry(building, customer, &own[next++], run.nbaskets, b);
+	pfree(own);
+	pfree(run.items);
+	pfree(run.nitems);
+}
+
+/* Logarithms that begin at about 0: a share may be nothing. */
+static float
+log_share(double share)
+{
+	return log(1e-5 + share) + 11.5;
+}
+
+double
+om_basketmodel_log_near(double near)
+{
+	return log_share(near);
+}
+
+static void
+set_logs(OmBasketModel *model, int product, double recent, double share, double rebuy)
+{
+	model->log_recent[product] = log_share(recent);
+	model->log_popular[product] = log_share(share);
+	model->log_rebuy[product] = log(rebuy) + 5;
+}
+
+/* A shop where nobody has bought anything twice does not make it impossible. */
+static double
+usual_rebuy(const Building *building)
+{
+	double chances = 1;
+	double taken = 0;
+
+	for (int i = 0; i < building->model->baskets->nproducts; i++)
+	{
+		chances += building->chances[i];
+		taken += building->taken[i];
+	}
+	return Max(taken / chances, 0.01);
+}
+
+static void
+describe_products(Building *building)
+{
+	OmBasketModel *model = building->model;
+	int nproducts = model->baskets->nproducts;
+	double usual = usual_rebuy(building);
+
+	for (int i = 0; i < nproducts; i++)
+	{
+		model->recent[i] /= model->baskets->ncustomers;
+		set_logs(model, i, model->recent[i], (double) model->count[i] / model->baskets->nbaskets,
+				 (building->taken[i] + REBUY_PRIOR * usual) / (building->chances[i] + REBUY_PRIOR));
+	}
+	set_logs(model, nproducts, 0, 0, usual);
+}
+
+/* first_buyer[] counts buyers until now. */
+static void
+make_buyers(OmBasketModel *model, int nentries)
+{
+	int nproducts = model->baskets->nproducts;
+	int *next = allocate(sizeof(int) * nproducts);
+	int sum = 0;
+
+	for (int i = 0; i <= nproducts; i++)
+	{
+		int count = i < nproducts ? model->first_buyer[i] : 0;
+
+		model->first_buyer[i] = sum;
+		if (i < nproducts)
+			next[i] = sum;
+		sum += count;
+	}
+	model->buyer = allocate(sizeof(int32) * nentries);
+	model->buyer_weight = allocate(sizeof(float) * nentries);
+	for (int c = 0; c < model->baskets->ncustomers; c++)
+		for (int e = model->first_entry[c]; e < model->first_entry[c + 1]; e++)
+		{
+			int place = next[model->entry_product[e]]++;
+
+			model->buyer[place] = c;
+			model->buyer_weight[place] = model->entry_weight[e];
+		}
+	pfree(next);
+}
+
+/* ---------- orders of preference ---------- */
+
+static int
+compare_norms(const void *a, const void *b, void *arg)
+{
+	const float *norm = arg;
+	int left = *(const int *) a;
+	int right = *(const int *) b;
+
+	if (norm[left] != norm[right])
+		return norm[left] < norm[right] ? -1 : 1;
+	return left - right;
+}
+
+static int
+compare_counts(const void *a, const void *b, void *arg)
+{
+	const int *count = arg;
+	int left = *(const int *) a;
+	int right = *(const int *) b;
+
+	if (count[left] != count[right])
+		return count[left] > count[right] ? -1 : 1;
+	return left - right;
+}
+
+static int
+compare_scores(const void *a, const void *b, void *arg)
+{
+	const double *score = arg;
+	int left = *(const int *) a;
+	int right = *(const int *) b;
+
+	if (score[left] != score[right])
+		return score[left] > score[right] ? -1 : 1;
+	return left - right;
+}
+
+static int *
+sort_products(const OmBasketModel *model, qsort_arg_comparator comparator, void *arg)
+{
+	int nproducts = model->baskets->nproducts;
+	int *order = allocate(sizeof(int) * nproducts);
+
+	for (int i = 0; i < nproducts; i++)
+		order[i] = i;
+	qsort_arg(order, nproducts, sizeof(int), comparator, arg);
+	return order;
+}
+
+static void
+sort_customers(OmBasketModel *model)
+{
+	int ncustomers = model->baskets->ncustomers;
+
+	model->by_norm = allocate(sizeof(int) * ncustomers);
+	for (int i = 0; i < ncustomers; i++)
+		if (om_baskets_of(model->baskets, i) > 0)
+			model->by_norm[model->nby_norm++] = i;
+	qsort_arg(model->by_norm, model->nby_norm, sizeof(int), compare_norms, model->norm);
+}
+
+/* ---------- the model ---------- */
+
+static OmBasketModel *
+make_empty(const OmBaskets *baskets, const OmBasketParameters *parameters)
+{
+	OmBasketModel *model = palloc0(sizeof(OmBasketModel));
+	int room = baskets->first_item[baskets->nbaskets];
+
+	model->baskets = baskets;
+	model->parameters = *parameters;
+	model->first_entry = allocate(sizeof(int) * (baskets->ncustomers + 1));
+	model->entry_product = allocate(sizeof(int32) * room);
+	model->entry_weight = allocate(sizeof(float) * room);
+	model->entry_share = allocate(sizeof(float) * room);
+	model->norm = allocate_zero(sizeof(float) * baskets->ncustomers);
+	model->first_buyer = allocate_zero(sizeof(int) * (baskets->nproducts + 1));
+	model->count = allocate_zero(sizeof(int) * baskets->nproducts);
+	model->recent = allocate_zero(sizeof(float) * baskets->nproducts);
+	model->log_recent = allocate(sizeof(float) * (baskets->nproducts + 1));
+	model->log_popular = allocate(sizeof(float) * (baskets->nproducts + 1));
+	model->log_rebuy = allocate(sizeof(float) * (baskets->nproducts + 1));
+	model->other_score = allocate(sizeof(double) * baskets->nproducts);
+	return model;
+}
+
+static void
+fill(OmBasketModel *model)
+{
+	const OmBaskets *baskets = model->baskets;
+	Building building = {.model = model};
+
+	building.place = allocate(sizeof(int) * baskets->nproducts);
+	memset(building.place, -1, sizeof(int) * baskets->nproducts);
+	building.chances = allocate_zero(sizeof(int64) * baskets->nproducts);
+	building.taken = allocate_zero(sizeof(int64) * baskets->nproducts);
+	for (int i = 0; i < baskets->ncustomers; i++)
+	{
+		model->first_entry[i] = building.nentries;
+		add_customer(&building, i);
+	}
+	model->first_entry[baskets->ncustomers] = building.nentries;
+	describe_products(&building);
+	make_buyers(model, building.nentries);
+	pfree(building.place);
+	pfree(building.chances);
+	pfree(building.taken);
+}
+
+void
+om_basketmodel_weigh(OmBasketModel *model)
+{
+	const double *weights = model->parameters.other_weights;
+	MemoryContext caller = MemoryContextSwitchTo(GetMemoryChunkContext(model));
+
+	for (int i = 0; i < model->baskets->nproducts; i++)
+		model->other_score[i] = weights[OM_OTHER_RECENT] * model->log_recent[i] +
+								weights[OM_OTHER_POPULAR] * model->log_popular[i] +
+								weights[OM_OTHER_REBUY] * model->log_rebuy[i];
+	if (model->by_other_score != NULL)
+		pfree(model->by_other_score);
+	model->by_other_score = sort_products(model, compare_scores, model->other_score);
+	MemoryContextSwitchTo(caller);
+}
+
+OmBasketModel *
+om_basketmodel_build(const OmBaskets *baskets, const OmBasketParameters *parameters)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "order_mgmt baskets", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	OmBasketModel *model = make_empty(baskets, parameters);
+
+	fill(model);
+	sort_customers(model);
+	model->by_popularity = sort_products(model, compare_counts, model->count);
+	om_basketmodel_weigh(model);
+	MemoryContextSwitchTo(caller);
+	return model;
+}
+
+void
+om_basketmodel_free(OmBasketModel *model)
+{
+	MemoryContextDelete(GetMemoryChunkContext(model));
+}

@@ -1,0 +1,222 @@
+/*
+ * basketoptions.c
+ *		The options of a model of next baskets.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/numeric.h"
+#include "utils/timestamp.h"
+
+#include "basketoptions.h"
+#include "dialect.h"
+#include "jsonout.h"
+
+#define DEFAULT_MAX_HISTORY 100
+#define MAX_MAX_HISTORY 10000
+#define MAX_NEIGHBOURS 10000
+#define MAX_GROUPS 100
+
+/* Those that every model has come last. */
+static const char *const keys[] = {
+	"algorithm",  "since",      "until",       "min_orders",         "max_history",
+	"tune",       "neighbours", "groups",      "within_decay",       "group_decay",
+	"alpha",      "recency",    "asymmetry",   "locality",           "fallback",
+	"log_sample", "timeout_ms", "auto_deploy", "max_rows_per_batch", "keep_versions"};
+
+static const char *const evaluation_keys[] = {"version", "k", "folds"};
+
+static bool
+is_among(const JsonbValue *key, const char *const *known, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (strlen(known[i]) == (size_t) key->val.string.len &&
+			memcmp(known[i], key->val.string.val, key->val.string.len) == 0)
+			return true;
+	return false;
+}
+
+static void
+check_keys(Jsonb *options, const char *const *known, int count)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&options->root);
+	JsonbIteratorToken token;
+	JsonbValue value;
+
+	while ((token = JsonbIteratorNext(&iterator, &value, true /* skipNested */)) != WJB_DONE)
+		if (token == WJB_KEY && !is_among(&value, known, count))
+			om_dialect_raise(pnstrdup(value.val.string.val, value.val.string.len),
+							 "is not a known option", "See docs/next-basket.md.");
+}
+
+static bool
+get_value(Jsonb *options, const char *key, JsonbValue *value)
+{
+	return getKeyJsonValueFromContainer(&options->root, key, strlen(key), value) != NULL &&
+		   value->type != jbvNull;
+}
+
+static double
+to_double(const JsonbValue *value)
+{
+	return DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
+}
+
+static double
+get_number(Jsonb *options, const char *key, double least, double most, double otherwise)
+{
+	JsonbValue value;
+
+	if (!get_value(options, key, &value))
+		return otherwise;
+	if (value.type == jbvNumeric && to_double(&value) >= least && to_double(&value) <= most)
+		return to_double(&value);
+	om_dialect_raise(key, "is not a number in its range", psprintf("From %g to %g.", least, most));
+}
+
+int
+om_basketoptions_get_count(Jsonb *object, const char *key, int least, int most, int otherwise)
+{
+	double number = get_number(object, key, least, most, otherwise);
+
+	if (number != floor(number))
+		om_dialect_raise(key, "is not a whole number", psprintf("From %d to %d.", least, most));
+	return (int) number;
+}
+
+static bool
+get_bool(Jsonb *options, const char *key, bool otherwise)
+{
+	JsonbValue value;
+
+	if (!get_value(options, key, &value))
+		return otherwise;
+	if (value.type != jbvBool)
+		om_dialect_raise(key, "is neither true nor false", "Write true or false.");
+	return value.val.boolean;
+}
+
+/* Where the text is no time, PostgreSQL's own message says why. */
+static TimestampTz
+get_time(Jsonb *options, const char *key, TimestampTz otherwise)
+{
+	JsonbValue value;
+	char *text;
+
+	if (!get_value(options, key, &value))
+		return otherwise;
+	text = om_json_get_string(options, key);
+	if (text == NULL)
+		om_dialect_raise(key, "is not a time", "Write it like \"2026-01-31T00:00:00Z\".");
+	return DatumGetTimestampTz(DirectFunctionCall3(
+		timestamptz_in, CStringGetDatum(text), ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+}
+
+static OmBasketAlgorithm
+get_algorithm(Jsonb *options)
+{
+	JsonbValue value;
+	char *name;
+
+	if (!get_value(options, "algorithm", &value))
+		return OM_BASKET_BLEND;
+	name = om_json_get_string(options, "algorithm");
+	for (int i = 0; name != NULL && i < OM_BASKET_ALGORITHM_COUNT; i++)
+		if (strcmp(name, om_basket_algorithm_names[i]) == 0)
+			return i;
+	om_dialect_raise("algorithm", "is not the name of an algorithm",
+					 "blend, tifu_knn, up_cf, personal_popularity_ties, personal_frequency or "
+					 "global_frequency.");
+}
+
+static OmBasketParameters
+parse_parameters(Jsonb *options)
+{
+	OmBasketParameters first = om_basketmodel_defaults;
+
+	first.algorithm = get_algorithm(options);
+	first.neighbours =
+		om_basketoptions_get_count(options, "neighbours", 1, MAX_NEIGHBOURS, first.neighbours);
+	first.groups = om_basketoptions_get_count(options, "groups", 1, MAX_GROUPS, first.groups);
+	first.within_decay = get_number(options, "within_decay", 0.01, 1, first.within_decay);
+	first.group_decay = get_number(options, "group_decay", 0.01, 1, first.group_decay);
+	first.alpha = get_number(options, "alpha", 0, 1, first.alpha);
+	first.recency =
+		om_basketoptions_get_count(options, "recency", 1, MAX_MAX_HISTORY, first.recency);
+	first.asymmetry = get_number(options, "asymmetry", 0, 1, first.asymmetry);
+	first.locality = get_number(options, "locality", 0, 1000, first.locality);
+	return first;
+}
+
+OmBasketOptions
+om_basketoptions_parse(Jsonb *options)
+{
+	OmBasketOptions parsed = {0};
+
+	check_keys(options, keys, lengthof(keys));
+	parsed.parameters = parse_parameters(options);
+	parsed.is_fixed = !get_bool(options, "tune", true);
+	parsed.period.since = get_time(options, "since", DT_NOBEGIN);
+	parsed.period.until = get_time(options, "until", DT_NOEND);
+	parsed.period.least = om_basketoptions_get_count(options, "min_orders", 1, MAX_MAX_HISTORY, 1);
+	parsed.period.most =
+		om_basketoptions_get_count(options, "max_history", 1, MAX_MAX_HISTORY, DEFAULT_MAX_HISTORY);
+	return parsed;
+}
+
+/* ---------- of evaluate_model() ---------- */
+
+static void raise_ks(void) __attribute__((noreturn));
+
+static void
+raise_ks(void)
+{
+	om_dialect_raise("k", "is not a list of numbers of products",
+					 psprintf("At most %d whole numbers from 1 to %d, in ascending order.",
+							  (int) lengthof(((OmBasketEvaluation *) NULL)->ks), OM_BASKET_MAX_K));
+}
+
+static void
+parse_ks(JsonbContainer *array, OmBasketEvaluation *parsed)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(array);
+	JsonbIteratorToken token;
+	JsonbValue value;
+
+	while ((token = JsonbIteratorNext(&iterator, &value, true /* skipNested */)) != WJB_DONE)
+	{
+		double k;
+
+		if (token != WJB_ELEM)
+			continue;
+		k = value.type == jbvNumeric ? to_double(&value) : 0;
+		if (k < 1 || k > OM_BASKET_MAX_K || k != floor(k) ||
+			parsed->nks == (int) lengthof(parsed->ks) ||
+			(parsed->nks > 0 && k <= parsed->ks[parsed->nks - 1]))
+			raise_ks();
+		parsed->ks[parsed->nks++] = (int) k;
+	}
+}
+
+OmBasketEvaluation
+om_basketoptions_parse_evaluation(Jsonb *options)
+{
+	OmBasketEvaluation parsed = {0};
+	JsonbValue value;
+
+	check_keys(options, evaluation_keys, lengthof(evaluation_keys));
+	parsed.nfolds = om_basketoptions_get_count(options, "folds", 1, OM_BASKET_MAX_FOLDS, 5);
+	if (!get_value(options, "k", &value))
+	{
+		parsed.ks[parsed.nks++] = 10;
+		parsed.ks[parsed.nks++] = 20;
+	}
+	else if (value.type == jbvBinary && JsonContainerIsArray(value.val.binary.data))
+		parse_ks(value.val.binary.data, &parsed);
+	if (parsed.nks == 0)
+		raise_ks();
+	return parsed;
+}

@@ -1,0 +1,40 @@
+/*
+ * basketoptions.h
+ *		The options of a model of next baskets.
+ */
+#ifndef OM_BASKETOPTIONS_H
+#define OM_BASKETOPTIONS_H
+
+#include "postgres.h"
+
+#include "utils/jsonb.h"
+
+#include "baskethistory.h"
+#include "basketmodel.h"
+#include "baskettraining.h"
+
+typedef struct OmBasketOptions
+{
+	OmBasketParameters parameters;
+	OmBasketPeriod period; /* without its horizon */
+	bool is_fixed;         /* nothing is chosen in training */
+} OmBasketOptions;
+
+/* OM001 about an option that cannot be. */
+extern OmBasketOptions om_basketoptions_parse(Jsonb *options);
+
+/* Of evaluate_model(). */
+typedef struct OmBasketEvaluation
+{
+	int ks[8]; /* ascending */
+	int nks;
+	int nfolds;
+} OmBasketEvaluation;
+
+extern OmBasketEvaluation om_basketoptions_parse_evaluation(Jsonb *options);
+
+/* A whole number among the members of an object; OM001 where it is none or not in its range. */
+extern int om_basketoptions_get_count(Jsonb *object, const char *key, int least, int most,
+									  int otherwise);
+
+#endif /* OM_BASKETOPTIONS_H */
