@@ -18,9 +18,9 @@ BARE_HEADERS = \
 
 LAYERS = \
 	names faults \
-	settings shared money jsonout relations opened tables plans locks rotation installation siphash uuid7 inflight handlerseats loaderseat bgsession wakeup \
+	clock settings shared money jsonout relations opened tables plans locks rotation installation siphash uuid7 inflight handlerseats loaderseat bgsession wakeup \
 	bytes dialect csvlines csvtext csvreader attempt \
-	months horizon leaves eventlog ticks cursors reader census retries registry signatures backlog inbox claims keys orders orderrefs listing ledger work \
+	months horizon leaves eventlog ticks cursors reader census retries registry archivedamounts signatures backlog inbox claims keys orders orderrefs listing ledger work \
 	request capture imports checkers settlement updater shipper lifecycle deadletters \
 	loadcells loadoptions loadprofiles loadparts loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
 	consumer pass subscribers pipeline outbox proofs invariants repair upkeep comments schema \

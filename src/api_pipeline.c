@@ -18,6 +18,7 @@
 
 #include "api_arguments.h"
 #include "census.h"
+#include "clock.h"
 #include "consumer.h"
 #include "errors.h"
 #include "eventlog.h"
@@ -136,7 +137,7 @@ put_queue(ReturnSetInfo *result, const char *name, OmQueueState queue, pid_t wor
 	isnull[2] = queue.oldest == 0;
 	isnull[7] = worker == 0;
 	if (queue.oldest != 0)
-		values[2] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(GetCurrentTimestamp()),
+		values[2] = DirectFunctionCall2(timestamp_mi, TimestampTzGetDatum(om_clock_now()),
 										TimestampTzGetDatum(queue.oldest));
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }

@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "census.h"
+#include "clock.h"
 #include "plans.h"
 #include "reader.h"
 #include "relations.h"
@@ -377,7 +378,7 @@ om_census_add_unread(const OmCensus *census, const OmCursor *cursor, uint32 type
 	TimestampTz first;
 	int64 skipped;
 
-	if (unread == 0 || start_at > GetCurrentTimestamp())
+	if (unread == 0 || start_at > om_clock_now())
 		return;
 	first = find_first(cursor, types, start_at, &skipped);
 	state->pending += Max(unread - skipped, 0);

@@ -23,6 +23,7 @@
 #include "utils/acl.h"
 #include "utils/datetime.h"
 #include "utils/formatting.h"
+#include "utils/guc.h"
 #include "utils/rel.h"
 #include "utils/relcache.h"
 #if PG_VERSION_NUM >= 160000
@@ -177,6 +178,17 @@ om_decode_date_time(char **fields, int *types, int count, int *kind, struct pg_t
 	return DecodeDateTime(fields, types, count, kind, tm, fsec, tz, &extra);
 #else
 	return DecodeDateTime(fields, types, count, kind, tm, fsec, tz);
+#endif
+}
+
+/* Memory that a check hook leaves for its assign hook; NULL: there is none. */
+static inline void *
+om_setting_extra(size_t size)
+{
+#if PG_VERSION_NUM >= 160000
+	return guc_malloc(LOG, size);
+#else
+	return malloc(size);
 #endif
 }
 

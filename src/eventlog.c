@@ -28,6 +28,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "eventlog.h"
 #include "installation.h"
@@ -66,7 +67,7 @@ om_log_begin(void)
 	OmLogWriter *writer = palloc(sizeof(OmLogWriter));
 
 	writer->lxid = om_installation_lxid();
-	writer->at = GetCurrentTimestamp();
+	writer->at = om_clock_now();
 	OM_FAULT_POINT("eventlog/numbered");
 	writer->month_end = om_months_next(om_months_begin(writer->at));
 	writer->happened = NULL;
@@ -80,7 +81,7 @@ om_log_begin(void)
 void
 om_log_go_on(OmLogWriter *writer)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = om_clock_now();
 
 	if (now < writer->month_end)
 		writer->at = Max(writer->at, now);

@@ -21,6 +21,7 @@
 #include "pipeline.h"
 #include "plans.h"
 #include "registry.h"
+#include "relations.h"
 
 /* The differences found so far, kept where the caller's memory is. */
 typedef struct Finder
@@ -70,10 +71,17 @@ add_rows(Finder *finder, uint64 nrows)
 	SPI_freetuptable(SPI_tuptable);
 }
 
+/* Events of months that are in the archive. */
+#define ARCHIVED_EVENTS                                     \
+	"(SELECT e.key AS event_type, e.value::bigint AS count" \
+	" FROM order_mgmt.archived_months AS m, jsonb_each_text(m.events) AS e) AS a"
+
 /* Events written for a consumer, by its own list of types. */
 static OmQuery written_query = {
-	.sql = "SELECT coalesce(sum(octet_length(l.order_ids) / 16), 0)::bigint"
-		   " FROM order_mgmt.event_log AS l WHERE l.event_type = ANY ((SELECT c.event_types"
+	.sql = "SELECT coalesce(sum(l.count), 0)::bigint FROM (SELECT event_type,"
+		   "  octet_length(order_ids) / 16 AS count FROM order_mgmt.event_log"
+		   "  UNION ALL SELECT event_type, count FROM " ARCHIVED_EVENTS ") AS l"
+		   " WHERE l.event_type = ANY ((SELECT c.event_types"
 		   "  FROM order_mgmt.consumers AS c WHERE c.name = $1)::text[])",
 	.nargs = 1,
 	.types = {TEXTOID}};
@@ -99,8 +107,9 @@ check_consumer(Finder *finder, OmStage stage)
 }
 
 static OmQuery count_query = {
-	.sql = "SELECT event_type, sum(coalesce(octet_length(order_ids) / 16, 1))::bigint"
-		   " FROM order_mgmt.event_log GROUP BY 1"};
+	.sql = "SELECT event_type, sum(count)::bigint FROM (SELECT event_type,"
+		   "  coalesce(octet_length(order_ids) / 16, 1) AS count FROM order_mgmt.event_log"
+		   "  UNION ALL SELECT event_type, count FROM " ARCHIVED_EVENTS ") AS l GROUP BY 1"};
 
 static void
 count_written(int64 *written)
@@ -234,6 +243,8 @@ om_invariants_find(void)
 	Finder finder = {CurrentMemoryContext, NIL};
 	OmQueryScope scope;
 
+	(void) om_relation_get("archived_amounts");
+	(void) om_relation_get("archived_months");
 	om_proofs_begin(&scope);
 	for (int proof = 0; proof < OM_PROOF_COUNT; proof++)
 		add_rows(&finder, om_query_read(om_proof_query(proof), NULL, NULL));

@@ -25,6 +25,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "compat.h"
 #include "installation.h"
 #include "leaves.h"
@@ -46,6 +47,7 @@ typedef struct ClosedLeaf
 static HTAB *closed_leaves = NULL;
 static Oid closed_parent; /* what closed_leaves is about */
 static int64 closed_xid_base;
+static uint64 closed_clock;
 
 static HTAB *
 get_closed_leaves(Oid parent)
@@ -53,7 +55,8 @@ get_closed_leaves(Oid parent)
 	int64 xid_base = om_installation_get()->xid_base;
 	HASHCTL control = {.keysize = sizeof(Oid), .entrysize = sizeof(ClosedLeaf)};
 
-	if (closed_leaves != NULL && closed_parent == parent && closed_xid_base == xid_base)
+	if (closed_leaves != NULL && closed_parent == parent && closed_xid_base == xid_base &&
+		closed_clock == om_clock_changes())
 		return closed_leaves;
 	if (closed_leaves != NULL)
 		hash_destroy(closed_leaves);
@@ -62,6 +65,7 @@ get_closed_leaves(Oid parent)
 		hash_create("closed months", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	closed_parent = parent;
 	closed_xid_base = xid_base;
+	closed_clock = om_clock_changes();
 	return closed_leaves;
 }
 
@@ -118,7 +122,8 @@ om_leaves_of_lxids(int64 first, int64 last)
 	Oid parent = om_relation_get("event_log");
 	HTAB *closed = get_closed_leaves(parent);
 	TimestampTz now = GetCurrentTimestamp();
-	List *open = om_month_leaves_between(parent, now - CLOSED_AFTER, DT_NOEND);
+	TimestampTz first_time = om_clock_is_set() ? DT_NOBEGIN : now - CLOSED_AFTER;
+	List *open = om_month_leaves_between(parent, first_time, DT_NOEND);
 	Oid first_open = open == NIL ? InvalidOid : linitial_oid(open);
 	List *leaves = NIL;
 	ListCell *cell;

@@ -13,6 +13,7 @@
 
 #include "attempt.h"
 #include "capture.h"
+#include "clock.h"
 #include "errors.h"
 #include "imports.h"
 #include "jsonout.h"
@@ -178,7 +179,7 @@ read_time(OmLoadOrders *target, LoadOrder *order)
 	{
 		if (order->at < om_uuid7_epoch())
 			problem.what = "is before 1970";
-		else if (order->at > GetCurrentTimestamp())
+		else if (order->at > om_clock_now())
 			problem.what = "lies in the future";
 	}
 	if (problem.what != NULL)

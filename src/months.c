@@ -15,6 +15,7 @@
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "errors.h"
 #include "faults.h"
 #include "jsonout.h"
@@ -90,7 +91,7 @@ find_monthly_table(const char *name)
 static bool
 has_ended(TimestampTz end)
 {
-	return end + USECS_PER_DAY < GetCurrentTimestamp();
+	return end + USECS_PER_DAY < om_clock_now();
 }
 
 static char *

@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "arrays.h"
+#include "clock.h"
 #include "money.h"
 #include "months.h"
 #include "orders.h"
@@ -199,7 +200,7 @@ om_order_insert(OmOrderTables *tables, const OmNewOrder *order, int64 lxid)
 	values[ORDER_METADATA - 1] = JsonbPGetDatum(order->metadata);
 	values[ORDER_TRAIL - 1] = PointerGetDatum(om_int8_array(&lxid, 1));
 	values[ORDER_UPDATED_AT - 1] =
-		TimestampTzGetDatum(order->imported ? GetCurrentTransactionStartTimestamp() : created_at);
+		TimestampTzGetDatum(order->imported ? om_clock_now() : created_at);
 	om_table_insert_later(leaf->orders, values, isnull, ORDER_NCOLUMNS);
 	insert_lines(get_lines(tables, leaf), order, created_at);
 }
@@ -611,7 +612,7 @@ write_order(OmOrder *order)
 	values[ORDER_ROUND - 1] = Int16GetDatum(order->round);
 	values[ORDER_REASONS - 1] = PointerGetDatum(reasons_to_array(order->reasons));
 	values[ORDER_TRAIL - 1] = PointerGetDatum(om_int8_array(order->trail, order->ntrail));
-	values[ORDER_UPDATED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[ORDER_UPDATED_AT - 1] = TimestampTzGetDatum(om_clock_now());
 	replace[ORDER_STATUS - 1] = replace[ORDER_SETTLED - 1] = replace[ORDER_ROUND - 1] =
 		replace[ORDER_REASONS - 1] = replace[ORDER_TRAIL - 1] = replace[ORDER_UPDATED_AT - 1] =
 			true;

@@ -29,6 +29,11 @@
 
 #define LINES_OF(order) "n.order_id = " order ".order_id AND n.created_at = " order ".created_at"
 
+/* The order lies in a month that is in the archive; its row may be there or not. */
+#define IN_ARCHIVE(id)                                           \
+	"EXISTS (SELECT FROM order_mgmt.archived_months AS m WHERE " \
+	"m.month = date_trunc('month', order_mgmt.uuid_time(" id "), 'UTC'))"
+
 #define ROW_OF_ORDER "o.order_id = u.order_id AND o.created_at = order_mgmt.uuid_time(u.order_id)"
 
 /* Orders with a verdict that holds and has not been settled. */
@@ -46,9 +51,10 @@
 	" JOIN order_mgmt.order_lines AS n ON " LINES_OF("o") " GROUP BY 1)"
 
 /* Accounts and stock as the log has them, also those whose row is missing. */
-#define AMOUNTS(key, total)                                                                   \
-	" " key " AS key, a." total " AS total, a.reserved, c.amount IS NOT NULL AS has_changes," \
-	" coalesce(c.amount, 0) - coalesce(s.amount, 0) AS derived_total,"                        \
+#define AMOUNTS(key, total)                                                                    \
+	" " key " AS key, a." total " AS total, a.reserved,"                                       \
+	" c.amount IS NOT NULL OR coalesce(x.has_changes, false) AS has_changes,"                  \
+	" coalesce(c.amount, 0) - coalesce(s.amount, 0) + coalesce(x.amount, 0) AS derived_total," \
 	" coalesce(h.amount, 0) AS derived_reserved"
 
 #define CHANGES(key, event, member)                                                      \
@@ -56,21 +62,28 @@
 	"  FROM order_mgmt.event_log WHERE event_type = '" event "' AND " key " IS NOT NULL" \
 	"  GROUP BY 1) AS c USING (" key ")"
 
-#define ACCOUNTS                                                                          \
-	"(SELECT" AMOUNTS("customer_id", "balance") " FROM order_mgmt.accounts AS a" CHANGES( \
-		"customer_id", "balance_changed",                                                 \
-		"amount") " FULL JOIN (SELECT customer_id, sum(total) AS amount FROM " SHIPPED    \
-				  "  GROUP BY 1) AS s USING (customer_id)"                                \
-				  " FULL JOIN (SELECT customer_id, sum(total) AS amount FROM " HELD(      \
-					  "balance_held", "1") "  GROUP BY 1) AS h USING (customer_id))"
+/* What it came to in months that are in the archive. */
+#define ARCHIVED(kind, key)                                                  \
+	" FULL JOIN (SELECT key AS " key ", sum(amount) AS amount,"              \
+	"  bool_or(has_changes) AS has_changes FROM order_mgmt.archived_amounts" \
+	"  WHERE kind = '" kind "' GROUP BY 1) AS x USING (" key ")"
+
+#define ACCOUNTS                                                                                \
+	"(SELECT" AMOUNTS("customer_id", "balance") " FROM order_mgmt.accounts AS a" CHANGES(       \
+		"customer_id", "balance_changed", "amount")                                             \
+		ARCHIVED(                                                                               \
+			"account",                                                                          \
+			"customer_id") " FULL JOIN (SELECT customer_id, sum(total) AS amount FROM " SHIPPED \
+						   "  GROUP BY 1) AS s USING (customer_id)"                             \
+						   " FULL JOIN (SELECT customer_id, sum(total) AS amount FROM " HELD(   \
+							   "balance_held", "1") "  GROUP BY 1) AS h USING (customer_id))"
 
 #define STOCK                                                                         \
 	"(SELECT" AMOUNTS("product_id", "on_hand") " FROM order_mgmt.stock AS a" CHANGES( \
-		"product_id", "stock_changed",                                                \
-		"quantity") " FULL JOIN " UNITS_OF(SHIPPED) " AS s USING (product_id)"        \
-													" FULL JOIN " UNITS_OF(           \
-														HELD("stock_held",            \
-															 "2")) " AS h USING (product_id))"
+		"product_id", "stock_changed", "quantity")                                    \
+		ARCHIVED("product", "product_id") " FULL JOIN " UNITS_OF(                     \
+			SHIPPED) " AS s USING (product_id)"                                       \
+					 " FULL JOIN " UNITS_OF(HELD("stock_held", "2")) " AS h USING (product_id))"
 
 /* Nothing is expected of a row that is rightly not there. */
 #define DERIVED(amount) "CASE WHEN total IS NULL THEN nullif(" amount ", 0) ELSE " amount " END"
@@ -110,8 +123,9 @@
 											"  " BELONGS_TO_TRAIL " AS of_trail"                   \
 											"  FROM " LOG_OF_ORDERS                                \
 											" LEFT JOIN order_mgmt.orders AS o ON " ROW_OF_ORDER   \
-											"  WHERE " condition                                   \
-											") AS e GROUP BY order_id, round)"
+											"  WHERE (o.order_id IS NOT NULL OR NOT " IN_ARCHIVE(  \
+												"u.order_id") ") AND " condition                   \
+															  ") AS e GROUP BY order_id, round)"
 
 #define BALANCE_VERDICT "coalesce(balance_held, balance_refused)"
 #define STOCK_VERDICT "coalesce(stock_held, stock_refused)"
@@ -267,11 +281,13 @@ static const char *const sources[OM_PROOF_COUNT] = {
 	[OM_PROOF_EVENT_IDS] = "(SELECT event_id, count(*) AS count FROM order_mgmt.event_log"
 						   " GROUP BY 1 HAVING count(*) > 1)",
 	[OM_PROOF_EVENT_SEQUENCE] =
-		"(SELECT s.last_value, (SELECT max(event_id) FROM order_mgmt.event_log) AS newest"
+		"(SELECT s.last_value, greatest((SELECT max(event_id) FROM order_mgmt.event_log),"
+		"  (SELECT max(last_event_id) FROM order_mgmt.archived_months)) AS newest"
 		" FROM order_mgmt.event_ids AS s)",
 	[OM_PROOF_KEYS] = "(SELECT k.key_hash, k.order_id, o.order_id AS found FROM " KEYS
 					  " LEFT JOIN order_mgmt.orders AS o ON o.order_id = k.order_id"
-					  " AND o.created_at = order_mgmt.uuid_time(k.order_id))",
+					  " AND o.created_at = order_mgmt.uuid_time(k.order_id)"
+					  " WHERE o.order_id IS NOT NULL OR NOT " IN_ARCHIVE("k.order_id") ")",
 	[OM_PROOF_KEY_TABLES] =
 		"(SELECT key_hash, count(*) AS count FROM " KEYS " GROUP BY 1 HAVING count(*) > 1)",
 };

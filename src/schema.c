@@ -24,6 +24,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "comments.h"
 #include "cursors.h"
 #include "errors.h"
@@ -228,6 +229,27 @@ static const DataRelation relations[] = {
 	 " (SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolname = CURRENT_USER);"
 	 " GRANT SELECT, DELETE ON order_mgmt.staged_rows TO order_mgmt_operator",
 	 "VIEW %s IS 'The rows that one has staged oneself: to look at, or to delete.'", NULL},
+	/* By key first: statements look into all months of one. */
+	{"archived_amounts",
+	 "CREATE TABLE order_mgmt.archived_amounts (month timestamptz NOT NULL, kind text NOT NULL,"
+	 " key " ID ", amount numeric NOT NULL, has_changes boolean NOT NULL,"
+	 " CONSTRAINT archived_amounts_pkey PRIMARY KEY (kind, key, month))",
+	 "TABLE %s IS 'Months in the archive: what each account''s and product''s changes less its"
+	 " shipped orders came to.'",
+	 READERS},
+	{"archived_amounts_month_idx",
+	 "CREATE INDEX archived_amounts_month_idx ON order_mgmt.archived_amounts (month)", NULL, NULL},
+	{"archived_movements",
+	 "CREATE TABLE order_mgmt.archived_movements (month timestamptz NOT NULL, kind text NOT NULL,"
+	 " key " ID ", event_id bigint NOT NULL, at timestamptz NOT NULL, order_id uuid NOT NULL,"
+	 " amount numeric NOT NULL, CONSTRAINT archived_movements_pkey PRIMARY KEY (kind, key,"
+	 " event_id))",
+	 "TABLE %s IS 'Orders of months in the archive that were shipped in a later month.'", READERS},
+	{"archived_months",
+	 "CREATE TABLE order_mgmt.archived_months (month timestamptz NOT NULL, events jsonb NOT NULL,"
+	 " last_lxid bigint NOT NULL, last_event_id bigint NOT NULL,"
+	 " CONSTRAINT archived_months_pkey PRIMARY KEY (month))",
+	 "TABLE %s IS 'Months in the archive: their events, counted.'", READERS},
 #define CURSOR_LOG(n)                                                                         \
 	{                                                                                         \
 		"cursor_log_" n,                                                                      \
@@ -316,6 +338,8 @@ static const DataConstraint constraints[] = {
 	{"uploads", "uploads_kind_known", "kind IN ('orders', 'accounts', 'products', 'stock')"},
 	{"uploads", "uploads_mode_known", "mode IN ('capture', 'history')"},
 	{"uploads", "uploads_mode_is_of_orders", "(kind = 'orders') = (mode IS NOT NULL)"},
+	{"archived_amounts", "archived_amounts_kind_known", "kind IN ('account', 'product')"},
+	{"archived_movements", "archived_movements_kind_known", "kind IN ('account', 'product')"},
 	{"loads", "loads_status_known",
 	 "status IN ('queued', 'reading', 'writing', 'done', 'failed', 'cancelled')"},
 };
@@ -537,7 +561,7 @@ om_schema_create(void)
 	om_query_end(&scope);
 	CommandCounterIncrement();
 	om_installation_changed();
-	(void) om_months_premake(GetCurrentTimestamp(), om_setting_premake_months);
+	(void) om_months_premake(om_clock_now(), om_setting_premake_months);
 	if (is_new)
 	{
 		int64 tick_id;

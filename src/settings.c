@@ -12,6 +12,7 @@
 
 #include "utils/guc.h"
 
+#include "clock.h"
 #include "settings.h"
 
 bool om_setting_workers = true;
@@ -65,5 +66,6 @@ om_settings_define(void)
 	define_int("order_mgmt.handler_timeout",
 			   "Time after which the handler of a subscription is cancelled.",
 			   &om_setting_handler_timeout, 30000, 1, INT_MAX / 2, PGC_SUSET, GUC_UNIT_MS);
+	om_clock_define();
 	MarkGUCPrefixReserved("order_mgmt");
 }

@@ -17,6 +17,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "cursors.h"
 #include "faults.h"
 #include "locks.h"
@@ -177,7 +178,7 @@ om_upkeep_run(void)
 	if (!om_lock_try(OM_LOCK_UPKEEP))
 		return NIL; /* somebody else is at it */
 	OM_FAULT_POINT("upkeep/locked");
-	months = om_months_premake(GetCurrentTimestamp(), om_setting_premake_months);
+	months = om_months_premake(om_clock_now(), om_setting_premake_months);
 	foreach(cell, months)
 		note(&actions, "make partition", lfirst(cell));
 	OM_FAULT_POINT("upkeep/months-made");

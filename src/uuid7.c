@@ -14,6 +14,7 @@
 #include "port/pg_bswap.h"
 #include "utils/timestamp.h"
 
+#include "clock.h"
 #include "errors.h"
 #include "siphash.h"
 #include "uuid7.h"
@@ -46,15 +47,33 @@ random_bits(void)
 }
 
 static int64
+real_step(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (int64) now.tv_sec * STEPS_PER_SECOND +
+		   (int64) now.tv_nsec * STEPS_PER_MS / INT64CONST(1000000);
+}
+
+static int64
+set_step(void)
+{
+	int64 us = om_clock_now() - om_uuid7_epoch();
+
+	return us / 1000 * STEPS_PER_MS + us % 1000 * STEPS_PER_MS / 1000;
+}
+
+static int64
 current_step(void)
 {
 	static int64 last = 0;
-	struct timespec now;
-	int64 step;
+	static uint64 clock = 0;
+	int64 step = om_clock_is_set() ? set_step() : real_step();
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	step = (int64) now.tv_sec * STEPS_PER_SECOND +
-		   (int64) now.tv_nsec * STEPS_PER_MS / INT64CONST(1000000);
+	if (clock != om_clock_changes())
+		last = 0; /* to be set back is no accident */
+	clock = om_clock_changes();
 	if (step <= last && last - step < STEPS_PER_SECOND)
 		step = last + 1;
 	last = step;
