@@ -210,6 +210,20 @@ use_single_method(Trial *trial, int method)
 			   sizeof(trial->cases[i].expected));
 }
 
+/* What the blend errs in the next week, by the units ordered in it. */
+static double
+measure_error(const Trial *trial)
+{
+	double error = 0, actual = 0;
+
+	for (int i = 0; i < trial->ncases; i++)
+	{
+		error += fabs(trial->cases[i].expected[0] - trial->cases[i].actual[0]);
+		actual += trial->cases[i].actual[0];
+	}
+	return actual > 0 ? error / actual : NAN;
+}
+
 /* Without weeks to try them on, methods are equally good. */
 static void
 choose_methods(Trial *trial, const OmDemandOptions *options)
@@ -418,6 +432,7 @@ om_demand_train(const OmDemandHistory *history, int32 end, const OmDemandOptions
 	model->end = end;
 	model->interval = options->interval;
 	model->outlook = trial.outlooks[trial.frame->nweeks];
+	model->wape = measure_error(&trial);
 	measure_spread(&trial, options->interval, &model->spread);
 	model->nitems = history->nproducts;
 	model->items = MemoryContextAllocExtended(CurrentMemoryContext,

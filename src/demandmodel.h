@@ -54,6 +54,7 @@ typedef struct OmDemandModel
 	int32 begin; /* of the history */
 	int32 end;   /* of the history: the first day that can be forecast */
 	double interval;
+	double wape; /* of the next week, in the weeks by which methods were chosen; NaN: none */
 	OmDemandOutlook outlook;
 	OmDemandSpread spread;
 	int32 nitems;

@@ -69,7 +69,7 @@ evaluate_origin(const OmDemandHistory *history, const OmDemandOptions *options, 
 
 	for (int algorithm = 0; algorithm < OM_DEMAND_ALGORITHMS; algorithm++)
 	{
-		bool is_ours = algorithm == OM_DEMAND_AUTO;
+		bool is_ours = algorithm == (int) options->algorithm;
 		OmDemandModel *model;
 
 		chosen.algorithm = algorithm;

@@ -24,7 +24,7 @@ typedef struct OmDemandEvaluation
 	int32 norigins;
 	double actual[OM_DEMAND_WEEKS_AHEAD];
 	OmDemandScore score[OM_DEMAND_ALGORITHMS];
-	/* Intervals of the first algorithm, by spans: how many there were, and in how many it came to lie. */
+	/* Intervals of the algorithm of the options, by spans: how many there were, and in how many it came to lie. */
 	double intervals[OM_DEMAND_SPANS];
 	double covered[OM_DEMAND_SPANS];
 } OmDemandEvaluation;

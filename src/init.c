@@ -8,6 +8,7 @@
 
 #include "installation.h"
 #include "keys.h"
+#include "kinddemand.h"
 #include "kindsql.h"
 #include "launcher.h"
 #include "models.h"
@@ -36,6 +37,7 @@ _PG_init(void)
 	om_pipeline_init();
 	om_models_init();
 	om_kindsql_init();
+	om_kinddemand_init();
 	om_utility_hook_init();
 	om_launcher_register();
 }
