@@ -73,6 +73,7 @@ evaluate_origin(const OmDemandHistory *history, const OmDemandOptions *options, 
 		OmDemandModel *model;
 
 		chosen.algorithm = algorithm;
+		chosen.validation = is_ours ? options->validation : 0; /* for its intervals, too */
 		model = om_demand_train(history, origin, &chosen);
 		for (int i = 0; i < evaluation->nproducts; i++)
 		{

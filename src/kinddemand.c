@@ -153,6 +153,7 @@ read_history(const Options *options)
 	return history;
 }
 
+/* More than four decimals would be noise. */
 static void
 put_number(OmJson *json, const char *key, double value)
 {
@@ -164,8 +165,8 @@ put_number(OmJson *json, const char *key, double value)
 		om_json_string(json, NULL);
 		return;
 	}
-	number.val.numeric =
-		DatumGetNumeric(DirectFunctionCall1(float8_numeric, Float8GetDatum(value)));
+	number.val.numeric = DatumGetNumeric(
+		DirectFunctionCall1(float8_numeric, Float8GetDatum(rint(value * 1e4) / 1e4)));
 	om_json_jsonb(json, JsonbValueToJsonb(&number));
 }
 
