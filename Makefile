@@ -27,10 +27,11 @@ LAYERS = \
 	loadcells loadoptions loadprofiles loadparts loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
 	providers timelimits modelrows models training predictionlog predictions inputrows evaluation kindsql \
 	baskets basketmodel basketmetrics basketscores basketlearning baskettraining baskethistory basketoptions kindbasket nextorders \
+	demandmethods demandmodel demandscore demandbytes demandhistory kinddemand \
 	consumer pass subscribers pipeline outbox proofs invariants repair upkeep maintenance comments schema \
 	handlers loadworker maintworker worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
-	api_consumers api_subscriptions api_loading api_loads api_uploads api_archive api_partitions api_models api_nextorders api_faults \
+	api_consumers api_subscriptions api_loading api_loads api_uploads api_archive api_partitions api_models api_nextorders api_demand api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)

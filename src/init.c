@@ -9,7 +9,11 @@
 #include "archivepaths.h"
 #include "installation.h"
 #include "keys.h"
+<<<<<<< HEAD
 #include "kindbasket.h"
+=======
+#include "kinddemand.h"
+>>>>>>> 0d47c4aefe6fc9deae17086077644565c4891266
 #include "kindsql.h"
 #include "launcher.h"
 #include "models.h"
@@ -40,6 +44,7 @@ _PG_init(void)
 	om_models_init();
 	om_kindbasket_init();
 	om_kindsql_init();
+	om_kinddemand_init();
 	om_utility_hook_init();
 	om_launcher_register();
 }

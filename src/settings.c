@@ -99,9 +99,12 @@ om_settings_define(void)
 	define_int("order_mgmt.handler_timeout",
 			   "Time after which the handler of a subscription is cancelled.",
 			   &om_setting_handler_timeout, 30000, 1, INT_MAX / 2, PGC_SUSET, GUC_UNIT_MS);
+<<<<<<< HEAD
 	DefineCustomStringVariable(
 		"order_mgmt.archive_directory", "Directory of the server for the files of archived months.",
 		NULL, &om_setting_archive_directory, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+=======
+>>>>>>> 0d47c4aefe6fc9deae17086077644565c4891266
 	om_clock_define();
 	define_predictions();
 	MarkGUCPrefixReserved("order_mgmt");
