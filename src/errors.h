@@ -17,5 +17,6 @@
 #define ERRCODE_OM_STATE MAKE_SQLSTATE('O', 'M', '0', '0', '5')
 #define ERRCODE_OM_NOT_READY MAKE_SQLSTATE('O', 'M', '0', '0', '6')
 #define ERRCODE_OM_LOAD MAKE_SQLSTATE('O', 'M', '0', '0', '7')
+#define ERRCODE_OM_PREDICTION MAKE_SQLSTATE('O', 'M', '0', '0', '8')
 
 #endif /* OM_ERRORS_H */

@@ -23,6 +23,7 @@ int om_setting_idempotency_retention = 30 * 24 * 60;
 int om_setting_workers_per_database = 1;
 int om_setting_batch_size = 1000;
 int om_setting_handler_timeout = 30000;
+char *om_setting_http_endpoints = NULL;
 
 static void
 define_int(const char *name, const char *description, int *variable, int initial, int min, int max,
@@ -65,5 +66,8 @@ om_settings_define(void)
 	define_int("order_mgmt.handler_timeout",
 			   "Time after which the handler of a subscription is cancelled.",
 			   &om_setting_handler_timeout, 30000, 1, INT_MAX / 2, PGC_SUSET, GUC_UNIT_MS);
+	DefineCustomStringVariable("order_mgmt.http_endpoints",
+							   "Beginnings of the URLs that models of kind http may call.", NULL,
+							   &om_setting_http_endpoints, "", PGC_SUSET, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("order_mgmt");
 }

@@ -17,6 +17,9 @@ extern int om_setting_workers_per_database;
 extern int om_setting_batch_size;
 extern int om_setting_handler_timeout; /* milliseconds */
 
+/* The library of kind http reads it by its name. */
+extern char *om_setting_http_endpoints;
+
 extern void om_settings_define(void);
 
 #endif /* OM_SETTINGS_H */
