@@ -8,7 +8,9 @@
 
 #include "installation.h"
 #include "keys.h"
+#include "kindsql.h"
 #include "launcher.h"
+#include "models.h"
 #include "pipeline.h"
 #include "relations.h"
 #include "settings.h"
@@ -32,6 +34,8 @@ _PG_init(void)
 	om_keys_init();
 	om_installation_init();
 	om_pipeline_init();
+	om_models_init();
+	om_kindsql_init();
 	om_utility_hook_init();
 	om_launcher_register();
 }

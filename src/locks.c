@@ -20,13 +20,23 @@ set_tag(LOCKTAG *tag, OmLock lock)
 	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, LOCK_CLASS, lock, LOCK_SPACE);
 }
 
+static uint32
+hash_name(const char *name)
+{
+	return hash_bytes((const unsigned char *) name, strlen(name));
+}
+
 /* Two names may share a lock by chance; then one of them waits for the other now and then. */
 OmLock
 om_lock_of_consumer(const char *name)
 {
-	uint32 hash = hash_bytes((const unsigned char *) name, strlen(name));
+	return (OmLock) (OM_LOCK_CONSUMER_FIRST + (hash_name(name) & 0x3fffffff));
+}
 
-	return (OmLock) (OM_LOCK_CONSUMER_FIRST + (hash & 0x3fffffff));
+OmLock
+om_lock_of_model(const char *name)
+{
+	return (OmLock) (OM_LOCK_MODEL_FIRST + (hash_name(name) & 0xffff));
 }
 
 static LockAcquireResult

@@ -18,11 +18,15 @@ typedef enum OmLock
 	OM_LOCK_UPKEEP,
 	OM_LOCK_LOADER,                     /* who changes rows of "loads" */
 	OM_LOCK_KEY_FIRST = 0x20000000,     /* and 65,535 more, by hash */
+	OM_LOCK_MODEL_FIRST = 0x30000000,   /* and 65,535 more, by name: who trains it */
 	OM_LOCK_CONSUMER_FIRST = 0x40000000 /* and upwards, by name */
 } OmLock;
 
 /* The lock by which a consumer that is not built in is owned. */
 extern OmLock om_lock_of_consumer(const char *name);
+
+/* The lock of whoever trains a model. */
+extern OmLock om_lock_of_model(const char *name);
 
 extern void om_lock_acquire(OmLock lock);
 

@@ -123,7 +123,8 @@ typedef struct OmPredictProvider
 	/*
 	 * Optional: raises an error where options that the model is to have make no
 	 * sense.  Options that order_mgmt knows itself ("auto_deploy", "fallback",
-	 * "log_sample", "max_rows_per_batch", "timeout") have been checked.  An OM001
+	 * "keep_versions", "log_sample", "max_rows_per_batch", "timeout_ms") have been
+	 * checked.  An OM001
 	 * goes to the user as it is.
 	 */
 	void (*validate_options)(const OmModelInfo *model);

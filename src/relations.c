@@ -30,8 +30,8 @@
 #include "names.h"
 #include "relations.h"
 
-#define MAX_WATCHERS 4
-#define MAX_NAMES 48
+#define MAX_WATCHERS 8
+#define MAX_NAMES 64
 #define MAX_LEAVES 16
 
 typedef struct KnownName

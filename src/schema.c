@@ -235,6 +235,65 @@ static const DataRelation relations[] = {
 	 " (SELECT r.oid FROM pg_catalog.pg_roles AS r WHERE r.rolname = CURRENT_USER);"
 	 " GRANT SELECT, DELETE ON order_mgmt.staged_rows TO order_mgmt_operator",
 	 "VIEW %s IS 'The rows that one has staged oneself: to look at, or to delete.'", NULL},
+	{"model_definitions",
+	 "CREATE TABLE order_mgmt.model_definitions (name text COLLATE \"C\" NOT NULL,"
+	 " kind text COLLATE \"C\" NOT NULL, options jsonb NOT NULL, deployed bigint,"
+	 " created_at timestamptz NOT NULL, created_by text COLLATE \"C\" NOT NULL,"
+	 " changed_at timestamptz NOT NULL,"
+	 " CONSTRAINT model_definitions_pkey PRIMARY KEY (name))",
+	 "TABLE %s IS 'Models, and which version of each predicts; read view models.'", READERS},
+	/* Not compressed: models are read whole, and are dense already. */
+	{"model_versions",
+	 "CREATE TABLE order_mgmt.model_versions (name text COLLATE \"C\" NOT NULL,"
+	 " version bigint NOT NULL, trained_at timestamptz NOT NULL,"
+	 " trained_by text COLLATE \"C\" NOT NULL, options jsonb NOT NULL, metrics jsonb NOT NULL,"
+	 " model bytea NOT NULL, CONSTRAINT model_versions_pkey PRIMARY KEY (name, version));"
+	 " ALTER TABLE order_mgmt.model_versions ALTER COLUMN model SET STORAGE EXTERNAL",
+	 "TABLE %s IS 'What trainings have made.'", NULL},
+	{"models",
+	 "CREATE VIEW order_mgmt.models AS SELECT d.name, d.kind, v.version,"
+	 " v.version IS NOT DISTINCT FROM d.deployed AS deployed, d.options, v.trained_at, v.metrics,"
+	 " v.bytes, v.trained_by, v.trained_with FROM order_mgmt.model_definitions AS d"
+	 " CROSS JOIN LATERAL (SELECT s.version, s.trained_at, s.metrics,"
+	 "  pg_catalog.octet_length(s.model)::bigint, s.trained_by, s.options"
+	 "  FROM order_mgmt.model_versions AS s WHERE s.name = d.name"
+	 "  UNION ALL SELECT 0, NULL, '{}'::jsonb, 0, NULL, NULL WHERE d.deployed = 0 OR NOT EXISTS"
+	 "  (SELECT FROM order_mgmt.model_versions AS n WHERE n.name = d.name))"
+	 " AS v (version, trained_at, metrics, bytes, trained_by, trained_with)",
+	 "VIEW %s IS 'Models, one row per version; version 0 has not been trained.'", READERS},
+	{"prediction_ids", "CREATE SEQUENCE order_mgmt.prediction_ids CACHE 32",
+	 "SEQUENCE %s IS 'Ids of predictions that are logged.'", NULL},
+	{"prediction_log",
+	 "CREATE TABLE order_mgmt.prediction_log (prediction_id bigint NOT NULL,"
+	 " at timestamptz NOT NULL, model text COLLATE \"C\" NOT NULL, version bigint NOT NULL,"
+	 " customer_id text COLLATE \"C\", input jsonb NOT NULL, output jsonb,"
+	 " duration_us bigint NOT NULL, error_code text,"
+	 " CONSTRAINT prediction_log_pkey PRIMARY KEY (prediction_id))",
+	 "TABLE %s IS 'Predictions that were sampled, as option log_sample of their model says.'",
+	 "order_mgmt_analyst"},
+	{"prediction_log_at_idx",
+	 "CREATE INDEX prediction_log_at_idx ON order_mgmt.prediction_log (at)", NULL, NULL},
+	{"prediction_accuracy",
+	 "CREATE VIEW order_mgmt.prediction_accuracy AS SELECT p.model, p.version,"
+	 " (p.at AT TIME ZONE 'UTC')::date AS day, count(*) AS predictions,"
+	 " sum(f.hits)::bigint AS hits, avg(f.hits::double precision / f.predicted) AS precision,"
+	 " avg(f.hits::double precision / f.ordered) AS recall,"
+	 " avg((f.hits > 0)::integer::double precision) AS hit_rate"
+	 " FROM order_mgmt.prediction_log AS p"
+	 " CROSS JOIN LATERAL (SELECT o.order_id, o.created_at FROM order_mgmt.orders AS o"
+	 "  WHERE o.customer_id = p.customer_id AND o.created_at > p.at"
+	 "  ORDER BY o.created_at, o.order_id LIMIT 1) AS n"
+	 " CROSS JOIN LATERAL (SELECT pg_catalog.array_agg(DISTINCT i.item #>> '{}') AS items"
+	 "  FROM pg_catalog.jsonb_path_query(p.output, '$.**.product_id') AS i (item)) AS t"
+	 " CROSS JOIN LATERAL (SELECT pg_catalog.cardinality(t.items) AS predicted,"
+	 "  count(DISTINCT l.product_id) AS ordered,"
+	 "  count(DISTINCT l.product_id) FILTER (WHERE l.product_id = ANY (t.items)) AS hits"
+	 "  FROM order_mgmt.order_lines AS l WHERE l.created_at = n.created_at"
+	 "  AND l.order_id = n.order_id) AS f"
+	 " WHERE p.error_code IS NULL AND t.items IS NOT NULL AND f.ordered > 0"
+	 " GROUP BY 1, 2, 3",
+	 "VIEW %s IS 'Predictions of products beside the next order of their customer, by day.'",
+	 READERS},
 #define CURSOR_LOG(n)                                                                         \
 	{                                                                                         \
 		"cursor_log_" n,                                                                      \

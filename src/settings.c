@@ -10,7 +10,9 @@
 
 #include <limits.h>
 
+#include "nodes/pg_list.h"
 #include "utils/guc.h"
+#include "utils/varlena.h"
 
 #include "settings.h"
 
@@ -24,6 +26,9 @@ int om_setting_workers_per_database = 1;
 int om_setting_batch_size = 1000;
 int om_setting_handler_timeout = 30000;
 char *om_setting_http_endpoints = NULL;
+char *om_setting_predict_providers = NULL;
+int om_setting_predict_timeout = 0;
+int om_setting_model_cache_size = 256 * 1024;
 
 static void
 define_int(const char *name, const char *description, int *variable, int initial, int min, int max,
@@ -38,6 +43,33 @@ define_bool(const char *name, const char *description, bool *variable, bool init
 {
 	DefineCustomBoolVariable(name, description, NULL, variable, initial, PGC_SUSET, 0, NULL, NULL,
 							 NULL);
+}
+
+/* A list of identifiers. */
+static bool
+check_list(char **value, void **extra pg_attribute_unused(), GucSource source pg_attribute_unused())
+{
+	List *names = NIL;
+	bool is_list = SplitIdentifierString(pstrdup(*value), ',', &names);
+
+	list_free(names);
+	if (!is_list)
+		GUC_check_errdetail("List syntax is invalid.");
+	return is_list;
+}
+
+/* What predictions are made by, and how long that may take. */
+static void
+define_predictions(void)
+{
+	DefineCustomStringVariable(
+		"order_mgmt.predict_providers", "Kinds of models whose libraries may be loaded.", NULL,
+		&om_setting_predict_providers, "", PGC_SUSET, GUC_LIST_INPUT, check_list, NULL, NULL);
+	define_int("order_mgmt.predict_timeout",
+			   "Time after which a model has failed to answer; 0 waits for ever.",
+			   &om_setting_predict_timeout, 0, 0, INT_MAX / 2, PGC_USERSET, GUC_UNIT_MS);
+	define_int("order_mgmt.model_cache_size", "Memory for models that a session keeps loaded.",
+			   &om_setting_model_cache_size, 256 * 1024, 0, INT_MAX, PGC_USERSET, GUC_UNIT_KB);
 }
 
 void
@@ -69,5 +101,6 @@ om_settings_define(void)
 	DefineCustomStringVariable("order_mgmt.http_endpoints",
 							   "Beginnings of the URLs that models of kind http may call.", NULL,
 							   &om_setting_http_endpoints, "", PGC_SUSET, 0, NULL, NULL, NULL);
+	define_predictions();
 	MarkGUCPrefixReserved("order_mgmt");
 }

@@ -16,6 +16,9 @@ extern int om_setting_idempotency_retention; /* minutes */
 extern int om_setting_workers_per_database;
 extern int om_setting_batch_size;
 extern int om_setting_handler_timeout; /* milliseconds */
+extern char *om_setting_predict_providers;
+extern int om_setting_predict_timeout;  /* milliseconds, 0 = none */
+extern int om_setting_model_cache_size; /* kilobytes */
 
 /* The library of kind http reads it by its name. */
 extern char *om_setting_http_endpoints;

@@ -105,3 +105,23 @@ COMMENT ON COLUMN order_mgmt.load.error_code IS 'SQLSTATE of the error that ende
 COMMENT ON COLUMN order_mgmt.load.error IS 'Message of that error, with its hint.';
 REVOKE ALL ON TYPE order_mgmt.load FROM PUBLIC;
 GRANT USAGE ON TYPE order_mgmt.load TO order_mgmt_reader;
+
+CREATE TYPE order_mgmt.model AS (
+    name text,
+    kind text,
+    version bigint,
+    deployed boolean,
+    options jsonb,
+    trained_at timestamptz,
+    metrics jsonb
+);
+COMMENT ON TYPE order_mgmt.model IS 'A version of a model.';
+COMMENT ON COLUMN order_mgmt.model.name IS 'Model.';
+COMMENT ON COLUMN order_mgmt.model.kind IS 'What it is: sql, next_basket, demand, or a kind that is a library.';
+COMMENT ON COLUMN order_mgmt.model.version IS 'Number of the training, from 1; 0: not trained.';
+COMMENT ON COLUMN order_mgmt.model.deployed IS 'Whether this version predicts.';
+COMMENT ON COLUMN order_mgmt.model.options IS 'Options of the model.';
+COMMENT ON COLUMN order_mgmt.model.trained_at IS 'Time at which the version was trained.';
+COMMENT ON COLUMN order_mgmt.model.metrics IS 'How good it is, as its training has measured it.';
+REVOKE ALL ON TYPE order_mgmt.model FROM PUBLIC;
+GRANT USAGE ON TYPE order_mgmt.model TO order_mgmt_reader;

@@ -1,0 +1,410 @@
+/*
+ * kindsql.c
+ *		Models that are functions in the database.
+ *
+ * Option "function" names the function that predicts, with its schema.  It gets one
+ * input and returns one output (jsonb), or it gets a batch (jsonb[]) and returns as
+ * many outputs, as an array or as rows.  Option "train_function" names one that is
+ * called by train_model() with {"model", "version", "options", "previous"} and
+ * returns a jsonb; the predicting one then gets that as its second argument.
+ *
+ * Functions run with the rights of whoever asks for the prediction or training, who
+ * must be allowed to execute them.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/syscache.h"
+#include "utils/varlena.h"
+
+#include "compat.h"
+#include "dialect.h"
+#include "errors.h"
+#include "jsonout.h"
+#include "kindsql.h"
+#include "order_mgmt.h"
+#include "providers.h"
+
+#define NAME_HINT "Write it with its schema, like shop.score."
+
+/* --- functions by name ---------------------------------------------------------------------------- */
+
+static List *
+parse_name(Jsonb *options, const char *key)
+{
+	char *text = om_json_get_string(options, key);
+	List *parts;
+
+	if (text == NULL)
+		om_dialect_raise(key, "is not the name of a function", NAME_HINT);
+	if (!SplitIdentifierString(text, '.', &parts) || list_length(parts) != 2)
+		om_dialect_raise(key, "is not the name of a function in a schema", NAME_HINT);
+	return list_make2(makeString(linitial(parts)), makeString(lsecond(parts)));
+}
+
+static char *
+quote_name(List *name)
+{
+	return quote_qualified_identifier(strVal(linitial(name)), strVal(lsecond(name)));
+}
+
+static bool
+is_given(Jsonb *options, const char *key)
+{
+	JsonbValue value;
+
+	return getKeyJsonValueFromContainer(&options->root, key, strlen(key), &value) != NULL;
+}
+
+static Oid
+look_up(List *name, Oid first, bool with_model)
+{
+	Oid types[2] = {first, JSONBOID};
+
+	return LookupFuncName(name, with_model ? 2 : 1, types, true /* missing_ok */);
+}
+
+typedef struct ResultType
+{
+	Oid type;
+	bool is_set;
+} ResultType;
+
+static ResultType
+result_of(Oid function)
+{
+	HeapTuple tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(function));
+	Form_pg_proc form;
+	ResultType result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", function);
+	form = (Form_pg_proc) GETSTRUCT(tuple);
+	result = (ResultType){form->prorettype, form->proretset};
+	if (form->prokind != PROKIND_FUNCTION)
+		result.type = InvalidOid;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+static void
+require_execute(Oid function, List *name)
+{
+	if (!om_may_execute(function))
+		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+						errmsg("permission denied for function %s", quote_name(name)),
+						errhint("Predictions are made with the rights of whoever asks.")));
+}
+
+static void
+raise_missing(List *name, const char *signature)
+{
+	ereport(ERROR, (errcode(ERRCODE_OM_NOT_FOUND),
+					errmsg("there is no function %s%s", quote_name(name), signature),
+					om_errdetail("function", quote_name(name)), errhint("Create it first.")));
+}
+
+/* --- prediction ----------------------------------------------------------------------------------- */
+
+typedef struct Predictor
+{
+	List *name;
+	Oid function; /* of one input or of a batch */
+	const char *sql;
+} Predictor;
+
+/* The statements give as many rows as there are inputs, in their order; $2 is what was learnt. */
+static const char *
+compose(List *name, bool of_batch, bool returns_set, bool with_model)
+{
+	const char *model = with_model ? ", $2" : "";
+
+	if (!of_batch)
+		return psprintf(
+			"SELECT %s(i.input%s) FROM pg_catalog.unnest($1) WITH ORDINALITY AS i (input, n)"
+			" ORDER BY i.n",
+			quote_name(name), model);
+	return psprintf(returns_set ? "SELECT o.output FROM %s($1%s) WITH ORDINALITY AS o (output, n)"
+								  " ORDER BY o.n"
+								: "SELECT o.output FROM pg_catalog.unnest(%s($1%s))"
+								  " WITH ORDINALITY AS o (output, n) ORDER BY o.n",
+					quote_name(name), model);
+}
+
+static Predictor
+find_predictor(Jsonb *options)
+{
+	Predictor predictor = {.name = parse_name(options, "function")};
+	bool with_model = is_given(options, "train_function");
+	bool of_batch = false;
+	ResultType result;
+	bool fits;
+
+	predictor.function = look_up(predictor.name, JSONBOID, with_model);
+	if (!OidIsValid(predictor.function))
+	{
+		predictor.function = look_up(predictor.name, JSONBARRAYOID, with_model);
+		of_batch = true;
+	}
+	if (!OidIsValid(predictor.function))
+		raise_missing(predictor.name, with_model ? "(jsonb, jsonb)" : "(jsonb)");
+	result = result_of(predictor.function);
+	if (of_batch)
+		fits = result.type == (result.is_set ? JSONBOID : JSONBARRAYOID);
+	else
+		fits = result.type == JSONBOID && !result.is_set;
+	if (!fits)
+		om_dialect_raise("function", "returns something else than outputs",
+						 "From jsonb to jsonb, or from jsonb[] to jsonb[] or SETOF jsonb.");
+	predictor.sql = compose(predictor.name, of_batch, result.is_set, with_model);
+	return predictor;
+}
+
+typedef struct State
+{
+	SPIPlanPtr plan;
+	Jsonb *model; /* what was learnt, or NULL */
+} State;
+
+static void *
+load(const OmModelInfo *info, OmModelBytes bytes, MemoryContext context)
+{
+	State *state = MemoryContextAllocZero(context, sizeof(State));
+
+	(void) info;
+	if (bytes.data != NULL)
+	{
+		state->model = MemoryContextAlloc(context, VARHDRSZ + bytes.size);
+		SET_VARSIZE(state->model, VARHDRSZ + bytes.size);
+		memcpy(VARDATA(state->model), bytes.data, bytes.size);
+	}
+	return state;
+}
+
+static void
+unload(void *arg)
+{
+	State *state = arg;
+
+	if (state->plan != NULL)
+		SPI_freeplan(state->plan);
+}
+
+/* Functions may be replaced while a session has the model loaded; plans see that, and so do we. */
+static void
+prepare(State *state, const Predictor *predictor)
+{
+	Oid types[2] = {JSONBARRAYOID, JSONBOID};
+	SPIPlanPtr plan;
+
+	if (state->plan != NULL)
+		return;
+	plan = SPI_prepare(predictor->sql, 2, types);
+	if (plan == NULL)
+		elog(ERROR, "could not prepare a call of %s", quote_name(predictor->name));
+	SPI_keepplan(plan);
+	state->plan = plan;
+}
+
+static Datum
+make_array(Jsonb *const *inputs, int count)
+{
+	Datum *elements = palloc(sizeof(Datum) * count);
+
+	for (int i = 0; i < count; i++)
+		elements[i] = JsonbPGetDatum(inputs[i]);
+	return PointerGetDatum(construct_array(elements, count, JSONBOID, -1, false, TYPALIGN_INT));
+}
+
+/* A SQL null is a JSON null. */
+static Jsonb *
+copy_output(uint64 row, MemoryContext context)
+{
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	JsonbValue null = {.type = jbvNull};
+	bool isnull;
+	Datum value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, 1, &isnull);
+	Jsonb *output = isnull ? JsonbValueToJsonb(&null) : DatumGetJsonbPCopy(value);
+
+	MemoryContextSwitchTo(caller);
+	return output;
+}
+
+static int
+predict_batch(const OmPredictRequest *request)
+{
+	State *state = request->state;
+	Predictor predictor = find_predictor(request->model->options);
+	Datum args[2] = {make_array(request->inputs, request->count), PointerGetDatum(state->model)};
+	char nulls[2] = {' ', state->model == NULL ? 'n' : ' '};
+	MemoryContext caller = CurrentMemoryContext;
+	int answered;
+
+	/* A plan into which the function was inlined would not ask. */
+	require_execute(predictor.function, predictor.name);
+	SPI_connect();
+	prepare(state, &predictor);
+	if (SPI_execute_plan(state->plan, args, nulls, false /* read_only */, 0) < 0)
+		elog(ERROR, "could not call %s", quote_name(predictor.name));
+	answered = (int) SPI_processed;
+	for (int i = 0; i < Min(answered, request->count); i++)
+		request->outputs[i] = copy_output(i, caller);
+	SPI_finish();
+	return answered;
+}
+
+/* --- training ------------------------------------------------------------------------------------- */
+
+static Oid
+find_trainer(Jsonb *options, List **name)
+{
+	Oid function;
+	ResultType result;
+
+	*name = parse_name(options, "train_function");
+	function = look_up(*name, JSONBOID, false /* with_model */);
+	if (!OidIsValid(function))
+		raise_missing(*name, "(jsonb)");
+	result = result_of(function);
+	if (result.type != JSONBOID || result.is_set)
+		om_dialect_raise("train_function", "does not return one jsonb",
+						 "Name a function from jsonb to jsonb.");
+	return function;
+}
+
+static Jsonb *
+learnt(OmModelBytes bytes)
+{
+	Jsonb *model;
+
+	if (bytes.data == NULL)
+		return NULL;
+	model = palloc(VARHDRSZ + bytes.size);
+	SET_VARSIZE(model, VARHDRSZ + bytes.size);
+	memcpy(VARDATA(model), bytes.data, bytes.size);
+	return model;
+}
+
+static Jsonb *
+describe(const OmTrainRequest *request)
+{
+	OmJson json = {0};
+
+	om_json_open_object(&json);
+	om_json_key(&json, "model");
+	om_json_string(&json, request->model->name);
+	om_json_key(&json, "version");
+	om_json_int(&json, request->model->version);
+	om_json_key(&json, "options");
+	om_json_jsonb(&json, request->model->options);
+	om_json_key(&json, "previous");
+	om_json_jsonb(&json, learnt(request->previous));
+	om_json_close_object(&json);
+	return om_json_result(&json);
+}
+
+static Jsonb *
+call_trainer(List *name, Jsonb *description)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid type = JSONBOID;
+	Datum arg = JsonbPGetDatum(description);
+	char *sql = psprintf("SELECT %s($1)", quote_name(name));
+	Jsonb *model;
+
+	SPI_connect();
+	if (SPI_execute_with_args(sql, 1, &type, &arg, NULL, false /* read_only */, 0) < 0 ||
+		SPI_processed != 1)
+		elog(ERROR, "could not call %s", quote_name(name));
+	model = copy_output(0, caller);
+	SPI_finish();
+	return model;
+}
+
+/* What it returns under "metrics" is shown with the version. */
+static void
+train(const OmTrainRequest *request, OmTrainResult *result)
+{
+	List *name;
+	Oid function;
+	Jsonb *model;
+	JsonbValue metrics;
+
+	if (!is_given(request->model->options, "train_function"))
+		om_dialect_raise("train_function", "is missing, so there is nothing to train",
+						 "The model predicts without.");
+	function = find_trainer(request->model->options, &name);
+	require_execute(function, name);
+	model = call_trainer(name, describe(request));
+	if (JB_ROOT_IS_OBJECT(model) &&
+		getKeyJsonValueFromContainer(&model->root, "metrics", 7, &metrics) != NULL &&
+		metrics.type == jbvBinary && JsonContainerIsObject(metrics.val.binary.data))
+		result->metrics = JsonbValueToJsonb(&metrics);
+	result->model = (bytea *) model;
+}
+
+/* --- the kind ------------------------------------------------------------------------------------- */
+
+static const char *const keys[] = {"function",    "train_function", "fallback",
+								   "log_sample",  "timeout_ms",     "max_rows_per_batch",
+								   "auto_deploy", "keep_versions"};
+
+static bool
+is_known(const JsonbValue *key)
+{
+	for (int i = 0; i < (int) lengthof(keys); i++)
+	{
+		if (strlen(keys[i]) == (size_t) key->val.string.len &&
+			memcmp(keys[i], key->val.string.val, key->val.string.len) == 0)
+			return true;
+	}
+	return false;
+}
+
+static void
+check_keys(Jsonb *options)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&options->root);
+	JsonbIteratorToken token;
+	JsonbValue value;
+
+	while ((token = JsonbIteratorNext(&iterator, &value, true /* skipNested */)) != WJB_DONE)
+	{
+		if (token == WJB_KEY && !is_known(&value))
+			om_dialect_raise(pnstrdup(value.val.string.val, value.val.string.len),
+							 "is not a known option", "See docs/predictions.md.");
+	}
+}
+
+static void
+validate_options(const OmModelInfo *info)
+{
+	List *name;
+
+	check_keys(info->options);
+	(void) find_predictor(info->options);
+	if (is_given(info->options, "train_function"))
+		(void) find_trainer(info->options, &name);
+}
+
+static const OmPredictProvider provider = {.abi = OM_PROVIDER_ABI,
+										   .kind = "sql",
+										   .flags = OM_PROVIDER_UNTRAINED,
+										   .validate_options = validate_options,
+										   .train = train,
+										   .load = load,
+										   .predict_batch = predict_batch,
+										   .free = unload};
+
+void
+om_kindsql_init(void)
+{
+	om_provider_register(&provider);
+}

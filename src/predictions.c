@@ -1,0 +1,361 @@
+/*
+ * predictions.c
+ *		Calls models, batch by batch, and their fallbacks.
+ *
+ * Each call of a provider is a subtransaction with a time limit.  A model that
+ * fails, whether in being loaded or in being asked, is undone, and its fallback asked
+ * the same; fallbacks may have fallbacks.  An error of the session's own (the user has
+ * cancelled, a deadlock) ends it all.
+ */
+#include "postgres.h"
+
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "portability/instr_time.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "errors.h"
+#include "jsonout.h"
+#include "predictionlog.h"
+#include "predictions.h"
+#include "providers.h"
+#include "settings.h"
+#include "timelimits.h"
+
+/* --- one call of a provider ----------------------------------------------------------------------- */
+
+typedef struct Timed
+{
+	OmTimeLimit limit;
+	int timeout_ms;
+	bool begun;
+	void (*work)(void *arg);
+	void *arg;
+} Timed;
+
+static void
+run_timed(void *arg)
+{
+	Timed *timed = arg;
+
+	om_timelimit_begin(&timed->limit, timed->timeout_ms);
+	timed->begun = true;
+	timed->work(timed->arg);
+}
+
+static int
+timeout_of(const OmModel *model)
+{
+	return model->options.timeout_ms >= 0 ? model->options.timeout_ms : om_setting_predict_timeout;
+}
+
+static ErrorData *
+attempt_timed(int timeout_ms, void (*work)(void *arg), void *arg)
+{
+	Timed timed = {.timeout_ms = timeout_ms, .work = work, .arg = arg};
+	ErrorData *error = om_provider_attempt(run_timed, &timed);
+	bool struck = timed.begun && om_timelimit_end(&timed.limit);
+
+	if (error != NULL && struck && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+	{
+		error->sqlerrcode = ERRCODE_OM_PREDICTION;
+		error->message = psprintf("no answer within %d ms", timeout_ms);
+		error->hint = pstrdup("The limit is option timeout_ms of the model, or setting "
+							  "order_mgmt.predict_timeout.");
+	}
+	return error;
+}
+
+ErrorData *
+om_predict_attempt(OmModel *model, void (*work)(void *arg), void *arg)
+{
+	return attempt_timed(timeout_of(model), work, arg);
+}
+
+typedef struct Call
+{
+	OmModel *model;
+	Jsonb *const *inputs;
+	Jsonb **outputs;
+	int count;
+	TimestampTz deadline;
+	int returned;
+} Call;
+
+static void raise_fault(const char *fault) __attribute__((noreturn));
+
+static void
+raise_fault(const char *fault)
+{
+	ereport(ERROR, (errcode(ERRCODE_OM_PREDICTION), errmsg_internal("%s", fault),
+					errhint("This is a defect of the provider.")));
+}
+
+/* Providers that wait for something outside the server are asked by a worker. */
+static int
+ask_in_worker(const OmPredictRequest *request)
+{
+	ereport(ERROR, (errcode(ERRCODE_OM_NOT_READY),
+					errmsg("models of kind \"%s\" need a worker", request->model->kind),
+					om_errdetail("kind", request->model->kind),
+					errhint("Add order_mgmt to shared_preload_libraries.")));
+}
+
+/* What lies behind the last output is left alone by a provider that counts well. */
+static const char guard;
+
+static void
+check_answer(const Call *call)
+{
+	if (call->returned != call->count)
+		raise_fault(
+			psprintf("the provider has answered %d of %d inputs", call->returned, call->count));
+	for (int i = 0; i < call->count; i++)
+	{
+		if (call->outputs[i] == NULL)
+			raise_fault(psprintf("the provider has left output %d empty", i + 1));
+	}
+	if ((const char *) call->outputs[call->count] != &guard)
+		raise_fault("the provider has written behind the last output");
+}
+
+static void
+call_provider(void *arg)
+{
+	Call *call = arg;
+	const OmModel *model = call->model;
+	OmPredictRequest request = {.model = &model->info,
+								.state = model->state,
+								.inputs = call->inputs,
+								.outputs = call->outputs,
+								.count = call->count,
+								.deadline = call->deadline};
+	bool outside = (model->provider->flags & OM_PROVIDER_NEEDS_WORKER) != 0;
+
+	call->returned = outside ? ask_in_worker(&request) : model->provider->predict_batch(&request);
+	check_answer(call);
+}
+
+/* NULL, or why the model has failed.  There is room for one output more than inputs. */
+static ErrorData *
+ask(OmModel *model, Jsonb *const *inputs, int count, Jsonb **outputs)
+{
+	int timeout_ms = timeout_of(model);
+	Call call = {.model = model, .inputs = inputs, .outputs = outputs, .count = count};
+
+	if (timeout_ms > 0)
+		call.deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	memset(outputs, 0, sizeof(Jsonb *) * count);
+	outputs[count] = (Jsonb *) unconstify(char *, &guard);
+	return attempt_timed(timeout_ms, call_provider, &call);
+}
+
+void
+om_predict_by(OmModel *model, Jsonb *const *inputs, int count, Jsonb **outputs)
+{
+	Jsonb **guarded = palloc(sizeof(Jsonb *) * (count + 1));
+	ErrorData *error = ask(model, inputs, count, guarded);
+
+	if (error != NULL && om_provider_error_is_alien(error))
+		ReThrowError(error);
+	if (error != NULL)
+		om_provider_raise(error, "prediction by", model->info.name, model->info.kind);
+	memcpy(outputs, guarded, sizeof(Jsonb *) * count);
+}
+
+/* --- models and their fallbacks ------------------------------------------------------------------- */
+
+typedef struct Failure
+{
+	const char *name;
+	const char *kind; /* NULL: it could not even be opened */
+	ErrorData *error;
+} Failure;
+
+#define MAX_FAILURES 8
+
+typedef struct Chain
+{
+	Failure failures[MAX_FAILURES];
+	int count;
+} Chain;
+
+static bool
+has_failed(const Chain *chain, const char *name)
+{
+	for (int i = 0; i < chain->count; i++)
+	{
+		if (strcmp(chain->failures[i].name, name) == 0)
+			return true;
+	}
+	return false;
+}
+
+typedef struct Opening
+{
+	const char *name;
+	OmModel *model;
+} Opening;
+
+static void
+call_open(void *arg)
+{
+	Opening *opening = arg;
+
+	opening->model = om_model_open(opening->name, OM_VERSION_DEPLOYED);
+}
+
+/* A model that is loaded is opened without further ado. */
+static OmModel *
+open_model(const char *name, Chain *chain)
+{
+	Opening opening = {.name = name};
+	ErrorData *error;
+
+	opening.model = om_model_open_loaded(name);
+	if (opening.model != NULL)
+		return opening.model;
+	error = om_provider_attempt(call_open, &opening);
+	if (error == NULL)
+		return opening.model;
+	if (om_provider_error_is_alien(error))
+		ReThrowError(error);
+	chain->failures[chain->count++] = (Failure){.name = name, .error = error};
+	return NULL;
+}
+
+static char *
+fallback_of(const char *name)
+{
+	OmModelRow *row = om_modelrow_find(name);
+	OmModelOptions options;
+
+	if (row == NULL)
+		return NULL;
+	om_model_options_parse(row->options, &options);
+	return options.fallback;
+}
+
+/* Errors of opening a model say already which one it is. */
+static void
+raise_failure(const Chain *chain)
+{
+	const Failure *first = &chain->failures[0];
+	const Failure *last = &chain->failures[chain->count - 1];
+
+	for (int i = 1; i < chain->count; i++)
+		ereport(DEBUG1, (errcode(ERRCODE_OM_PREDICTION),
+						 errmsg("fallback \"%s\" failed: %s", chain->failures[i].name,
+								chain->failures[i].error->message)));
+	if (last != first)
+		first->error->hint = psprintf("Its fallback \"%s\" has failed as well: %s", last->name,
+									  last->error->message);
+	if (first->kind == NULL)
+		ReThrowError(first->error);
+	om_provider_raise(first->error, "prediction by", first->name, first->kind);
+}
+
+static void
+log_failure(const OmModel *model, Jsonb *const *inputs, int count, int64 duration_us,
+			const ErrorData *error)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (om_predictionlog_wants(model))
+			om_predictionlog_add(model, NULL, inputs[i], NULL, duration_us,
+								 unpack_sql_state(error->sqlerrcode));
+	}
+}
+
+static void
+log_answers(const OmModel *model, Jsonb *const *inputs, int count, Jsonb **outputs,
+			int64 duration_us)
+{
+	for (int i = 0; i < count; i++)
+	{
+		if (om_predictionlog_wants(model))
+			om_predictionlog_add(model, NULL, inputs[i], outputs[i], duration_us / count, NULL);
+	}
+}
+
+static int64
+microseconds_since(const instr_time *start)
+{
+	instr_time now;
+
+	INSTR_TIME_SET_CURRENT(now);
+	INSTR_TIME_SUBTRACT(now, *start);
+	return (int64) INSTR_TIME_GET_MICROSEC(now);
+}
+
+/* True when the model has answered. */
+static bool
+try_model(const char *name, Chain *chain, Jsonb *const *inputs, int count, Jsonb **outputs)
+{
+	OmModel *model = open_model(name, chain);
+	instr_time start;
+	ErrorData *error;
+
+	if (model == NULL)
+		return false;
+	INSTR_TIME_SET_CURRENT(start);
+	error = ask(model, inputs, count, outputs);
+	if (error == NULL)
+		log_answers(model, inputs, count, outputs, microseconds_since(&start));
+	else if (!om_provider_error_is_alien(error))
+	{
+		log_failure(model, inputs, count, microseconds_since(&start), error);
+		chain->failures[chain->count++] =
+			(Failure){.name = name, .kind = pstrdup(model->info.kind), .error = error};
+	}
+	om_model_close(model);
+	if (error != NULL && om_provider_error_is_alien(error))
+		ReThrowError(error);
+	return error == NULL;
+}
+
+static void
+predict_batch(const char *name, Jsonb *const *inputs, int count, Jsonb **outputs)
+{
+	Chain chain = {.count = 0};
+	const char *next = name;
+
+	while (!try_model(next, &chain, inputs, count, outputs))
+	{
+		next = fallback_of(next);
+		if (next == NULL || has_failed(&chain, next) || chain.count == MAX_FAILURES)
+			raise_failure(&chain);
+	}
+	if (chain.count > 0)
+		ereport(DEBUG1, (errcode(ERRCODE_OM_PREDICTION),
+						 errmsg("model \"%s\" has answered for \"%s\", which failed: %s", next,
+								name, chain.failures[0].error->message)));
+}
+
+int
+om_predict_batch_size(const char *name)
+{
+	OmModelRow *row = om_modelrow_require(name);
+	OmModelOptions options;
+
+	om_model_options_parse(row->options, &options);
+	return options.max_rows_per_batch;
+}
+
+void
+om_predict(const char *name, Jsonb *const *inputs, int count, Jsonb **outputs)
+{
+	int size = count == 1 ? 1 : Min(om_predict_batch_size(name), count);
+	Jsonb **guarded = palloc(sizeof(Jsonb *) * (size + 1));
+
+	for (int done = 0; done < count; done += size)
+	{
+		int n = Min(size, count - done);
+
+		CHECK_FOR_INTERRUPTS();
+		predict_batch(name, inputs + done, n, guarded);
+		memcpy(outputs + done, guarded, sizeof(Jsonb *) * n);
+	}
+	pfree(guarded);
+}

@@ -1,0 +1,27 @@
+/*
+ * training.h
+ *		Making models, training and deploying them.
+ */
+#ifndef OM_TRAINING_H
+#define OM_TRAINING_H
+
+#include "postgres.h"
+
+#include "utils/jsonb.h"
+
+/* True: it has been made; false: there is one of that kind with these options; else OM005. */
+extern bool om_model_create(const char *name, const char *kind, Jsonb *options);
+
+/* False: it has these options already. */
+extern bool om_model_set_options(const char *name, Jsonb *options);
+
+/* Makes a new version, with the rights of the caller; returns its number. */
+extern int64 om_model_train(const char *name);
+
+/* False: it is that version that is deployed. */
+extern bool om_model_deploy(const char *name, int64 version);
+
+/* Forgets a model with all its versions; OM004: there is none. */
+extern void om_model_drop(const char *name);
+
+#endif /* OM_TRAINING_H */
