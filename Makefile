@@ -27,7 +27,7 @@ LAYERS = \
 	consumer pass subscribers pipeline outbox proofs invariants repair upkeep comments schema \
 	handlers loadworker worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
-	api_consumers api_subscriptions api_loading api_loads api_uploads api_models api_secrets api_faults \
+	api_consumers api_subscriptions api_loading api_loads api_uploads api_models api_secrets api_invocations api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)

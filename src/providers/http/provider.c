@@ -74,6 +74,19 @@ sign(const Batch *batch, HttpCall *call)
 	call->password = credentials->secret_access_key;
 }
 
+/*
+ * A little less than there is, so that the caller finds the time to be over first: what it does not
+ * know of does not count against the circuit.
+ */
+static int
+time_for_call(const Batch *batch)
+{
+	int64 left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), batch->deadline);
+
+	left -= Min(left / 10, 100);
+	return (int) Min(Max(left, 1), batch->model->timeout_ms);
+}
+
 /* Inputs of a call: all, or one. */
 static HttpCall *
 produce(HttpExchange *exchange, int id)
@@ -92,9 +105,7 @@ produce(HttpExchange *exchange, int id)
 	call->ca_file = model->ca_file;
 	call->circuit = psprintf("%u/%s", MyDatabaseId, batch->request->model->name);
 	call->verify_tls = model->verify_tls;
-	call->timeout_ms =
-		(int) Max(TimestampDifferenceMilliseconds(GetCurrentTimestamp(), batch->deadline), 1);
-	call->timeout_ms = Min(call->timeout_ms, model->timeout_ms);
+	call->timeout_ms = time_for_call(batch);
 	call->connect_timeout_ms = model->connect_timeout_ms;
 	call->retries = model->retries;
 	call->backoff_ms = model->backoff_ms;

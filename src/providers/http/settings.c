@@ -15,10 +15,11 @@
 #include "utils/numeric.h"
 
 #define MB (1024 * 1024)
+#define FOR_EVER_MS (24 * 60 * 60 * 1000)
 
 /* What order_mgmt knows itself. */
-static const char *const common_options[] = {"auto_deploy", "fallback", "log_sample",
-											 "max_rows_per_batch", "timeout"};
+static const char *const common_options[] = {"auto_deploy", "fallback", "keep_versions",
+											 "log_sample", "max_rows_per_batch"};
 
 static const char *const text_options[] = {
 	"endpoint", "method",  "format", "content_type", "endpoint_name",   "model_id",
@@ -41,7 +42,7 @@ typedef struct IntOption
 	}
 
 static const IntOption int_options[] = {
-	INT_OPTION(timeout_ms, 30000, 1, 3600000),
+	INT_OPTION(timeout_ms, 30000, 0, 1000000000),
 	INT_OPTION(connect_timeout_ms, 3000, 1, 3600000),
 	INT_OPTION(retries, 2, 0, 20),
 	INT_OPTION(backoff_ms, 200, 1, 60000),
@@ -491,6 +492,8 @@ http_settings_read(Jsonb *options)
 	refuse_unknown(options);
 	for (int i = 0; i < (int) lengthof(int_options); i++)
 		*(int *) ((char *) model + int_options[i].offset) = get_int(options, &int_options[i]);
+	if (model->timeout_ms == 0) /* for order_mgmt: as long as it takes */
+		model->timeout_ms = FOR_EVER_MS;
 	model->format = read_format(options);
 	read_aws(options, model);
 	read_address(options, model);
