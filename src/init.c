@@ -9,11 +9,8 @@
 #include "archivepaths.h"
 #include "installation.h"
 #include "keys.h"
-<<<<<<< HEAD
 #include "kindbasket.h"
-=======
 #include "kinddemand.h"
->>>>>>> 0d47c4aefe6fc9deae17086077644565c4891266
 #include "kindsql.h"
 #include "launcher.h"
 #include "models.h"

@@ -27,6 +27,7 @@ int om_setting_workers_per_database = 1;
 int om_setting_batch_size = 1000;
 int om_setting_handler_timeout = 30000;
 char *om_setting_archive_directory = NULL;
+char *om_setting_http_endpoints = NULL;
 char *om_setting_predict_providers = NULL;
 int om_setting_predict_timeout = 0;
 int om_setting_model_cache_size = 256 * 1024;
@@ -99,13 +100,13 @@ om_settings_define(void)
 	define_int("order_mgmt.handler_timeout",
 			   "Time after which the handler of a subscription is cancelled.",
 			   &om_setting_handler_timeout, 30000, 1, INT_MAX / 2, PGC_SUSET, GUC_UNIT_MS);
-<<<<<<< HEAD
 	DefineCustomStringVariable(
 		"order_mgmt.archive_directory", "Directory of the server for the files of archived months.",
 		NULL, &om_setting_archive_directory, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
-=======
->>>>>>> 0d47c4aefe6fc9deae17086077644565c4891266
 	om_clock_define();
+	DefineCustomStringVariable("order_mgmt.http_endpoints",
+							   "Beginnings of the URLs that models of kind http may call.", NULL,
+							   &om_setting_http_endpoints, "", PGC_SUSET, 0, NULL, NULL, NULL);
 	define_predictions();
 	MarkGUCPrefixReserved("order_mgmt");
 }

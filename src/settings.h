@@ -21,6 +21,8 @@ extern int om_setting_predict_timeout;  /* milliseconds, 0 = none */
 extern int om_setting_model_cache_size; /* kilobytes */
 
 extern char *om_setting_archive_directory; /* '' = not set */
+/* The library of kind http reads it by its name. */
+extern char *om_setting_http_endpoints;
 
 extern void om_settings_define(void);
 
