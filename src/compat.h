@@ -223,6 +223,16 @@ om_owns_database(Oid database)
 #endif
 }
 
+static inline bool
+om_may_connect(Oid database)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(DatabaseRelationId, database, GetUserId(), ACL_CONNECT) == ACLCHECK_OK;
+#else
+	return pg_database_aclcheck(database, GetUserId(), ACL_CONNECT) == ACLCHECK_OK;
+#endif
+}
+
 /* What the current user may do with a function, and with a relation. */
 static inline bool
 om_may_execute(Oid function)
