@@ -6,6 +6,7 @@
 
 #include "fmgr.h"
 
+#include "archivepaths.h"
 #include "installation.h"
 #include "keys.h"
 #include "launcher.h"
@@ -30,6 +31,7 @@ _PG_init(void)
 	om_relations_init();
 	om_opened_init();
 	om_keys_init();
+	om_archive_init();
 	om_installation_init();
 	om_pipeline_init();
 	om_utility_hook_init();

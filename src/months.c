@@ -15,6 +15,7 @@
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
+#include "archives.h"
 #include "clock.h"
 #include "errors.h"
 #include "faults.h"
@@ -115,6 +116,8 @@ make_month(const MonthlyTable *table, Oid parent, TimestampTz at)
 	LockRelationOid(parent, ShareUpdateExclusiveLock);
 	if (OidIsValid(om_month_leaf(parent, at)))
 		return NULL;
+	if (om_archives_is_cold(table->name, at))
+		om_archives_raise_cold(om_archives_month(at));
 
 	OM_FAULT_POINT("months/locked");
 	split_month(begin, &year, &month);

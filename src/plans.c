@@ -10,24 +10,45 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_class.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
 #include "plans.h"
 #include "relations.h"
 
-void
-om_query_begin(OmQueryScope *scope)
+static void
+begin_as(OmQueryScope *scope, Oid role)
 {
 	GetUserIdAndSecContext(&scope->user, &scope->security_context);
-	SetUserIdAndSecContext(om_owner_role(), scope->security_context | SECURITY_LOCAL_USERID_CHANGE |
-												SECURITY_RESTRICTED_OPERATION);
+	SetUserIdAndSecContext(role, scope->security_context | SECURITY_LOCAL_USERID_CHANGE |
+									 SECURITY_RESTRICTED_OPERATION);
 	scope->guc_level = NewGUCNestLevel();
 	(void) set_config_option("search_path", "pg_catalog, pg_temp", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	SPI_connect();
+}
+
+void
+om_query_begin(OmQueryScope *scope)
+{
+	begin_as(scope, om_owner_role());
+}
+
+void
+om_query_begin_as_owner(OmQueryScope *scope, Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for relation %u", relid);
+	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+	ReleaseSysCache(tuple);
+	begin_as(scope, owner);
 }
 
 void

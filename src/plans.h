@@ -35,6 +35,9 @@ typedef struct OmQueryScope
 } OmQueryScope;
 
 extern void om_query_begin(OmQueryScope *scope);
+
+/* The same as the owner of a relation, for tables of other people. */
+extern void om_query_begin_as_owner(OmQueryScope *scope, Oid relid);
 extern void om_query_end(OmQueryScope *scope);
 
 /*

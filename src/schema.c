@@ -287,6 +287,17 @@ static const DataRelation relations[] = {
 	KEYS("1"),
 	KEYS("2"),
 	KEYS("3"),
+	{"archives",
+	 "CREATE TABLE order_mgmt.archives (schema_name text COLLATE \"C\" NOT NULL,"
+	 " table_name text COLLATE \"C\" NOT NULL, month date NOT NULL, state text NOT NULL,"
+	 " partition_name text NOT NULL, lower_bound text NOT NULL, upper_bound text NOT NULL,"
+	 " file text NOT NULL, rows bigint NOT NULL, bytes_raw bigint NOT NULL,"
+	 " bytes_packed bigint NOT NULL, sha256 bytea NOT NULL, manifest_sha256 bytea NOT NULL,"
+	 " first_at text, last_at text, first_key text[], last_key text[], key text[] NOT NULL,"
+	 " schema_version integer NOT NULL, archived_at timestamptz NOT NULL, restored_at timestamptz,"
+	 " CONSTRAINT archives_pkey PRIMARY KEY (schema_name, table_name, month))",
+	 "TABLE %s IS 'Months that have been archived: where they are, and whether they are back.'",
+	 READERS},
 	{"events",
 	 "CREATE VIEW order_mgmt.events AS SELECT"
 	 " l.event_id + coalesce(o.ordinal - 1, 0) AS event_id, l.at, l.event_type, o.order_id,"
@@ -342,6 +353,8 @@ static const DataConstraint constraints[] = {
 	{"archived_movements", "archived_movements_kind_known", "kind IN ('account', 'product')"},
 	{"loads", "loads_status_known",
 	 "status IN ('queued', 'reading', 'writing', 'done', 'failed', 'cancelled')"},
+	{"archives", "archives_state_known", "state IN ('cold', 'restored')"},
+	{"archives", "archives_month_is_its_first_day", "extract(day FROM month) = 1"},
 };
 
 /* A table of the same name that somebody else made is not adopted. */

@@ -26,6 +26,7 @@ int om_setting_dead_letter_retention = 0;
 int om_setting_workers_per_database = 1;
 int om_setting_batch_size = 1000;
 int om_setting_handler_timeout = 30000;
+char *om_setting_archive_directory = NULL;
 
 static void
 define_int(const char *name, const char *description, int *variable, int initial, int min, int max,
@@ -74,6 +75,9 @@ om_settings_define(void)
 	define_int("order_mgmt.handler_timeout",
 			   "Time after which the handler of a subscription is cancelled.",
 			   &om_setting_handler_timeout, 30000, 1, INT_MAX / 2, PGC_SUSET, GUC_UNIT_MS);
+	DefineCustomStringVariable(
+		"order_mgmt.archive_directory", "Directory of the server for the files of archived months.",
+		NULL, &om_setting_archive_directory, "", PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
 	om_clock_define();
 	MarkGUCPrefixReserved("order_mgmt");
 }

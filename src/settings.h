@@ -19,6 +19,8 @@ extern int om_setting_workers_per_database;
 extern int om_setting_batch_size;
 extern int om_setting_handler_timeout; /* milliseconds */
 
+extern char *om_setting_archive_directory; /* '' = not set */
+
 extern void om_settings_define(void);
 
 #endif /* OM_SETTINGS_H */

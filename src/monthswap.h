@@ -1,0 +1,96 @@
+/*
+ * monthswap.h
+ *		Exchanges partitions: the copy beside the live one, and the swap at the end.
+ *
+ * A move goes, in one transaction (decision 16):
+ *
+ *		om_month_lock_to_copy(leaves)                  the old partitions are read, not written
+ *		twin = om_month_twin_make(parent, &bounds, …)  an empty table beside each (not for cold)
+ *		om_month_twin_copy(twin, leaf)                 or fill_begin/fill_row/fill_end from a file
+ *		om_month_twin_finish(twin, parent)             its indexes and statistics
+ *		om_month_swap(moves)                           as the very last thing; then commit
+ */
+#ifndef OM_MONTHSWAP_H
+#define OM_MONTHSWAP_H
+
+#include "postgres.h"
+
+#include "executor/tuptable.h"
+#include "nodes/pg_list.h"
+
+/* Bounds of a partition as literals of the type of its column, without quotes; "to" is exclusive. */
+typedef struct OmMonthBounds
+{
+	char *from;
+	char *to;
+} OmMonthBounds;
+
+/* One partition that is exchanged, or goes, or comes. */
+typedef struct OmMonthMove
+{
+	Oid parent;
+	Oid old;              /* partition that is dropped; invalid: there is none */
+	Oid fresh;            /* table that is attached in its place; invalid: none */
+	const char *name;     /* that the fresh one gets */
+	OmMonthBounds bounds; /* of the fresh one */
+} OmMonthMove;
+
+/*
+ * The bounds of a partition by range on one column of type date, timestamp or
+ * timestamptz; NULL where it has none.
+ */
+extern OmMonthBounds om_month_bounds(Oid leaf);
+
+/*
+ * SHARE on partitions, which must be given in the order in which captures lock
+ * them (event_log, orders, order_lines; others by OID).  Waits for open writers
+ * for a moment; false: they are still there, and nothing is locked.
+ */
+extern bool om_month_lock_to_copy(List *leaves);
+
+/*
+ * An empty table like the parent, in the parent's schema and of the parent's
+ * owner, without indexes, with a CHECK of the bounds, so that attaching it reads
+ * nothing.  It has a name of its own until the swap.  storage: what follows
+ * the column list, as "WITH (fillfactor = 100) TABLESPACE slow"; or "".
+ */
+extern Oid om_month_twin_make(Oid parent, const OmMonthBounds *bounds, const char *storage);
+
+/*
+ * Rows of a twin are written frozen: every snapshot sees them, also one older
+ * than the move, which must go on seeing what stood in the old partition.
+ */
+typedef struct OmMonthFill OmMonthFill;
+
+extern OmMonthFill *om_month_fill_begin(Oid twin);
+
+/* Values and nulls have one entry per column of the table; they need not outlive the call. */
+extern void om_month_fill_row(OmMonthFill *fill, const Datum *values, const bool *isnull);
+
+/* Writes what waits and closes the table; returns the number of rows. */
+extern int64 om_month_fill_end(OmMonthFill *fill);
+
+/* All rows of a partition, by physical order; columns are matched by name. */
+extern int64 om_month_twin_copy(Oid twin, Oid leaf);
+
+/*
+ * Makes the indexes and the primary key that the parent has, and analyzes the
+ * table.  What a parent's index asks for, attaching would make otherwise, under
+ * its locks.  tablespace: of the indexes, or NULL.
+ */
+extern void om_month_twin_finish(Oid twin, Oid parent, const char *tablespace);
+
+/*
+ * Locks parents and partitions exclusively, all or none, each time for 100 ms
+ * altogether at most, and tries again after pauses; then drops the old partitions
+ * and attaches the fresh ones under their names.  The moves must be in the
+ * order in which captures lock the tables.  False: the locks could not be had
+ * (somebody reads for long); nothing has changed, and the caller has to undo its
+ * copy, by an error or the end of a subtransaction.
+ */
+extern bool om_month_swap(List *moves);
+
+/* The error for that: 55P03, with a hint. */
+extern void om_month_raise_busy(Oid relid) __attribute__((noreturn));
+
+#endif /* OM_MONTHSWAP_H */
