@@ -61,7 +61,7 @@ is($node->safe_psql('away', q(SELECT job_name FROM order_mgmt.schedule_jobs('{"l
 is($node->safe_psql('home', q(SELECT schedule FROM cron.job WHERE jobname = 'order_mgmt away loads')), '5 4 * * 0', 'and one at another time');
 is($node->safe_psql('home', q(SELECT count(*) FROM cron.job WHERE jobname = 'order_mgmt away statistics')), '0', 'the one less is gone');
 my $nonsense = q(SELECT order_mgmt.schedule_jobs('{"loads": "at noon"}'));
-like(error_of($_, $nonsense), qr/^\w{5}: invalid schedule: at noon/, "$_: pg_cron refuses what is no schedule") for qw(home away);
+like(error_of($_, $nonsense), qr/^22023: invalid schedule: at noon/, "$_: pg_cron refuses what is no schedule") for qw(home away);
 is($node->safe_psql('home', q(SELECT schedule FROM cron.job WHERE jobname = 'order_mgmt away loads')), '5 4 * * 0', 'which changes nothing');
 
 # A transaction that is rolled back: in its own database nothing happens
