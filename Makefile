@@ -18,10 +18,10 @@ BARE_HEADERS = \
 LAYERS = \
 	names faults \
 	clock settings shared money jsonout relations opened tables plans textform locks rotation installation siphash uuid7 inflight handlerseats jobseats bgsession wakeup \
-	bytes dialect csvlines csvtext csvreader attempt archivemanifest archivefile \
-	archives months monthswap horizon leaves eventlog ticks cursors reader census retries registry archivedamounts signatures backlog inbox claims keys orders orderrefs listing ledger work \
+	bytes dialect csvlines csvtext csvreader attempt archivemanifest archivepaths archivereader archivefile \
+	archives coldrows months monthswap horizon leaves eventlog ticks cursors reader census retries registry archivedamounts signatures backlog inbox claims keys orders orderrefs listing ledger work \
 	request capture imports checkers settlement updater shipper lifecycle deadletters \
-	obstacles archiving \
+	coldevents obstacles archiving \
 	policies monthtables maintlog tiers warming \
 	loadcells loadoptions loadprofiles loadparts loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
 	consumer pass subscribers pipeline outbox proofs invariants repair upkeep maintenance comments schema \

@@ -84,13 +84,22 @@ OM_FUNCTION(om_list_orders)
 	return return_listing(fcinfo, &listing);
 }
 
+/* Months that are no partitions any more may be in an archive. */
+static OmOrder *
+find_anywhere(OmOrderTables *tables, const pg_uuid_t *id, Snapshot snapshot)
+{
+	OmOrder *order = om_order_find(tables, id, snapshot);
+
+	return order != NULL ? order : om_order_find_cold(id);
+}
+
 /* The order as it is now, or NULL; closed tables keep what was read. */
 static OmOrder *
 find_order(const pg_uuid_t *id)
 {
 	Snapshot snapshot = RegisterSnapshot(om_current_snapshot());
 	OmOrderTables *tables = om_orders_open(AccessShareLock);
-	OmOrder *order = om_order_find(tables, id, snapshot);
+	OmOrder *order = find_anywhere(tables, id, snapshot);
 
 	om_orders_close(tables);
 	UnregisterSnapshot(snapshot);
@@ -200,7 +209,7 @@ OM_FUNCTION(om_get_order)
 	snapshot = RegisterSnapshot(om_current_snapshot());
 	PushActiveSnapshot(snapshot);
 	tables = om_orders_open(AccessShareLock);
-	order = om_order_find(tables, id, snapshot);
+	order = find_anywhere(tables, id, snapshot);
 	if (order != NULL)
 		result = describe_order(tables, order, snapshot);
 	om_orders_close(tables);

@@ -14,7 +14,7 @@
 #include "utils/datetime.h"
 #include "utils/snapmgr.h"
 
-#include "archivefile.h"
+#include "archivepaths.h"
 #include "archives.h"
 #include "errors.h"
 #include "installation.h"
@@ -44,6 +44,7 @@ enum
 	COLUMN_LAST_AT,
 	COLUMN_FIRST_KEY,
 	COLUMN_LAST_KEY,
+	COLUMN_KEY,
 	COLUMN_SCHEMA_VERSION,
 	COLUMN_ARCHIVED_AT,
 	COLUMN_RESTORED_AT,
@@ -125,6 +126,24 @@ get_file(OmTable *table, HeapTuple row)
 	return name;
 }
 
+static char **
+get_texts(OmTable *table, HeapTuple row, int column, int *count)
+{
+	bool isnull;
+	Datum value = om_row_get(table, row, column, &isnull);
+	Datum *words;
+	char **texts;
+
+	if (isnull)
+		return NULL;
+	deconstruct_array(DatumGetArrayTypeP(value), TEXTOID, -1, false, TYPALIGN_INT, &words, NULL,
+					  count);
+	texts = palloc(sizeof(char *) * Max(*count, 1));
+	for (int i = 0; i < *count; i++)
+		texts[i] = TextDatumGetCString(words[i]);
+	return texts;
+}
+
 static OmArchive *
 read_row(OmTable *table, HeapTuple row)
 {
@@ -143,6 +162,9 @@ read_row(OmTable *table, HeapTuple row)
 	archive->bytes_packed = DatumGetInt64(om_row_get_not_null(table, row, COLUMN_BYTES_PACKED));
 	get_hash(table, row, COLUMN_SHA256, archive->sha256);
 	get_hash(table, row, COLUMN_MANIFEST_SHA256, archive->manifest_sha256);
+	archive->first_key = get_texts(table, row, COLUMN_FIRST_KEY, &archive->nkeys);
+	archive->last_key = get_texts(table, row, COLUMN_LAST_KEY, &archive->nkeys);
+	archive->keys = get_texts(table, row, COLUMN_KEY, &archive->nkeys);
 	return archive;
 }
 
@@ -246,6 +268,7 @@ om_archives_put(const OmArchive *archive, const OmArchiveManifest *manifest)
 	set_text(values, isnull, COLUMN_LAST_AT, manifest->last_at);
 	set_key(values, isnull, COLUMN_FIRST_KEY, om_manifest_first_key(manifest), manifest->nkeys);
 	set_key(values, isnull, COLUMN_LAST_KEY, om_manifest_last_key(manifest), manifest->nkeys);
+	set_key(values, isnull, COLUMN_KEY, manifest->keys, manifest->nkeys);
 	values[COLUMN_SCHEMA_VERSION - 1] = Int32GetDatum(manifest->schema_version);
 	values[COLUMN_ARCHIVED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 	isnull[COLUMN_RESTORED_AT - 1] = true;

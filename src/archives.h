@@ -32,6 +32,10 @@ typedef struct OmArchive
 	int64 bytes_packed;
 	uint8 sha256[OM_SHA256_SIZE];
 	uint8 manifest_sha256[OM_SHA256_SIZE];
+	int nkeys; /* columns in the order of which the rows are; from here on as found, not put */
+	char **keys;
+	char **first_key; /* of the first row, as text; NULL: there is none */
+	char **last_key;
 } OmArchive;
 
 /* As the latest snapshot shows it; NULL: it was never archived. */

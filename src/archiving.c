@@ -39,6 +39,8 @@
 
 #include "archivedamounts.h"
 #include "archivefile.h"
+#include "archivepaths.h"
+#include "archivereader.h"
 #include "archives.h"
 #include "archiving.h"
 #include "clock.h"

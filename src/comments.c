@@ -313,6 +313,7 @@ static const ColumnComment column_comments[] = {
 	{"archives", "last_at", "Greatest one."},
 	{"archives", "first_key", "Key of the first row, as text."},
 	{"archives", "last_key", "Key of the last row, as text."},
+	{"archives", "key", "Columns in the order of which the rows are."},
 	{"archives", "schema_version", "Version of the stored data."},
 	{"archives", "archived_at", "Time at which the file was written."},
 	{"archives", "restored_at", "Time at which the table got it back."},

@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 
 #include "clock.h"
+#include "coldrows.h"
 #include "compat.h"
 #include "eventlog.h"
 #include "installation.h"
@@ -651,6 +652,41 @@ compare_events(const ListCell *a, const ListCell *b)
 	return (left->event_id > right->event_id) - (left->event_id < right->event_id);
 }
 
+/* The same of a month in an archive; most often its keys tell that there is nothing. */
+static void
+add_cold_events(TimestampTz month, const pg_uuid_t *order, uint32 types, const int64 *lxids,
+				int nlxids, List **events)
+{
+	OmColdScan *scan = om_cold_open("event_log", month);
+	LeafScan row = {0};
+
+	if (scan == NULL)
+		return;
+	row.slot = palloc0(sizeof(TupleTableSlot)); /* no more than values of columns */
+	for (int i = 0; i < nlxids; i++)
+	{
+		Datum key = Int64GetDatum(lxids[i]);
+
+		om_cold_seek(scan, &key, 1);
+		while (om_cold_next(scan, &row.slot->tts_values, &row.slot->tts_isnull))
+			keep_event_of(&row, order, types, events);
+	}
+	om_cold_close(scan);
+}
+
+static void
+add_events_of_cold_months(const pg_uuid_t *order, uint32 types, const int64 *lxids, int nlxids,
+						  TimestampTz from, TimestampTz until, List **events)
+{
+	Oid parent = om_relation_get("event_log");
+
+	for (TimestampTz month = om_months_begin(from); month <= until; month = om_months_next(month))
+	{
+		if (!OidIsValid(om_month_leaf(parent, month)))
+			add_cold_events(month, order, types, lxids, nlxids, events);
+	}
+}
+
 List *
 om_log_of_order(const pg_uuid_t *order, uint32 types, const int64 *lxids, int nlxids,
 				TimestampTz from, TimestampTz until)
@@ -672,6 +708,7 @@ om_log_of_order(const pg_uuid_t *order, uint32 types, const int64 *lxids, int nl
 		}
 	}
 	close_leaves(&scan);
+	add_events_of_cold_months(order, types, lxids, nlxids, from, until, &events);
 	list_sort(events, compare_events);
 	return events;
 }

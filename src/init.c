@@ -6,7 +6,7 @@
 
 #include "fmgr.h"
 
-#include "archivefile.h"
+#include "archivepaths.h"
 #include "installation.h"
 #include "keys.h"
 #include "launcher.h"

@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
+#include "archives.h"
 #include "errors.h"
 #include "eventlog.h"
 #include "jsonout.h"
@@ -43,6 +44,8 @@ lock_order(OmOrderTables *tables, const pg_uuid_t *id)
 {
 	OmOrder *order = om_order_lock(tables, id);
 
+	if (order == NULL)
+		order = om_order_find_cold(id); /* it is final */
 	if (order == NULL)
 		om_lifecycle_raise_not_found(id);
 	return order;
@@ -208,9 +211,12 @@ om_lifecycle_note(const pg_uuid_t *id, const char *note, Jsonb *detail)
 {
 	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
 	OmOrder *order = lock_order(tables, id);
-	OmLogWriter *log = om_log_begin();
+	OmLogWriter *log;
 	int64 event_id;
 
+	if (order->cold)
+		om_archives_raise_cold(om_archives_month(order->created_at));
+	log = om_log_begin();
 	OM_FAULT_POINT("lifecycle/note-locked");
 	om_order_add_to_trail(order, log->lxid);
 	om_order_write(order);

@@ -18,6 +18,7 @@
 #include "utils/timestamp.h"
 
 #include "arrays.h"
+#include "coldrows.h"
 #include "clock.h"
 #include "money.h"
 #include "months.h"
@@ -280,6 +281,15 @@ deform(const OmOrderLeaf *leaf, HeapTuple row)
 	return values;
 }
 
+static void
+read_head(OmOrder *order, const Datum *values)
+{
+	order->id = *DatumGetUUIDP(values[ORDER_ID - 1]);
+	order->created_at = DatumGetTimestampTz(values[ORDER_CREATED_AT - 1]);
+	order->customer_id = TextDatumGetCString(values[ORDER_CUSTOMER_ID - 1]);
+	order->total = om_money_from_datum(values[ORDER_TOTAL - 1]);
+}
+
 static OmOrder *
 read_order(OmOrderLeaf *leaf, HeapTuple row)
 {
@@ -287,10 +297,7 @@ read_order(OmOrderLeaf *leaf, HeapTuple row)
 	Datum *values = deform(leaf, row);
 
 	order->leaf = leaf;
-	order->id = *DatumGetUUIDP(values[ORDER_ID - 1]);
-	order->created_at = DatumGetTimestampTz(values[ORDER_CREATED_AT - 1]);
-	order->customer_id = TextDatumGetCString(values[ORDER_CUSTOMER_ID - 1]);
-	order->total = om_money_from_datum(values[ORDER_TOTAL - 1]);
+	read_head(order, values);
 	read_state(order, row, values);
 	pfree(values);
 	return order;
@@ -336,6 +343,33 @@ om_order_find(OmOrderTables *tables, const pg_uuid_t *id, Snapshot snapshot)
 		order = read_order(leaf, row);
 		remember(tables, order);
 	}
+	return order;
+}
+
+OmOrder *
+om_order_find_cold(const pg_uuid_t *id)
+{
+	TimestampTz created_at = om_uuid7_time(id);
+	Datum key[2] = {TimestampTzGetDatum(created_at), UUIDPGetDatum(id)};
+	OmColdScan *scan = om_cold_open("orders", created_at);
+	OmOrder *order = NULL;
+	Datum *values;
+	bool *isnull;
+
+	if (scan == NULL)
+		return NULL;
+	om_cold_seek(scan, key, 2);
+	if (om_cold_next(scan, &values, &isnull))
+	{
+		order = palloc0(sizeof(OmOrder));
+		order->cold = true;
+		read_head(order, values);
+		read_state(order, NULL, values);
+		if (!isnull[ORDER_REF - 1])
+			order->cold_ref = TextDatumGetCString(values[ORDER_REF - 1]);
+		order->cold_metadata = DatumGetJsonbP(values[ORDER_METADATA - 1]);
+	}
+	om_cold_close(scan);
 	return order;
 }
 
@@ -568,12 +602,40 @@ add_line(OmTable *lines, HeapTuple row, void *arg)
 	*list = lappend(*list, line);
 }
 
+/* In the order of their keys, as they are in the file. */
+static List *
+cold_lines(const OmOrder *order, const Datum *key)
+{
+	OmColdScan *scan = om_cold_open("order_lines", order->created_at);
+	List *lines = NIL;
+	Datum *values;
+	bool *isnull;
+
+	if (scan == NULL)
+		return NIL;
+	om_cold_seek(scan, key, 2);
+	while (om_cold_next(scan, &values, &isnull))
+	{
+		OmLine *line = palloc(sizeof(OmLine));
+
+		line->line_no = DatumGetInt32(values[LINE_NO - 1]);
+		line->product_id = TextDatumGetCString(values[LINE_PRODUCT_ID - 1]);
+		line->quantity = DatumGetInt32(values[LINE_QUANTITY - 1]);
+		line->unit_price = om_money_from_datum(values[LINE_UNIT_PRICE - 1]);
+		lines = lappend(lines, line);
+	}
+	om_cold_close(scan);
+	return lines;
+}
+
 List *
 om_order_lines(OmOrderTables *tables, OmOrder *order, Snapshot snapshot)
 {
 	Datum key[2] = {TimestampTzGetDatum(order->created_at), UUIDPGetDatum(&order->id)};
 	List *lines = NIL;
 
+	if (order->cold)
+		return cold_lines(order, key);
 	om_table_scan(get_lines(tables, order->leaf), key, 2, snapshot, add_line, &lines);
 	return lines;
 }
@@ -582,21 +644,27 @@ char *
 om_order_ref(OmOrder *order)
 {
 	bool isnull;
-	Datum value = om_row_get(order->leaf->orders, order->row, ORDER_REF, &isnull);
+	Datum value;
 
+	if (order->cold)
+		return order->cold_ref;
+	value = om_row_get(order->leaf->orders, order->row, ORDER_REF, &isnull);
 	return isnull ? NULL : TextDatumGetCString(value);
 }
 
 Jsonb *
 om_order_metadata(OmOrder *order)
 {
+	if (order->cold)
+		return order->cold_metadata;
 	return DatumGetJsonbPCopy(om_row_get_not_null(order->leaf->orders, order->row, ORDER_METADATA));
 }
 
 bool
 om_order_is_own(const OmOrder *order)
 {
-	return TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(order->row->t_data));
+	return !order->cold &&
+		   TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(order->row->t_data));
 }
 
 static void

@@ -80,6 +80,11 @@ typedef struct OmOrder
 	bool locked;  /* and so is this version; for orders of a batch */
 	bool changed; /* and is written at its end */
 	struct OmOrderLeaf *leaf;
+
+	/* Of an order in an archive, which has neither row nor leaf */
+	bool cold;
+	char *cold_ref;
+	Jsonb *cold_metadata;
 } OmOrder;
 
 typedef struct OmLine
@@ -125,6 +130,9 @@ extern void om_order_insert(OmOrderTables *tables, const OmNewOrder *order, int6
 
 /* NULL when there is no such order. */
 extern OmOrder *om_order_find(OmOrderTables *tables, const pg_uuid_t *id, Snapshot snapshot);
+
+/* The same of a month that is in an archive, for reading: its state never changes there. */
+extern OmOrder *om_order_find_cold(const pg_uuid_t *id);
 extern OmOrder *om_order_lock(OmOrderTables *tables, const pg_uuid_t *id);
 
 /* Locks an order that has been found and brings its state up to date. */

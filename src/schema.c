@@ -318,7 +318,7 @@ static const DataRelation relations[] = {
 	 " partition_name text NOT NULL, lower_bound text NOT NULL, upper_bound text NOT NULL,"
 	 " file text NOT NULL, rows bigint NOT NULL, bytes_raw bigint NOT NULL,"
 	 " bytes_packed bigint NOT NULL, sha256 bytea NOT NULL, manifest_sha256 bytea NOT NULL,"
-	 " first_at text, last_at text, first_key text[], last_key text[],"
+	 " first_at text, last_at text, first_key text[], last_key text[], key text[] NOT NULL,"
 	 " schema_version integer NOT NULL, archived_at timestamptz NOT NULL, restored_at timestamptz,"
 	 " CONSTRAINT archives_pkey PRIMARY KEY (schema_name, table_name, month))",
 	 "TABLE %s IS 'Months that have been archived: where they are, and whether they are back.'",
