@@ -90,11 +90,14 @@ static OmQuery add_queries[] = {
 					  " ON n.order_id = o.order_id AND n.created_at = o.created_at"),
 	 .nargs = 2,
 	 .types = {TIMESTAMPTZOID, TIMESTAMPTZOID}},
-	{.sql = "INSERT INTO order_mgmt.archived_months (month, events, last_lxid, last_event_id)"
+	{.sql = "INSERT INTO order_mgmt.archived_months (month, events, first_lxid,"
+			" last_lxid, last_event_id)"
 			" SELECT $1, coalesce(jsonb_object_agg(e.event_type, e.events), '{}'),"
-			"  coalesce(max(e.last_lxid), 0), coalesce(max(e.last_event_id), 0)"
+			"  coalesce(min(e.first_lxid), 0), coalesce(max(e.last_lxid), 0), "
+			"coalesce(max(e.last_event_id), 0)"
 			" FROM (SELECT event_type, sum(coalesce(octet_length(order_ids) / 16, 1))::bigint"
-			"   AS events, max(lxid) AS last_lxid, max(event_id) AS last_event_id"
+			"   AS events, min(lxid) AS first_lxid, max(lxid) AS last_lxid, max(event_id) AS "
+			"last_event_id"
 			"  FROM order_mgmt.event_log WHERE at >= $1 AND at < $2 GROUP BY 1) AS e",
 	 .nargs = 2,
 	 .types = {TIMESTAMPTZOID, TIMESTAMPTZOID}},
@@ -114,8 +117,8 @@ static OmQuery remove_month_query = {
 	.nargs = 1,
 	.types = {TIMESTAMPTZOID}};
 
-static void
-require_tables(void)
+void
+om_archived_amounts_require(void)
 {
 	(void) om_relation_get("archived_amounts");
 	(void) om_relation_get("archived_movements");
@@ -129,7 +132,7 @@ om_archived_amounts_add(TimestampTz month)
 					 TimestampTzGetDatum(om_months_next(month))};
 	OmQueryScope scope;
 
-	require_tables();
+	om_archived_amounts_require();
 	om_query_begin(&scope);
 	for (int i = 0; i < (int) lengthof(add_queries); i++)
 		om_query_run(&add_queries[i], args, NULL);
@@ -264,7 +267,7 @@ om_archived_amounts_remove(TimestampTz month, Oid event_leaf)
 	OmQueryScope scope;
 	bool isnull;
 
-	require_tables();
+	om_archived_amounts_require();
 	om_query_begin(&scope);
 	for (int i = 0; i < (int) lengthof(remove_queries); i++)
 		om_query_run(&remove_queries[i], &arg, NULL);

@@ -259,12 +259,26 @@ make_ids(OmCapture *captures, int count)
 	}
 }
 
+/* Nothing happens to an order before the time in its id, not even at the end of a month. */
+static TimestampTz
+newest_time(const OmCapture *captures, int count)
+{
+	TimestampTz newest = DT_NOBEGIN;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (captures[i].created)
+			newest = Max(newest, om_uuid7_time(&captures[i].order_id));
+	}
+	return newest;
+}
+
 static void
 insert_created(OmCapture *captures, int count)
 {
 	pg_uuid_t *captured = palloc(sizeof(pg_uuid_t) * count);
 	int ncaptured = 0;
-	OmLogWriter *log = om_log_begin();
+	OmLogWriter *log = om_log_begin_from(newest_time(captures, count));
 	OmOrderTables *tables = om_orders_open(RowExclusiveLock);
 
 	for (int i = 0; i < count; i++)

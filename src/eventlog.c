@@ -63,12 +63,12 @@ om_log_last_event_id(int64 lxid)
 }
 
 OmLogWriter *
-om_log_begin(void)
+om_log_begin_from(TimestampTz earliest)
 {
 	OmLogWriter *writer = palloc(sizeof(OmLogWriter));
 
 	writer->lxid = om_installation_lxid();
-	writer->at = om_clock_now();
+	writer->at = Max(om_clock_now(), earliest);
 	OM_FAULT_POINT("eventlog/numbered");
 	writer->month_end = om_months_next(om_months_begin(writer->at));
 	writer->happened = NULL;
@@ -76,6 +76,12 @@ om_log_begin(void)
 	om_wakeup_at_commit();
 	OM_FAULT_POINT("eventlog/opened");
 	return writer;
+}
+
+OmLogWriter *
+om_log_begin(void)
+{
+	return om_log_begin_from(DT_NOBEGIN);
 }
 
 /* The partition is that of the first event. */

@@ -82,6 +82,8 @@ typedef struct OmLogWriter
 } OmLogWriter;
 
 extern OmLogWriter *om_log_begin(void);
+/* Its events are not older than this: ids that are made at once run ahead of the clock. */
+extern OmLogWriter *om_log_begin_from(TimestampTz earliest);
 /* Further events happen now, and no more when they began. */
 extern void om_log_go_on(OmLogWriter *writer);
 

@@ -15,13 +15,13 @@
 #include "utils/tuplestore.h"
 #include "utils/uuid.h"
 
+#include "archivedamounts.h"
 #include "eventlog.h"
 #include "installation.h"
 #include "invariants.h"
 #include "pipeline.h"
 #include "plans.h"
 #include "registry.h"
-#include "relations.h"
 
 /* The differences found so far, kept where the caller's memory is. */
 typedef struct Finder
@@ -243,8 +243,7 @@ om_invariants_find(void)
 	Finder finder = {CurrentMemoryContext, NIL};
 	OmQueryScope scope;
 
-	(void) om_relation_get("archived_amounts");
-	(void) om_relation_get("archived_months");
+	om_archived_amounts_require();
 	om_proofs_begin(&scope);
 	for (int proof = 0; proof < OM_PROOF_COUNT; proof++)
 		add_rows(&finder, om_query_read(om_proof_query(proof), NULL, NULL));

@@ -680,7 +680,8 @@ write_order(OmOrder *order)
 	values[ORDER_ROUND - 1] = Int16GetDatum(order->round);
 	values[ORDER_REASONS - 1] = PointerGetDatum(reasons_to_array(order->reasons));
 	values[ORDER_TRAIL - 1] = PointerGetDatum(om_int8_array(order->trail, order->ntrail));
-	values[ORDER_UPDATED_AT - 1] = TimestampTzGetDatum(om_clock_now());
+	/* Its events are looked for up to this, so it does not follow a clock that steps back. */
+	values[ORDER_UPDATED_AT - 1] = TimestampTzGetDatum(Max(om_clock_now(), order->updated_at));
 	replace[ORDER_STATUS - 1] = replace[ORDER_SETTLED - 1] = replace[ORDER_ROUND - 1] =
 		replace[ORDER_REASONS - 1] = replace[ORDER_TRAIL - 1] = replace[ORDER_UPDATED_AT - 1] =
 			true;

@@ -34,6 +34,21 @@
 	"EXISTS (SELECT FROM order_mgmt.archived_months AS m WHERE " \
 	"m.month = date_trunc('month', order_mgmt.uuid_time(" id "), 'UTC'))"
 
+/*
+ * Some of the order's events are in the archive: its month has come back, a later
+ * one has not.  Where the oldest months go first no order is older than those.
+ */
+#define IS_PARTLY_THERE                                                                         \
+	"o.created_at < coalesce((SELECT max(month) FROM order_mgmt.archived_months), '-infinity')" \
+	" AND EXISTS (SELECT"                                                                       \
+	" FROM order_mgmt.archived_months AS m, unnest(o.trail) AS t(lxid)"                         \
+	" WHERE t.lxid BETWEEN m.first_lxid AND m.last_lxid)"
+
+/* The order is there with all its events, or should be. */
+#define IS_THERE(id)                                                                          \
+	"CASE WHEN o.order_id IS NULL THEN NOT " IN_ARCHIVE(id) " ELSE NOT (" IS_PARTLY_THERE ")" \
+															" END"
+
 #define ROW_OF_ORDER "o.order_id = u.order_id AND o.created_at = order_mgmt.uuid_time(u.order_id)"
 
 /* Orders with a verdict that holds and has not been settled. */
@@ -123,9 +138,9 @@
 											"  " BELONGS_TO_TRAIL " AS of_trail"                   \
 											"  FROM " LOG_OF_ORDERS                                \
 											" LEFT JOIN order_mgmt.orders AS o ON " ROW_OF_ORDER   \
-											"  WHERE (o.order_id IS NOT NULL OR NOT " IN_ARCHIVE(  \
-												"u.order_id") ") AND " condition                   \
-															  ") AS e GROUP BY order_id, round)"
+											"  WHERE " IS_THERE(                                   \
+												"u.order_id") " AND (" condition                   \
+															  ")) AS e GROUP BY order_id, round)"
 
 #define BALANCE_VERDICT "coalesce(balance_held, balance_refused)"
 #define STOCK_VERDICT "coalesce(stock_held, stock_refused)"
@@ -243,7 +258,7 @@ static const char *const sources[OM_PROOF_COUNT] = {
 		"(SELECT o.order_id, o.round, c.round AS captured_round FROM order_mgmt.orders AS o"
 		" LEFT JOIN (SELECT u.order_id, max(" ROUND ") AS round FROM " LOG_OF_ORDERS
 		"  WHERE l.event_type IN ('order_captured', 'order_imported') GROUP BY 1) AS c ON "
-		"c.order_id = o.order_id)",
+		"c.order_id = o.order_id WHERE NOT (" IS_PARTLY_THERE "))",
 	[OM_PROOF_HISTORIES] = HISTORIES("l.order_ids IS NOT NULL"),
 	[OM_PROOF_REASONS] =
 		"(SELECT o.order_id, o.status, j.reasons AS logged, f.reasons AS refused, x.reason AS"
@@ -263,9 +278,11 @@ static const char *const sources[OM_PROOF_COUNT] = {
 																		  "'order_cancelled' GROUP "
 																		  "BY 1) AS x ON "
 																		  "x.order_id = o.order_id"
-																		  " WHERE o.status = "
+																		  " WHERE (o.status = "
 																		  "'rejected' OR o.reasons "
-																		  "<> '{}')",
+																		  "<> '{}')"
+																		  " AND NOT "
+																		  "(" IS_PARTLY_THERE "))",
 	[OM_PROOF_EVENTS] =
 		"(SELECT u.order_id, l.event_type, CASE WHEN " HAS_NO_ROUND " THEN 0 ELSE " ROUND
 		"  END AS round, count(*) AS count FROM " LOG_OF_ORDERS
