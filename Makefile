@@ -17,16 +17,17 @@ BARE_HEADERS = \
 
 LAYERS = \
 	names faults \
-	clock settings shared money jsonout relations opened tables plans textform locks rotation installation siphash uuid7 inflight handlerseats loaderseat bgsession wakeup \
+	clock settings shared money jsonout relations opened tables plans textform locks rotation installation siphash uuid7 inflight handlerseats jobseats bgsession wakeup \
 	bytes dialect csvlines csvtext csvreader attempt archivemanifest archivepaths archivereader archivefile \
 	archives coldrows months monthswap horizon leaves eventlog ticks cursors reader census retries registry archivedamounts signatures backlog inbox claims keys orders orderrefs listing ledger work \
 	request capture imports checkers settlement updater shipper lifecycle deadletters \
 	coldevents obstacles archiving \
+	policies monthtables maintlog tiers warming \
 	loadcells loadoptions loadprofiles loadparts loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
-	consumer pass subscribers pipeline outbox proofs invariants repair purges tablestats upkeep jobs comments schema \
-	handlers loadworker worker launcher utility_hook \
+	consumer pass subscribers pipeline outbox proofs invariants repair purges tablestats upkeep jobs maintenance comments schema \
+	handlers loadworker maintworker worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
-	api_consumers api_subscriptions api_loading api_loads api_uploads api_archive api_jobs api_faults \
+	api_consumers api_subscriptions api_loading api_loads api_uploads api_archive api_partitions api_jobs api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)

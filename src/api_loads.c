@@ -257,7 +257,8 @@ wait_for_end(int64 load_id, TimestampTz deadline)
 
 	for (;;)
 	{
-		uint32 changes = database == NULL ? 0 : pg_atomic_read_u32(&database->loads);
+		uint32 changes =
+			database == NULL ? 0 : pg_atomic_read_u32(&database->jobs[OM_JOB_LOADS].changes);
 		Glance glance = glance_at(load_id);
 		TimestampTz now = GetCurrentTimestamp();
 
@@ -267,7 +268,8 @@ wait_for_end(int64 load_id, TimestampTz deadline)
 		CHECK_FOR_INTERRUPTS();
 		if (database != NULL)
 			ConditionVariablePrepareToSleep(&database->loaded);
-		if (database == NULL || pg_atomic_read_u32(&database->loads) == changes)
+		if (database == NULL ||
+			pg_atomic_read_u32(&database->jobs[OM_JOB_LOADS].changes) == changes)
 			sleep_until_changed(database, TimestampDifferenceMilliseconds(now, deadline) + 1);
 		ConditionVariableCancelSleep();
 	}

@@ -16,6 +16,7 @@
 #include "errors.h"
 #include "installation.h"
 #include "jsonout.h"
+#include "maintenance.h"
 #include "plans.h"
 #include "schema.h"
 #include "upkeep.h"
@@ -112,7 +113,7 @@ OM_FUNCTION(om_run_maintenance)
 	(void) om_installation_get();
 	PreventCommandIfReadOnly("run_maintenance()");
 	InitMaterializedSRF(fcinfo, 0);
-	foreach(cell, om_upkeep_run())
+	foreach(cell, om_maintenance_run())
 	{
 		OmUpkeepAction *action = lfirst(cell);
 		Datum values[2] = {CStringGetTextDatum(action->action),

@@ -14,7 +14,9 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_database.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_tablespace.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/execnodes.h"
@@ -241,6 +243,16 @@ om_owns_relation(Oid relation)
 	return object_ownercheck(RelationRelationId, relation, GetUserId());
 #else
 	return pg_class_ownercheck(relation, GetUserId());
+#endif
+}
+
+static inline bool
+om_may_create_in_tablespace(Oid tablespace, Oid role)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(TableSpaceRelationId, tablespace, role, ACL_CREATE) == ACLCHECK_OK;
+#else
+	return pg_tablespace_aclcheck(tablespace, role, ACL_CREATE) == ACLCHECK_OK;
 #endif
 }
 

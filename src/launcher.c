@@ -42,7 +42,7 @@
 #include "compat.h"
 #include "handlerseats.h"
 #include "launcher.h"
-#include "loaderseat.h"
+#include "jobseats.h"
 #include "settings.h"
 #include "shared.h"
 #include "worker.h"
@@ -166,7 +166,7 @@ retire_database(OmDatabase *entry)
 		occupied |= seat->state == OM_SEAT_TAKEN || seat->state == OM_SEAT_STARTING;
 	}
 	occupied |= om_handlerseat_end_all_locked(entry->database) > 0;
-	occupied |= om_loaderseat_end_locked(entry) > 0;
+	occupied |= om_jobseat_end_locked(entry) > 0;
 	if (occupied)
 		om_shared->rescan = true; /* a worker that leaves wakes us */
 	else

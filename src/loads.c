@@ -638,7 +638,7 @@ obey_requests(OmLoad *load)
 
 	if (entry == NULL || load->in_caller)
 		return;
-	requests = pg_atomic_read_u32(&entry->loads);
+	requests = pg_atomic_read_u32(&entry->jobs[OM_JOB_LOADS].changes);
 	if (requests == load->seen_requests)
 		return;
 	load->seen_requests = requests;
@@ -741,7 +741,8 @@ om_load_begin(OmLoad *load)
 	if (load->status == OM_LOAD_QUEUED)
 		load->status = OM_LOAD_READING;
 	if (entry != NULL)
-		load->seen_requests = pg_atomic_read_u32(&entry->loads) - 1; /* to look first of all */
+		load->seen_requests =
+			pg_atomic_read_u32(&entry->jobs[OM_JOB_LOADS].changes) - 1; /* to look first of all */
 	om_load_commit(load);
 }
 

@@ -37,16 +37,13 @@
 #include "errors.h"
 #include "faults.h"
 #include "inflight.h"
+#include "jobseats.h"
 #include "loader.h"
-#include "loaderseat.h"
 #include "loads.h"
 #include "loadworker.h"
 #include "locks.h"
 #include "settings.h"
 #include "wakeup.h"
-
-#define NO_SLOT_RETRY_MS 2000
-#define STARTING_CHECK_MS 200
 
 #define CRASHES_TO_GIVE_UP 10
 #define RETRIES_TO_GIVE_UP 6
@@ -57,113 +54,28 @@
 
 /* ---------- looking after the worker ---------- */
 
-static BackgroundWorkerHandle *handle;
+static OmJobKeeper keeper = {.job = OM_JOB_LOADS,
+							 .function = "om_loader_main",
+							 .what = "order_mgmt loader",
+							 .purpose = "loads"};
 static uint32 looked_at;
 static bool has_looked = false;
-static bool slots_exhausted = false;
 
 bool
 om_loadworker_needs_look(const OmDatabase *entry)
 {
+	const OmJobSeat *seat = &entry->jobs[OM_JOB_LOADS];
+
 	return !has_looked ||
-		   pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &entry->loads)) != looked_at;
-}
-
-/* A worker that was registered but never arrived must not block its seat. */
-static void
-check_starting(OmLoaderSeat *seat)
-{
-	pid_t pid;
-
-	if (seat->state == OM_SEAT_STARTING &&
-		(handle == NULL || GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED))
-		seat->state = OM_SEAT_EMPTY;
-}
-
-static bool
-register_worker(const OmDatabase *entry)
-{
-	BackgroundWorker bgw = {.bgw_flags =
-								BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-							.bgw_start_time = BgWorkerStart_RecoveryFinished,
-							.bgw_restart_time = BGW_NEVER_RESTART,
-							.bgw_main_arg = Int32GetDatum(entry - om_shared->databases),
-							.bgw_notify_pid = MyProcPid};
-	MemoryContext caller = MemoryContextSwitchTo(TopMemoryContext); /* the handle's */
-	bool registered;
-
-	strlcpy(bgw.bgw_library_name, "order_mgmt", BGW_MAXLEN);
-	strlcpy(bgw.bgw_function_name, "om_loader_main", BGW_MAXLEN);
-	strlcpy(bgw.bgw_type, "order_mgmt loader", BGW_MAXLEN);
-	snprintf(bgw.bgw_name, BGW_MAXLEN, "order_mgmt loader of database %u", entry->database);
-	memcpy(bgw.bgw_extra, &entry->loader.start, sizeof(entry->loader.start));
-	if (handle != NULL)
-		pfree(handle);
-	handle = NULL;
-	registered = RegisterDynamicBackgroundWorker(&bgw, &handle);
-	MemoryContextSwitchTo(caller);
-	return registered;
-}
-
-static void
-report_slots(bool exhausted)
-{
-	if (exhausted && !slots_exhausted)
-		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
-					  errmsg("order_mgmt found no free background worker slot for loads"),
-					  errhint("Increase max_worker_processes; until one is free loads wait.")));
-	slots_exhausted = exhausted;
-}
-
-static TimestampTz
-start_worker(OmDatabase *entry)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	OmLoaderSeat *seat = &entry->loader;
-
-	seat->restart = pg_atomic_read_u32(&entry->restart);
-	seat->start++;
-	seat->state = OM_SEAT_STARTING;
-	OM_FAULT_POINT("loadworker/seat-dealt");
-	if (register_worker(entry))
-	{
-		report_slots(false);
-		return TimestampTzPlusMilliseconds(now, STARTING_CHECK_MS);
-	}
-	report_slots(true);
-	seat->state = OM_SEAT_EMPTY;
-	seat->due = TimestampTzPlusMilliseconds(now, NO_SLOT_RETRY_MS);
-	return seat->due;
-}
-
-/* A load waits.  Returns when to look again. */
-static TimestampTz
-fill_seat(OmDatabase *entry)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	OmLoaderSeat *seat = &entry->loader;
-
-	check_starting(seat);
-	if (seat->state == OM_SEAT_TAKEN || entry->quiesced > 0)
-		return 0;
-	if (seat->state == OM_SEAT_STARTING)
-		return TimestampTzPlusMilliseconds(now, STARTING_CHECK_MS);
-	return seat->due > now ? seat->due : start_worker(entry);
+		   pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &seat->changes)) != looked_at;
 }
 
 TimestampTz
 om_loadworker_look_after(OmDatabase *entry)
 {
-	TimestampTz next = 0;
-
-	looked_at = pg_atomic_read_u32(&entry->loads);
+	looked_at = pg_atomic_read_u32(&entry->jobs[OM_JOB_LOADS].changes);
 	has_looked = true;
-	if (!om_load_is_waiting())
-		return 0;
-	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
-	next = fill_seat(entry);
-	LWLockRelease(om_shared->lock);
-	return next;
+	return om_load_is_waiting() ? om_jobkeeper_fill(&keeper, entry) : 0;
 }
 
 /* ---------- the worker ---------- */
@@ -198,8 +110,7 @@ obey_signals(void)
 		ConfigReloadPending = false;
 		ProcessConfigFile(PGC_SIGHUP);
 	}
-	if (!om_setting_workers ||
-		pg_atomic_read_u32(&self.database->restart) != self.database->loader.restart)
+	if (!om_setting_workers || om_jobseat_must_leave())
 		proc_exit(0);
 }
 
@@ -231,7 +142,7 @@ note_place(OmLoad *load)
 static void
 pause_between(OmLoad *load)
 {
-	om_loaderseat_works();
+	om_jobseat_works();
 	note_place(load);
 	obey_signals();
 }
@@ -372,7 +283,7 @@ rest(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 	while (self.not_before != 0)
 	{
-		uint32 requests = pg_atomic_read_u32(&self.database->loads);
+		uint32 requests = pg_atomic_read_u32(&self.database->jobs[OM_JOB_LOADS].changes);
 		long timeout = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), self.not_before);
 
 		if (timeout > 0)
@@ -382,7 +293,7 @@ rest(void)
 		obey_signals();
 		if (timeout <= 0)
 			self.not_before = 0;
-		else if (pg_atomic_read_u32(&self.database->loads) != requests)
+		else if (pg_atomic_read_u32(&self.database->jobs[OM_JOB_LOADS].changes) != requests)
 			return;
 	}
 }
@@ -417,14 +328,11 @@ lock_out_others(void)
 void
 om_loader_main(Datum arg)
 {
-	uint32 start;
-
-	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGQUIT, om_inflight_sigquit);
 	BackgroundWorkerUnblockSignals();
-	self.database = om_loaderseat_take(DatumGetInt32(arg), start);
+	self.database = om_jobseat_take(OM_JOB_LOADS, arg);
 	if (self.database == NULL)
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(self.database->database, InvalidOid, 0);
@@ -439,6 +347,6 @@ om_loader_main(Datum arg)
 		rest();
 		obey_signals();
 	} while (run_next());
-	om_loaderseat_rest();
+	om_jobseat_rest(0 /* ms */);
 	proc_exit(0);
 }

@@ -10,8 +10,12 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_type.h"
 #include "commands/extension.h"
+#include "common/hashfn.h"
+#include "mb/pg_wchar.h"
 #include "storage/lmgr.h"
+#include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/timestamp.h"
 
@@ -87,7 +91,58 @@ find_monthly_table(const char *name)
 	elog(ERROR, "table \"%s\" is not partitioned by month", name);
 }
 
-/* Returns the name of the new partition, or NULL when somebody else has just made it. */
+/* ---------- names and bounds ---------- */
+
+#define MONTH_SUFFIX_LENGTH 8 /* _YYYY_MM; years have more digits in ten thousand years only */
+#define HASH_LENGTH 9
+
+char *
+om_months_name(const char *table, TimestampTz at)
+{
+	int length = strlen(table);
+	int year;
+	int month;
+	uint32 hash;
+
+	split_month(at, &year, &month);
+	if (length + MONTH_SUFFIX_LENGTH < NAMEDATALEN)
+		return psprintf("%s_%04d_%02d", table, year, month);
+	hash = hash_bytes((const unsigned char *) table, length);
+	length = pg_mbcliplen(table, length, NAMEDATALEN - 1 - MONTH_SUFFIX_LENGTH - HASH_LENGTH);
+	return psprintf("%.*s_%08x_%04d_%02d", length, table, hash, year, month);
+}
+
+static char *
+write_bound(Oid type, TimestampTz at)
+{
+	int year;
+	int month;
+
+	split_month(at, &year, &month);
+	return psprintf("%04d-%02d-01%s", year, month, type == TIMESTAMPTZOID ? " 00:00:00+00" : "");
+}
+
+/* ---------- making ---------- */
+
+void
+om_months_create(const OmMonthly *table, const char *name, TimestampTz begin, const char *storage)
+{
+	const char *parent = quote_qualified_identifier(table->schema, table->name);
+	const char *leaf = quote_qualified_identifier(table->schema, name);
+	OmQueryScope scope;
+
+	om_query_begin_as_owner(&scope, table->relid);
+	om_query_utility(psprintf("CREATE TABLE %s (LIKE %s INCLUDING ALL EXCLUDING IDENTITY) %s", leaf,
+							  parent, storage));
+	OM_FAULT_POINT("months/made");
+	om_query_utility(psprintf("ALTER TABLE %s ATTACH PARTITION %s FOR VALUES FROM ('%s') TO ('%s')",
+							  parent, leaf, write_bound(table->type, begin),
+							  write_bound(table->type, om_months_next(begin))));
+	om_query_end(&scope);
+	CommandCounterIncrement();
+	OM_FAULT_POINT("months/attached");
+}
+
 /* What comes into a month that is over are orders that have been shipped. */
 static bool
 has_ended(TimestampTz end)
@@ -95,16 +150,12 @@ has_ended(TimestampTz end)
 	return end + USECS_PER_DAY < om_clock_now();
 }
 
+/* Returns the name of the new partition, or NULL when somebody else has just made it. */
 static char *
 make_month(const MonthlyTable *table, Oid parent, TimestampTz at)
 {
-	OmQueryScope scope;
+	OmMonthly monthly = {parent, OM_SCHEMA, table->name, TIMESTAMPTZOID};
 	TimestampTz begin = om_months_begin(at);
-	TimestampTz end = om_months_next(at);
-	int year;
-	int month;
-	int next_year;
-	int next_month;
 	char *name;
 
 	if (creating_extension)
@@ -120,21 +171,10 @@ make_month(const MonthlyTable *table, Oid parent, TimestampTz at)
 		om_archives_raise_cold(om_archives_month(at));
 
 	OM_FAULT_POINT("months/locked");
-	split_month(begin, &year, &month);
-	split_month(end, &next_year, &next_month);
-	name = psprintf("%s_%04d_%02d", table->name, year, month);
-	om_query_begin(&scope);
-	om_query_utility(
-		psprintf("CREATE TABLE %s.%s (LIKE %s.%s INCLUDING ALL) WITH (fillfactor = %d)", OM_SCHEMA,
-				 name, OM_SCHEMA, table->name, has_ended(end) ? 100 : table->fillfactor));
-	OM_FAULT_POINT("months/made");
-	om_query_utility(psprintf("ALTER TABLE %s.%s ATTACH PARTITION %s.%s FOR VALUES FROM"
-							  " ('%04d-%02d-01 00:00:00+00') TO ('%04d-%02d-01 00:00:00+00')",
-							  OM_SCHEMA, table->name, OM_SCHEMA, name, year, month, next_year,
-							  next_month));
-	om_query_end(&scope);
-	CommandCounterIncrement();
-	OM_FAULT_POINT("months/attached");
+	name = om_months_name(table->name, begin);
+	om_months_create(&monthly, name, begin,
+					 psprintf("WITH (fillfactor = %d)",
+							  has_ended(om_months_next(begin)) ? 100 : table->fillfactor));
 	return name;
 }
 

@@ -33,6 +33,7 @@
 #include "months.h"
 #include "names.h"
 #include "plans.h"
+#include "policies.h"
 #include "relations.h"
 #include "rotation.h"
 #include "schema.h"
@@ -119,6 +120,30 @@ static const DataRelation relations[] = {
 	 " CONSTRAINT event_log_pkey PRIMARY KEY (lxid, event_id, at)) PARTITION BY RANGE (at)",
 	 "TABLE %s IS 'The log as stored: append-only, up to 112 orders a row; read view events.'",
 	 READERS},
+	{"partition_policies",
+	 "CREATE TABLE order_mgmt.partition_policies (table_schema text COLLATE \"C\" NOT NULL,"
+	 " table_name text COLLATE \"C\" NOT NULL, time_column text COLLATE \"C\" NOT NULL,"
+	 " owner text COLLATE \"C\", premake bigint, warm_after interval,"
+	 " warm_tablespace text COLLATE \"C\", cold_after interval, drop_after interval,"
+	 " stay_hot_reads bigint, restored_for interval NOT NULL, lock_timeout interval NOT NULL,"
+	 " created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL,"
+	 " CONSTRAINT partition_policies_pkey PRIMARY KEY (table_schema, table_name))",
+	 "TABLE %s IS 'Tables whose months are looked after, and how.'", READERS},
+	{"partition_uses",
+	 "CREATE TABLE order_mgmt.partition_uses (schema_name text COLLATE \"C\" NOT NULL,"
+	 " partition_name text COLLATE \"C\" NOT NULL, scans bigint NOT NULL,"
+	 " reads_per_day double precision, last_read_at timestamptz, since timestamptz NOT NULL,"
+	 " since_scans bigint NOT NULL, seen_at timestamptz NOT NULL, warm_since timestamptz,"
+	 " CONSTRAINT partition_uses_pkey PRIMARY KEY (schema_name, partition_name))",
+	 "TABLE %s IS 'Partitions: how often they are read, and since when they are warm.'", READERS},
+	{"maintenance_ids", "CREATE SEQUENCE order_mgmt.maintenance_ids",
+	 "SEQUENCE %s IS 'Ids of rows of maintenance_log.'", NULL},
+	{"maintenance_log",
+	 "CREATE TABLE order_mgmt.maintenance_log (maintenance_id bigint NOT NULL,"
+	 " at timestamptz NOT NULL, action text NOT NULL, relation text, month date, rows bigint,"
+	 " bytes bigint, duration interval, error_code text, error text,"
+	 " CONSTRAINT maintenance_log_pkey PRIMARY KEY (maintenance_id))",
+	 "TABLE %s IS 'What maintenance has done, and what it could not do.'", READERS},
 	{"event_log_customer_idx",
 	 "CREATE INDEX event_log_customer_idx ON order_mgmt.event_log (customer_id, event_id)"
 	 " WHERE customer_id IS NOT NULL",
@@ -351,6 +376,10 @@ static const DataConstraint constraints[] = {
 	{"uploads", "uploads_mode_is_of_orders", "(kind = 'orders') = (mode IS NOT NULL)"},
 	{"archived_amounts", "archived_amounts_kind_known", "kind IN ('account', 'product')"},
 	{"archived_movements", "archived_movements_kind_known", "kind IN ('account', 'product')"},
+	{"partition_policies", "partition_policies_premake_not_negative", "premake >= 0"},
+	{"partition_policies", "partition_policies_ages_ordered",
+	 "(cold_after > warm_after) IS NOT FALSE AND (drop_after > cold_after) IS NOT FALSE"
+	 " AND (drop_after > warm_after) IS NOT FALSE"},
 	{"loads", "loads_status_known",
 	 "status IN ('queued', 'reading', 'writing', 'done', 'failed', 'cancelled')"},
 	{"archives", "archives_state_known", "state IN ('cold', 'restored')"},
@@ -574,7 +603,8 @@ om_schema_create(void)
 	om_query_end(&scope);
 	CommandCounterIncrement();
 	om_installation_changed();
-	(void) om_months_premake(om_clock_now(), om_setting_premake_months);
+	om_policies_create_ours();
+	(void) om_months_premake(om_clock_now(), om_policy_premake_ours());
 	if (is_new)
 	{
 		int64 tick_id;

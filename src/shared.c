@@ -34,7 +34,7 @@ request_memory(void)
 
 /* The number of starts stays: a worker may still be on its way. */
 static void
-clear_loader(OmLoaderSeat *seat)
+clear_job(OmJobSeat *seat)
 {
 	seat->state = OM_SEAT_EMPTY;
 	seat->start++;
@@ -43,6 +43,9 @@ clear_loader(OmLoaderSeat *seat)
 	seat->due = 0;
 	seat->failures = 0;
 	pg_atomic_write_u32(&seat->procno, OM_NO_PROC);
+	pg_atomic_write_u32(&seat->changes, 0);
+	pg_atomic_write_u32(&seat->asked, 0);
+	pg_atomic_write_u32(&seat->done, 0);
 }
 
 static void
@@ -55,8 +58,8 @@ clear_database(OmDatabase *entry)
 	pg_atomic_write_u64(&entry->ticked, 0);
 	pg_atomic_write_u32(&entry->restart, 0);
 	pg_atomic_write_u32(&entry->handlers, 0);
-	pg_atomic_write_u32(&entry->loads, 0);
-	clear_loader(&entry->loader);
+	for (int job = 0; job < OM_JOB_COUNT; job++)
+		clear_job(&entry->jobs[job]);
 	for (int i = 0; i < OM_MAX_SEATS; i++)
 	{
 		OmSeat *seat = &entry->seats[i];
@@ -86,9 +89,14 @@ initialize_memory(void)
 		pg_atomic_init_u64(&entry->ticked, 0);
 		pg_atomic_init_u32(&entry->restart, 0);
 		pg_atomic_init_u32(&entry->handlers, 0);
-		pg_atomic_init_u32(&entry->loads, 0);
-		entry->loader.start = 0;
-		pg_atomic_init_u32(&entry->loader.procno, OM_NO_PROC);
+		for (int job = 0; job < OM_JOB_COUNT; job++)
+		{
+			entry->jobs[job].start = 0;
+			pg_atomic_init_u32(&entry->jobs[job].procno, OM_NO_PROC);
+			pg_atomic_init_u32(&entry->jobs[job].changes, 0);
+			pg_atomic_init_u32(&entry->jobs[job].asked, 0);
+			pg_atomic_init_u32(&entry->jobs[job].done, 0);
+		}
 		for (int counter = 0; counter < OM_MOVE_COUNTERS; counter++)
 			pg_atomic_init_u64(&entry->moves[counter], 0);
 		for (int seat = 0; seat < OM_MAX_SEATS; seat++)
@@ -238,7 +246,8 @@ om_shared_knock(Oid database)
 	{
 		om_shared_wake_workers(entry);
 		om_shared_wake_handlers(database);
-		om_shared_wake_procno(&entry->loader.procno);
+		for (int job = 0; job < OM_JOB_COUNT; job++)
+			om_shared_wake_procno(&entry->jobs[job].procno);
 	}
 	om_shared_wake_launcher();
 }

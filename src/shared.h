@@ -68,17 +68,29 @@ typedef struct OmHandlerSeat
 	pg_atomic_uint32 procno; /* whose latch to set, or OM_NO_PROC */
 } OmHandlerSeat;
 
-/* The place of the worker that runs loads; module loaderseat looks after it. */
-typedef struct OmLoaderSeat
+/* What a worker is started for when there is something to do, and ends when it is done. */
+typedef enum OmJob
 {
-	OmSeatState state; /* never OM_SEAT_AT_REST; this and all below but procno: shared->lock */
+	OM_JOB_LOADS,
+	OM_JOB_MAINTENANCE
+} OmJob;
+
+#define OM_JOB_COUNT 2
+
+/* The place of its worker; module jobseats looks after it. */
+typedef struct OmJobSeat
+{
+	OmSeatState state; /* never OM_SEAT_AT_REST; this and all below but atomics: shared->lock */
 	uint32 start;      /* number of the start, so that a belated worker finds itself replaced */
 	uint32 restart;    /* value of the database's counter at the start */
 	pid_t pid;         /* 0: nobody */
 	TimestampTz due;   /* earliest next start */
 	int failures;      /* of workers, in a row, for the back-off */
-	pg_atomic_uint32 procno; /* whose latch to set, or OM_NO_PROC */
-} OmLoaderSeat;
+	pg_atomic_uint32 procno;  /* whose latch to set, or OM_NO_PROC */
+	pg_atomic_uint32 changes; /* grows when the job or its worker changes */
+	pg_atomic_uint32 asked;   /* grows when the job is asked for, where no table says it */
+	pg_atomic_uint32 done;    /* value of asked when what was asked for had been begun last */
+} OmJobSeat;
 
 #define OM_MOVE_COUNTERS 16
 
@@ -92,8 +104,7 @@ typedef struct OmDatabase
 	pg_atomic_uint64 ticked;   /* value of commits that the newest tick covers */
 	pg_atomic_uint32 restart;  /* workers end and come back with new settings */
 	pg_atomic_uint32 handlers; /* grows when subscriptions or their workers change */
-	pg_atomic_uint32 loads;    /* grows when loads or their worker change */
-	OmLoaderSeat loader;
+	OmJobSeat jobs[OM_JOB_COUNT];
 	pg_atomic_uint64 moves[OM_MOVE_COUNTERS]; /* of cursors, shared out among them by name */
 	ConditionVariable progress;               /* broadcast when a worker has committed */
 	ConditionVariable appended;               /* broadcast when anybody has committed to the log */

@@ -21,8 +21,10 @@
 #include "cursors.h"
 #include "faults.h"
 #include "locks.h"
+#include "maintlog.h"
 #include "months.h"
 #include "plans.h"
+#include "policies.h"
 #include "purges.h"
 #include "rotation.h"
 #include "settings.h"
@@ -43,9 +45,12 @@ note(List **actions, const char *action, char *object)
 {
 	OmUpkeepAction *entry = palloc(sizeof(OmUpkeepAction));
 
+	OmMaintEntry logged = om_maintlog_entry(action, object);
+
 	entry->action = action;
 	entry->object = object;
 	*actions = lappend(*actions, entry);
+	om_maintlog_add(&logged);
 }
 
 static OmQuery consumers_query = {
@@ -196,7 +201,7 @@ om_upkeep_run(void)
 	if (!om_lock_try(OM_LOCK_UPKEEP))
 		return NIL; /* somebody else is at it */
 	OM_FAULT_POINT("upkeep/locked");
-	months = om_months_premake(om_clock_now(), om_setting_premake_months);
+	months = om_months_premake(om_clock_now(), om_policy_premake_ours());
 	foreach(cell, months)
 		note(&actions, "make partition", lfirst(cell));
 	OM_FAULT_POINT("upkeep/months-made");

@@ -38,7 +38,7 @@
 #include "errors.h"
 #include "handlerseats.h"
 #include "installation.h"
-#include "loaderseat.h"
+#include "jobseats.h"
 #include "schema.h"
 #include "shared.h"
 #include "utility_hook.h"
@@ -119,7 +119,7 @@ count_workers(OmDatabase *entry, bool terminate)
 		running += seat->state == OM_SEAT_TAKEN || seat->state == OM_SEAT_STARTING;
 	}
 	running += om_handlerseat_end_all_locked(entry->database);
-	running += om_loaderseat_end_locked(entry);
+	running += om_jobseat_end_locked(entry);
 	LWLockRelease(om_shared->lock);
 	return running;
 }
@@ -321,7 +321,8 @@ announce(const Announcement *news)
 	{
 		om_wakeup_now();
 		om_handlerseat_changed(MyDatabaseId);
-		om_loaderseat_changed(MyDatabaseId);
+		for (int job = 0; job < OM_JOB_COUNT; job++)
+			om_jobseat_changed(MyDatabaseId, job);
 	}
 	if (news->extension)
 		om_wakeup_knock_at_commit(MyDatabaseId);

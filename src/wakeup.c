@@ -15,13 +15,14 @@
 #include "miscadmin.h"
 
 #include "handlerseats.h"
-#include "loaderseat.h"
+#include "jobseats.h"
 #include "shared.h"
 #include "wakeup.h"
 
 static bool wake_workers = false;
 static bool change_handlers = false;
 static bool change_loads = false;
+static bool ask_for_maintenance = false;
 
 /* Databases to knock at; who changes more in one transaction reloads the server. */
 #define MAX_KNOCKS 8
@@ -44,6 +45,12 @@ void
 om_wakeup_loads_at_commit(void)
 {
 	change_loads = true;
+}
+
+void
+om_wakeup_maintenance_at_commit(void)
+{
+	ask_for_maintenance = true;
 }
 
 bool
@@ -88,7 +95,12 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 			if (change_loads)
 			{
 				OM_FAULT_POINT_NOFAIL("wakeup/loads-changed");
-				om_loaderseat_changed(MyDatabaseId);
+				om_jobseat_changed(MyDatabaseId, OM_JOB_LOADS);
+			}
+			if (ask_for_maintenance)
+			{
+				OM_FAULT_POINT_NOFAIL("wakeup/maintenance-asked");
+				om_jobseat_ask(MyDatabaseId, OM_JOB_MAINTENANCE);
 			}
 			for (int i = 0; i < nknocks; i++)
 			{
@@ -102,7 +114,7 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 		default:
 			return;
 	}
-	wake_workers = change_handlers = change_loads = false;
+	wake_workers = change_handlers = change_loads = ask_for_maintenance = false;
 	nknocks = 0;
 }
 

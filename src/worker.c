@@ -46,6 +46,7 @@
 #include "inflight.h"
 #include "installation.h"
 #include "loadworker.h"
+#include "maintworker.h"
 #include "months.h"
 #include "pass.h"
 #include "settings.h"
@@ -86,9 +87,10 @@ typedef struct Worker
 	bool first_pass;
 	bool first_upkeep;
 	Task upkeep;
-	Task handlers; /* looking after the workers of subscriptions */
-	Task loader;   /* looking after that of loads */
-	int batches;   /* since the last upkeep */
+	Task handlers;    /* looking after the workers of subscriptions */
+	Task loader;      /* looking after that of loads */
+	Task maintenance; /* and after that of maintenance */
+	int batches;      /* since the last upkeep */
 	Task tasks[OM_STAGE_COUNT];
 	Task together; /* all stages in one transaction */
 	OmPass pass;
@@ -438,6 +440,7 @@ run_upkeep(Task *task)
 
 	om_bgsession_begin();
 	(void) om_upkeep_run();
+	om_maintworker_ask_daily(worker.database);
 	om_bgsession_commit(true /* durable */);
 	worker.batches = 0;
 	/* At midnight (UTC) there is a new day, perhaps a new month. */
@@ -617,6 +620,25 @@ look_after_loader_when_due(void)
 		(void) attempt(&worker.loader, look_after_loader, "loads");
 }
 
+static bool
+look_after_maintenance(Task *task)
+{
+	om_bgsession_begin();
+	task->timer = om_maintworker_look_after(worker.database);
+	om_bgsession_commit(true /* durable */);
+	return false;
+}
+
+static void
+look_after_maintenance_when_due(void)
+{
+	bool due = om_maintworker_needs_look(worker.database) || worker.maintenance.not_before != 0 ||
+			   (worker.maintenance.timer != 0 && GetCurrentTimestamp() >= worker.maintenance.timer);
+
+	if ((worker.stages & OM_STAGE_BIT(OM_STAGE_BALANCE_CHECKER)) != 0 && due)
+		(void) attempt(&worker.maintenance, look_after_maintenance, "maintenance");
+}
+
 /* One batch of each stage, in transactions of their own; true when there may be more to do. */
 static bool
 work_apart(void)
@@ -693,6 +715,7 @@ work_until_idle(void)
 		do_upkeep_when_due();
 		look_after_handlers_when_due();
 		look_after_loader_when_due();
+		look_after_maintenance_when_due();
 		worker.more = work_once();
 	} while (worker.more);
 }
@@ -706,6 +729,8 @@ time_to_sleep(void)
 	next =
 		om_inbox_earlier(next, om_inbox_earlier(worker.handlers.not_before, worker.handlers.timer));
 	next = om_inbox_earlier(next, om_inbox_earlier(worker.loader.not_before, worker.loader.timer));
+	next = om_inbox_earlier(
+		next, om_inbox_earlier(worker.maintenance.not_before, worker.maintenance.timer));
 	next = om_inbox_earlier(next, worker.together.not_before);
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{

@@ -1,0 +1,272 @@
+/*
+ * api_partitions.c
+ *		Tables whose months are looked after: given into care, looked at.
+ */
+#include "postgres.h"
+
+#include "commands/tablespace.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+#include "utils/tuplestore.h"
+
+#include "api_arguments.h"
+#include "clock.h"
+#include "compat.h"
+#include "errors.h"
+#include "installation.h"
+#include "jsonout.h"
+#include "monthtables.h"
+#include "names.h"
+#include "policies.h"
+#include "relations.h"
+#include "tiers.h"
+#include "wakeup.h"
+
+#define MAX_PREMAKE 120
+#define ADMIN_ROLE "order_mgmt_admin"
+
+/* ---------- arguments ---------- */
+
+static char *
+get_name(FunctionCallInfo fcinfo, int n)
+{
+	return PG_ARGISNULL(n) ? NULL : pstrdup(NameStr(*PG_GETARG_NAME(n)));
+}
+
+static Interval *
+get_age(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	static const Interval zero = {0};
+
+	if (PG_ARGISNULL(n))
+		return NULL;
+	if (!DatumGetBool(DirectFunctionCall2(interval_gt, PG_GETARG_DATUM(n), PointerGetDatum(&zero))))
+		om_arg_raise(name, "is not positive");
+	return PG_GETARG_INTERVAL_P(n);
+}
+
+static void
+check_order(const Interval *younger, const Interval *older, const char *name, const char *message)
+{
+	if (younger != NULL && older != NULL &&
+		!DatumGetBool(
+			DirectFunctionCall2(interval_lt, PointerGetDatum(younger), PointerGetDatum(older))))
+		om_arg_raise(name, message);
+}
+
+static void
+check_ages(const OmPolicy *policy)
+{
+	check_order(policy->warm_after, policy->cold_after, "cold_after", "is not after warm_after");
+	check_order(policy->cold_after, policy->drop_after, "drop_after", "is not after cold_after");
+	check_order(policy->warm_after, policy->drop_after, "drop_after", "is not after warm_after");
+}
+
+/* ---------- rights ---------- */
+
+static void
+require_admin(const char *what)
+{
+	if (has_privs_of_role(GetUserId(), get_role_oid(ADMIN_ROLE, false /* missing_ok */)))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to %s", what),
+			 errhint("It deletes orders for good, so it takes %s.", ADMIN_ROLE)));
+}
+
+static void
+require_owner(Oid relid)
+{
+	if (om_owns_relation(relid))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("must be owner of table \"%s\"", get_rel_name(relid)),
+					errhint("Maintenance works with the rights of the owner.")));
+}
+
+/* Those who make the months are to be able to make them there. */
+static void
+check_tablespace(const char *name, const char *owner)
+{
+	Oid tablespace;
+
+	if (name == NULL)
+		return;
+	tablespace = get_tablespace_oid(name, false /* missing_ok */);
+	if (tablespace != MyDatabaseTableSpace &&
+		!om_may_create_in_tablespace(tablespace, get_role_oid(owner, false /* missing_ok */)))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("role \"%s\" may not create tables in tablespace \"%s\"", owner, name),
+				 errhint("GRANT CREATE ON TABLESPACE %s TO %s;", quote_identifier(name),
+						 quote_identifier(owner))));
+}
+
+/* ---------- manage_table ---------- */
+
+/* What is asked for; whose the table is decides what is allowed. */
+static OmPolicy
+read_policy(FunctionCallInfo fcinfo)
+{
+	OmPolicy policy = {0};
+
+	om_arg_require(fcinfo, 1, "time_column");
+	om_arg_require(fcinfo, 8, "restored_for");
+	om_arg_require(fcinfo, 9, "lock_timeout");
+	policy.time_column = get_name(fcinfo, 1);
+	policy.premake = PG_ARGISNULL(2) ? -1 : (int) Min(PG_GETARG_INT64(2), MAX_PREMAKE + 1);
+	if (!PG_ARGISNULL(2) && (PG_GETARG_INT64(2) < 0 || policy.premake > MAX_PREMAKE))
+		om_arg_raise("premake", "is not from 0 to 120");
+	policy.warm_after = get_age(fcinfo, 3, "warm_after");
+	policy.cold_after = get_age(fcinfo, 4, "cold_after");
+	policy.drop_after = get_age(fcinfo, 5, "drop_after");
+	policy.warm_tablespace = get_name(fcinfo, 6);
+	policy.stay_hot_reads = PG_ARGISNULL(7) ? 0 : PG_GETARG_INT64(7);
+	if (!PG_ARGISNULL(7) && policy.stay_hot_reads < 1)
+		om_arg_raise("stay_hot_reads", "is not positive");
+	policy.restored_for = get_age(fcinfo, 8, "restored_for");
+	policy.lock_timeout = Max(om_arg_milliseconds(fcinfo, 9, "lock_timeout"), 1);
+	check_ages(&policy);
+	return policy;
+}
+
+static void
+check_ours(const OmPolicy *policy)
+{
+	if (policy->drop_after == NULL)
+		return;
+	require_admin("set drop_after for a table of orders");
+	/* Sums of months that are gone are taken when they are archived. */
+	if (policy->cold_after == NULL)
+		om_arg_raise("drop_after", "takes cold_after for a table of order_mgmt: what is to be "
+								   "deleted is archived first");
+}
+
+static void
+check_users(Oid relid, const OmPolicy *policy)
+{
+	require_owner(relid);
+	if (get_rel_relispartition(relid))
+		om_arg_raise("relation", "is a partition of another table: give the table itself");
+	if (strcmp(policy->schema, OM_SCHEMA) == 0)
+		om_arg_raise("relation", "is in the schema of order_mgmt");
+}
+
+static void
+make_months(const OmPolicy *policy, List *tables)
+{
+	ListCell *cell;
+
+	foreach(cell, tables)
+		(void) om_monthtables_premake(lfirst(cell), om_clock_now(), om_policy_premake(policy));
+}
+
+/* manage_table(relation, time_column, premake, …) → boolean */
+OM_FUNCTION(om_manage_table)
+{
+	Oid relid;
+	OmPolicy policy;
+	List *tables;
+	bool changed;
+
+	om_arg_require(fcinfo, 0, "relation");
+	relid = PG_GETARG_OID(0);
+	om_api_begin_write("manage_table()");
+	(void) om_relation_get("partition_policies");
+	policy = read_policy(fcinfo);
+	if (get_rel_name(relid) == NULL)
+		om_arg_raise("relation", "is no table");
+	policy.schema = get_namespace_name(get_rel_namespace(relid));
+	policy.name = get_rel_name(relid);
+	if (om_policy_is_ours(policy.schema, policy.name))
+		check_ours(&policy);
+	else
+	{
+		check_users(relid, &policy);
+		policy.owner = GetUserNameFromId(om_tiers_owner(relid), false /* noerr */);
+	}
+	tables = om_monthtables_of(relid, policy.time_column);
+	check_tablespace(policy.warm_tablespace, policy.owner == NULL ? OM_OWNER_ROLE : policy.owner);
+	changed = om_policy_save(&policy);
+	if (policy.owner != NULL)
+		make_months(&policy, tables);
+	om_wakeup_maintenance_at_commit();
+	PG_RETURN_BOOL(changed);
+}
+
+/* unmanage_table(relation) → boolean */
+OM_FUNCTION(om_unmanage_table)
+{
+	Oid relid;
+	char *schema;
+	char *name;
+
+	om_arg_require(fcinfo, 0, "relation");
+	relid = PG_GETARG_OID(0);
+	om_api_begin_write("unmanage_table()");
+	name = get_rel_name(relid);
+	if (name == NULL)
+		om_arg_raise("relation", "is no table");
+	schema = get_namespace_name(get_rel_namespace(relid));
+	if (om_policy_is_ours(schema, name))
+		om_arg_raise("relation", "is a table of order_mgmt, which is always looked after");
+	require_owner(relid);
+	PG_RETURN_BOOL(om_policy_remove(schema, name));
+}
+
+/* ---------- partitions ---------- */
+
+static void
+put_month(ReturnSetInfo *result, const OmMonth *month, bool is_ours)
+{
+	const char *table =
+		is_ours ? month->table_name : quote_qualified_identifier(month->schema, month->table_name);
+	Datum values[11] = {CStringGetTextDatum(table),
+						CStringGetTextDatum(month->partition_name),
+						DateADTGetDatum(month->begin / USECS_PER_DAY),
+						CStringGetTextDatum(om_tier_names[month->tier]),
+						Int64GetDatum((int64) month->rows),
+						Int64GetDatum(month->bytes),
+						TimestampTzGetDatum(month->last_read)};
+	bool isnull[11] = {false};
+
+	isnull[4] = month->rows < 0;
+	isnull[6] = month->last_read == 0;
+	isnull[7] = isnull[8] = month->next == OM_MOVE_NONE;
+	if (month->next != OM_MOVE_NONE)
+	{
+		values[7] = CStringGetTextDatum(om_move_names[month->next]);
+		values[8] = TimestampTzGetDatum(month->next_at);
+	}
+	isnull[9] = month->waits_for == NULL;
+	if (month->waits_for != NULL)
+		values[9] = CStringGetTextDatum(month->waits_for);
+	values[10] = Float8GetDatum(month->reads_per_day);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
+
+/* partitions_state() → the rows of view partitions */
+OM_FUNCTION(om_partitions_state)
+{
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	TimestampTz now = om_clock_now();
+	ListCell *cell;
+
+	(void) om_installation_get();
+	InitMaterializedSRF(fcinfo, 0);
+	foreach(cell, om_policy_list())
+	{
+		const OmPolicy *policy = lfirst(cell);
+		ListCell *month;
+
+		foreach(month, om_tiers_of(policy, now))
+			put_month(result, lfirst(month), policy->owner == NULL);
+	}
+	return (Datum) 0;
+}

@@ -1,0 +1,589 @@
+/*
+ * maintenance.c
+ *		What is done with the months of managed tables.
+ *
+ * A run is a list of steps; each does one thing for one table or one month, and
+ * what it does is in maintenance_log.  A step that fails is undone and logged,
+ * and the others go on.  A worker makes each step a transaction of its own
+ * (maintworker.c).  run_maintenance() has one transaction for all: there each
+ * step is a subtransaction, and one month is moved at the end, because a month
+ * that has been moved leaves its table locked until the commit.
+ *
+ * One run at a time: OM_LOCK_MAINTENANCE, taken without waiting.  Each step
+ * decides by what it finds itself, not by what the list was made from.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "storage/latch.h"
+#include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/timestamp.h"
+#include "pgstat.h"
+
+#include "archiving.h"
+#include "clock.h"
+#include "errors.h"
+#include "faults.h"
+#include "locks.h"
+#include "maintenance.h"
+#include "maintlog.h"
+#include "monthswap.h"
+#include "monthtables.h"
+#include "names.h"
+#include "plans.h"
+#include "policies.h"
+#include "relations.h"
+#include "settings.h"
+#include "tiers.h"
+#include "upkeep.h"
+#include "warming.h"
+
+#define PREMAKE_TRIES 5
+#define PREMAKE_PAUSE_MS 50
+
+/* Of months that cannot be moved so many are enough for one call of run_maintenance(). */
+#define MOVES_TO_TRY 3
+
+typedef enum StepKind
+{
+	STEP_SWEEP,
+	STEP_PREMAKE,
+	STEP_LOOK_AT_USE,
+	STEP_MOVE,
+	STEP_TIDY
+} StepKind;
+
+struct OmMaintStep
+{
+	StepKind kind;
+	const OmPolicy *policy; /* not of STEP_TIDY */
+	Oid parent;             /* of STEP_MOVE, and the next three */
+	TimestampTz month;
+	OmMove move;
+	const char *object; /* what it is about, for the log */
+};
+
+static OmMaintStep *
+new_step(StepKind kind, const OmPolicy *policy)
+{
+	OmMaintStep *step = palloc0(sizeof(OmMaintStep));
+
+	step->kind = kind;
+	step->policy = policy;
+	if (policy != NULL)
+		step->object = quote_qualified_identifier(policy->schema, policy->name);
+	return step;
+}
+
+static const char *
+action_of(const OmMaintStep *step)
+{
+	static const char *const names[] = {"remove file", "make partition", "look at use", NULL,
+										"tidy"};
+
+	return step->kind == STEP_MOVE ? om_move_names[step->move] : names[step->kind];
+}
+
+static void
+note(List **actions, const char *action, const char *object)
+{
+	OmUpkeepAction *entry = palloc(sizeof(OmUpkeepAction));
+
+	entry->action = action;
+	entry->object = pstrdup(object);
+	*actions = lappend(*actions, entry);
+}
+
+/* ---------- premake, use, tidying up ---------- */
+
+/* OM001, OM005: the table is none that can be looked after (any more). */
+static List *
+tables_of(const OmPolicy *policy)
+{
+	Oid relid = om_tiers_relation(policy);
+
+	if (!OidIsValid(relid))
+		ereport(ERROR,
+				(errcode(ERRCODE_OM_STATE),
+				 errmsg("table %s does not belong to role \"%s\" any more",
+						quote_qualified_identifier(policy->schema, policy->name), policy->owner),
+				 errhint("Its owner can call manage_table() again.")));
+	return om_monthtables_of(relid, policy->time_column);
+}
+
+/* Of a table that has been dropped, or has another name now, which cannot be told apart. */
+static bool
+forget_dropped(const OmPolicy *policy, List **actions)
+{
+	const char *name = quote_qualified_identifier(policy->schema, policy->name);
+	Oid schema = get_namespace_oid(policy->schema, true /* missing_ok */);
+	OmMaintEntry entry = om_maintlog_entry("forget table", name);
+
+	if (OidIsValid(schema) && OidIsValid(get_relname_relid(policy->name, schema)))
+		return false;
+	(void) om_policy_remove(policy->schema, policy->name);
+	entry.error = "there is no table of this name any more";
+	om_maintlog_add(&entry);
+	note(actions, entry.action, name);
+	return true;
+}
+
+static void
+limit_lock_waits(const OmPolicy *policy)
+{
+	(void) set_config_option("lock_timeout", psprintf("%d", policy->lock_timeout), PGC_USERSET,
+							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+static void
+premake(const OmPolicy *policy, List **actions)
+{
+	ListCell *cell;
+	int level;
+
+	if (forget_dropped(policy, actions))
+		return;
+	level = NewGUCNestLevel();
+	limit_lock_waits(policy);
+	foreach(cell, tables_of(policy))
+	{
+		ListCell *name;
+
+		foreach(name,
+				om_monthtables_premake(lfirst(cell), om_clock_now(), om_policy_premake(policy)))
+		{
+			OmMaintEntry entry = om_maintlog_entry("make partition", lfirst(name));
+
+			om_maintlog_add(&entry);
+			note(actions, "make partition", lfirst(name));
+		}
+	}
+	AtEOXact_GUC(true, level);
+}
+
+static void
+look_at_use(const OmPolicy *policy)
+{
+	ListCell *cell;
+
+	if (om_policy_find(policy->schema, policy->name) == NULL)
+		return; /* forgotten just now */
+	foreach(cell, tables_of(policy))
+		om_tiers_look_at_use(lfirst(cell), om_clock_now());
+}
+
+/* Files that no row of archives names: of a move that was ended half-way, of months deleted. */
+static void
+sweep(List **actions)
+{
+	ListCell *cell;
+
+	foreach(cell, om_archive_sweep())
+	{
+		OmMaintEntry entry = om_maintlog_entry("remove file", lfirst(cell));
+
+		om_maintlog_add(&entry);
+		note(actions, "remove file", lfirst(cell));
+	}
+}
+
+static void
+tidy(void)
+{
+	om_tiers_forget_gone();
+	(void) om_maintlog_purge();
+}
+
+/* ---------- moves ---------- */
+
+/* The month of a step as it is now; NULL: nothing is due any more. */
+static OmMonth *
+find_due(const OmMaintStep *step, const OmPolicy *policy, TimestampTz now)
+{
+	ListCell *cell;
+
+	foreach(cell, om_tiers_of(policy, now))
+	{
+		OmMonth *month = lfirst(cell);
+
+		if (month->parent == step->parent && month->begin == step->month &&
+			month->next == step->move && month->next_at <= now && month->waits_for == NULL)
+			return month;
+	}
+	return NULL;
+}
+
+/* Only of users' tables: of ours what is dropped has been archived before. */
+static void
+drop_live(const OmMonth *month)
+{
+	OmMonthMove move = {.parent = month->parent, .old = month->leaf};
+
+	if (!om_month_swap(list_make1(&move)))
+		om_month_raise_busy(month->leaf);
+}
+
+static void
+archive(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
+{
+	ListCell *cell;
+
+	entry->rows = entry->bytes = 0;
+	foreach(cell, om_archive_month(om_tiers_relation(policy), month->begin))
+	{
+		const OmArchived *archived = lfirst(cell);
+
+		entry->rows += archived->rows;
+		entry->bytes += archived->bytes;
+	}
+}
+
+static OmQuery forget_query = {
+	.sql =
+		"WITH gone AS (DELETE FROM order_mgmt.archives WHERE month = $1 AND state = 'cold'"
+		" AND schema_name = $2 AND table_name = ANY ($3) RETURNING rows, bytes_packed)"
+		" SELECT coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes_packed), 0)::bigint FROM gone",
+	.nargs = 3,
+	.types = {DATEOID, TEXTOID, TEXTARRAYOID}};
+
+/* Who has locked a table may read its archived months until the end of the transaction. */
+static void
+lock_out_readers(const OmMonth *month, const OmPolicy *policy)
+{
+	static const char *const ours[] = {"event_log", "orders", "order_lines"};
+	OmMonthMove moves[lengthof(ours)] = {{.parent = month->parent}};
+	List *list = NIL;
+
+	for (int i = 0; i < (policy->owner == NULL ? (int) lengthof(ours) : 1); i++)
+	{
+		if (policy->owner == NULL)
+			moves[i] = (OmMonthMove){.parent = om_relation_get(ours[i])};
+		list = lappend(list, &moves[i]);
+	}
+	if (!om_month_swap(list))
+		om_month_raise_busy(month->parent);
+}
+
+/* Its files go at the next run, when no transaction that has failed could want them back. */
+static void
+drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
+{
+	Datum names[3] = {CStringGetTextDatum(month->table_name), CStringGetTextDatum("order_lines"),
+					  CStringGetTextDatum("event_log")};
+	Datum args[3] = {DateADTGetDatum(month->begin / USECS_PER_DAY),
+					 CStringGetTextDatum(get_namespace_name(get_rel_namespace(month->parent))),
+					 PointerGetDatum(construct_array(names, policy->owner == NULL ? 3 : 1, TEXTOID,
+													 -1, false, TYPALIGN_INT))};
+	OmQueryScope scope;
+	bool isnull;
+
+	om_lock_acquire(OM_LOCK_ARCHIVE);
+	lock_out_readers(month, policy);
+	om_query_begin(&scope);
+	(void) om_query_run(&forget_query, args, NULL);
+	entry->rows = DatumGetInt64(om_result_get(0, 1, &isnull));
+	entry->bytes = DatumGetInt64(om_result_get(0, 2, &isnull));
+	om_query_end(&scope);
+}
+
+static void
+do_move(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
+{
+	if (month->next == OM_MOVE_COLD)
+		archive(month, policy, entry);
+	else if (month->next == OM_MOVE_DROP && !OidIsValid(month->leaf))
+		drop_archived(month, policy, entry);
+	else if (month->next == OM_MOVE_WARM)
+	{
+		entry->rows = om_warming_run(month, policy, &entry->bytes);
+		om_tiers_note_warm(month, om_clock_now());
+	}
+	else if (month->next == OM_MOVE_DROP && OidIsValid(month->leaf))
+	{
+		entry->rows = month->rows < 0 ? -1 : (int64) month->rows;
+		entry->bytes = month->bytes;
+		drop_live(month);
+	}
+}
+
+static void
+move_month(const OmMaintStep *step, List **actions)
+{
+	/* It may have been changed since the list was made. */
+	const OmPolicy *policy = om_policy_find(step->policy->schema, step->policy->name);
+	OmMonth *month = policy == NULL ? NULL : find_due(step, policy, om_clock_now());
+	TimestampTz begin = GetCurrentTimestamp();
+	OmMaintEntry entry = om_maintlog_entry(action_of(step), step->object);
+
+	if (month == NULL)
+		return;
+	OM_FAULT_POINT("maintenance/before-move");
+	entry.month = step->month;
+	do_move(month, policy, &entry);
+	entry.duration = GetCurrentTimestamp() - begin;
+	om_maintlog_add(&entry);
+	note(actions, action_of(step), step->object);
+	OM_FAULT_POINT("maintenance/moved");
+}
+
+/* ---------- lists of steps ---------- */
+
+List *
+om_maintenance_quick_steps(bool may_sweep)
+{
+	List *steps = may_sweep ? list_make1(new_step(STEP_SWEEP, NULL)) : NIL;
+	ListCell *cell;
+
+	foreach(cell, om_policy_list())
+	{
+		const OmPolicy *policy = lfirst(cell);
+
+		if (policy->owner != NULL)
+			steps = lappend(steps, new_step(STEP_PREMAKE, policy));
+		steps = lappend(steps, new_step(STEP_LOOK_AT_USE, policy));
+	}
+	return lappend(steps, new_step(STEP_TIDY, NULL));
+}
+
+/* The three tables of orders are archived together; "orders" stands for them. */
+static bool
+stands_for_itself(const OmMonth *month, const OmPolicy *policy)
+{
+	return policy->owner != NULL || strcmp(policy->name, "orders") == 0 ||
+		   month->next == OM_MOVE_WARM;
+}
+
+static char *
+object_of(const OmMonth *month)
+{
+	return quote_qualified_identifier(month->schema, month->partition_name);
+}
+
+static void
+log_waiting(const OmMonth *month)
+{
+	OmMaintEntry entry = om_maintlog_entry(om_move_names[month->next], object_of(month));
+
+	entry.month = month->begin;
+	entry.error = month->waits_for;
+	om_maintlog_add_news(&entry);
+}
+
+List *
+om_maintenance_moves(void)
+{
+	TimestampTz now = om_clock_now();
+	List *steps = NIL;
+	ListCell *policies;
+
+	foreach(policies, om_policy_list())
+	{
+		const OmPolicy *policy = lfirst(policies);
+		ListCell *cell;
+
+		foreach(cell, om_tiers_of(policy, now))
+		{
+			const OmMonth *month = lfirst(cell);
+			OmMaintStep *step;
+
+			if (month->next_at > now || !stands_for_itself(month, policy))
+				continue;
+			if (month->waits_for != NULL)
+			{
+				log_waiting(month);
+				continue;
+			}
+			step = new_step(STEP_MOVE, policy);
+			step->parent = month->parent;
+			step->month = month->begin;
+			step->move = month->next;
+			step->object = object_of(month);
+			steps = lappend(steps, step);
+		}
+	}
+	return steps;
+}
+
+static OmQuery wanted_query = {
+	.sql =
+		"SELECT 1 WHERE EXISTS (SELECT FROM order_mgmt.partition_policies WHERE owner IS NOT NULL"
+		" OR warm_after IS NOT NULL OR cold_after IS NOT NULL OR drop_after IS NOT NULL)"
+		" OR EXISTS (SELECT FROM order_mgmt.archives)"};
+
+bool
+om_maintenance_is_wanted(void)
+{
+	OmQueryScope scope;
+	bool wanted;
+
+	if (!OidIsValid(om_relation_find("partition_policies")) ||
+		!OidIsValid(om_relation_find("archives")))
+		return false;
+	om_query_begin(&scope);
+	wanted = om_query_run(&wanted_query, NULL, NULL) > 0;
+	om_query_end(&scope);
+	return wanted;
+}
+
+/* ---------- doing them ---------- */
+
+void
+om_maintenance_do(const OmMaintStep *step, List **actions)
+{
+	switch (step->kind)
+	{
+		case STEP_SWEEP:
+			sweep(actions);
+			break;
+		case STEP_PREMAKE:
+			premake(step->policy, actions);
+			break;
+		case STEP_LOOK_AT_USE:
+			look_at_use(step->policy);
+			break;
+		case STEP_MOVE:
+			move_month(step, actions);
+			break;
+		case STEP_TIDY:
+			tidy();
+			break;
+	}
+}
+
+/* A swap has tried often enough itself. */
+bool
+om_maintenance_tries_again(const OmMaintStep *step, const ErrorData *error, int tries)
+{
+	if (step->kind != STEP_PREMAKE || error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||
+		tries >= PREMAKE_TRIES)
+		return false;
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+					 PREMAKE_PAUSE_MS * tries, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	return true;
+}
+
+bool
+om_maintenance_failed(const OmMaintStep *step, const ErrorData *error)
+{
+	OmMaintEntry entry = om_maintlog_entry(action_of(step), step->object);
+
+	/* That a table cannot be looked after is said once, by the first step about it. */
+	if (step->kind == STEP_LOOK_AT_USE && step->policy->owner != NULL)
+		return false;
+	if (step->kind == STEP_MOVE)
+		entry.month = step->month;
+	entry.sqlstate = error->sqlerrcode;
+	entry.error = error->message;
+	if (entry.relation == NULL)
+		entry.relation = OM_SCHEMA;
+	om_maintlog_add_news(&entry);
+	return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+}
+
+/* ---------- all in one transaction ---------- */
+
+/* What ends the session or the statement is no failure of a step. */
+static bool
+is_about_us(int sqlstate)
+{
+	return sqlstate == ERRCODE_QUERY_CANCELED || sqlstate == ERRCODE_ADMIN_SHUTDOWN ||
+		   sqlstate == ERRCODE_CRASH_SHUTDOWN;
+}
+
+/* In a subtransaction; what it raises is returned. */
+static ErrorData *
+attempt(const OmMaintStep *step, List **actions)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *volatile error = NULL;
+	List *volatile done = NIL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		List *list = NIL;
+
+		om_maintenance_do(step, &list);
+		ReleaseCurrentSubTransaction();
+		done = list;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (error != NULL && is_about_us(error->sqlerrcode))
+		ReThrowError(error);
+	*actions = list_concat(*actions, done);
+	return error;
+}
+
+static bool
+attempt_and_log(const OmMaintStep *step, List **actions)
+{
+	ErrorData *error;
+	int tries = 0;
+
+	do
+		error = attempt(step, actions);
+	while (error != NULL && om_maintenance_tries_again(step, error, ++tries));
+	if (error == NULL)
+		return true;
+	(void) om_maintenance_failed(step, error);
+	note(actions, error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? "give up" : "fail",
+		 psprintf("%s %s: %s", action_of(step), step->object == NULL ? "" : step->object,
+				  error->message));
+	return false;
+}
+
+static void
+run_steps(List **actions, bool may_sweep)
+{
+	List *moves;
+	ListCell *cell;
+	int tried = 0;
+	bool moved = false;
+
+	foreach(cell, om_maintenance_quick_steps(may_sweep))
+		(void) attempt_and_log(lfirst(cell), actions);
+	moves = om_maintenance_moves();
+	while (tried < Min(list_length(moves), MOVES_TO_TRY) && !moved)
+		moved = attempt_and_log(list_nth(moves, tried++), actions);
+	if (list_length(moves) > tried)
+		note(actions, "more to do",
+			 psprintf("months that wait for a run of their own: %d", list_length(moves) - tried));
+}
+
+List *
+om_maintenance_run(void)
+{
+	/* What it has written may be undone, and then the files are named again. */
+	bool has_written = TransactionIdIsValid(GetTopTransactionIdIfAny());
+	List *actions = om_upkeep_run();
+
+	/* Data of an earlier version have no policies until setup() is run. */
+	if (!OidIsValid(om_relation_find("partition_policies")))
+		return actions;
+	if (om_lock_try(OM_LOCK_MAINTENANCE))
+		run_steps(&actions, !has_written);
+	else
+		note(&actions, "busy", "maintenance is under way in another session");
+	return actions;
+}

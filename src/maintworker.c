@@ -1,0 +1,252 @@
+/*
+ * maintworker.c
+ *		Runs maintenance in a worker of its own.
+ *
+ * Copying a month may take minutes, for which no stage is to wait.  The built-in
+ * worker that does the upkeep starts this one at its own start, when a day has
+ * begun (UTC) and when a policy has changed, if any table has a policy that asks
+ * for anything; it goes through the steps of maintenance.c, each in a
+ * transaction, and ends.  Months of our own tables are made ahead by the
+ * built-in worker itself: nothing of a user's can stop that.
+ *
+ * It holds OM_LOCK_MAINTENANCE as long as it lives.  Where a table was in use
+ * for too long, it is started again after a while.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/timestamp.h"
+
+#include "bgsession.h"
+#include "clock.h"
+#include "faults.h"
+#include "inflight.h"
+#include "jobseats.h"
+#include "locks.h"
+#include "maintenance.h"
+#include "maintworker.h"
+#include "settings.h"
+
+/* What could not be locked is tried again then. */
+#define TRY_AGAIN_MS (5 * 60 * 1000)
+
+/* ---------- looking after the worker ---------- */
+
+static OmJobKeeper keeper = {.job = OM_JOB_MAINTENANCE,
+							 .function = "om_maintenance_main",
+							 .what = "order_mgmt maintenance",
+							 .purpose = "maintenance"};
+static uint32 looked_at;
+static bool has_looked = false;
+static TimestampTz asked_on = DT_NOBEGIN;
+
+void
+om_maintworker_ask_daily(OmDatabase *entry)
+{
+	TimestampTz now = om_clock_now();
+	TimestampTz day = now - now % USECS_PER_DAY;
+
+	if (day == asked_on)
+		return;
+	asked_on = day;
+	if (om_maintenance_is_wanted())
+		om_jobseat_ask(entry->database, OM_JOB_MAINTENANCE);
+}
+
+bool
+om_maintworker_needs_look(const OmDatabase *entry)
+{
+	const OmJobSeat *seat = &entry->jobs[OM_JOB_MAINTENANCE];
+
+	return !has_looked ||
+		   pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &seat->changes)) != looked_at;
+}
+
+TimestampTz
+om_maintworker_look_after(OmDatabase *entry)
+{
+	OmJobSeat *seat = &entry->jobs[OM_JOB_MAINTENANCE];
+
+	looked_at = pg_atomic_read_u32(&seat->changes);
+	has_looked = true;
+	if (pg_atomic_read_u32(&seat->asked) == pg_atomic_read_u32(&seat->done))
+		return 0;
+	return om_jobkeeper_fill(&keeper, entry);
+}
+
+/* ---------- the worker ---------- */
+
+typedef struct MaintWorker
+{
+	OmDatabase *database;
+	MemoryContext context; /* of a run */
+	bool gave_up;          /* on something that was locked */
+} MaintWorker;
+
+static MaintWorker self;
+
+/* Beside what no background worker takes over from a database or role; as the built-in workers. */
+static const OmBgSetting session_settings[] = {
+	{"search_path", ""},     {"lock_timeout", "0"},        {"session_replication_role", "origin"},
+	{"row_security", "off"}, {"TimeZone", "UTC"},          {"DateStyle", "ISO"},
+	{"jit", "off"},          {"deadlock_timeout", "50ms"},
+};
+
+/* Outside a transaction only. */
+static void
+obey_signals(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+	if (!om_setting_workers || om_jobseat_must_leave())
+		proc_exit(0);
+}
+
+/* Ends the transaction that has failed; the error outlives it. */
+static ErrorData *
+catch_error(void)
+{
+	ErrorData *error;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(self.context);
+	error = CopyErrorData();
+	EmitErrorReport();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	MemoryContextSwitchTo(self.context);
+	RESUME_INTERRUPTS();
+	return error;
+}
+
+static void
+do_step(const OmMaintStep *step)
+{
+	List *actions = NIL;
+
+	om_bgsession_begin();
+	om_maintenance_do(step, &actions);
+	OM_FAULT_POINT("maintworker/before-commit");
+	om_bgsession_commit(true /* durable */);
+	OM_FAULT_POINT_NOFAIL("maintworker/after-commit");
+}
+
+static ErrorData *
+attempt(const OmMaintStep *step)
+{
+	ErrorData *volatile error = NULL;
+
+	PG_TRY();
+	{
+		do_step(step);
+	}
+	PG_CATCH();
+	{
+		error = catch_error();
+	}
+	PG_END_TRY();
+	return error;
+}
+
+static void
+log_failure(const OmMaintStep *step, const ErrorData *error)
+{
+	om_bgsession_begin();
+	self.gave_up |= om_maintenance_failed(step, error);
+	om_bgsession_commit(true /* durable */);
+}
+
+static void
+run_steps(bool moves)
+{
+	List *steps;
+	ListCell *cell;
+	MemoryContext transaction;
+
+	om_bgsession_begin();
+	transaction = MemoryContextSwitchTo(self.context);
+	steps = moves ? om_maintenance_moves() : om_maintenance_quick_steps(true /* may_sweep */);
+	MemoryContextSwitchTo(transaction);
+	om_bgsession_commit(true /* durable */);
+	foreach(cell, steps)
+	{
+		ErrorData *error;
+		int tries = 0;
+
+		obey_signals();
+		do
+			error = attempt(lfirst(cell));
+		while (error != NULL && om_maintenance_tries_again(lfirst(cell), error, ++tries));
+		if (error != NULL)
+			log_failure(lfirst(cell), error);
+		else
+			om_jobseat_works();
+	}
+}
+
+static void
+run(void)
+{
+	pgstat_report_activity(STATE_RUNNING, "maintenance");
+	self.gave_up = false;
+	run_steps(false /* moves */);
+	run_steps(true /* moves */);
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextReset(self.context);
+}
+
+/* False where another is at work still. */
+static bool
+lock_out_others(void)
+{
+	bool locked;
+
+	om_bgsession_begin();
+	locked = om_lock_try_for_good(OM_LOCK_MAINTENANCE);
+	om_bgsession_commit(true /* durable */);
+	return locked;
+}
+
+void
+om_maintenance_main(Datum arg)
+{
+	OmJobSeat *seat;
+	uint32 asked;
+
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGQUIT, om_inflight_sigquit);
+	BackgroundWorkerUnblockSignals();
+	self.database = om_jobseat_take(OM_JOB_MAINTENANCE, arg);
+	if (self.database == NULL)
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(self.database->database, InvalidOid, 0);
+	om_bgsession_set(session_settings, lengthof(session_settings));
+	if (!om_bgsession_may_work() || !lock_out_others())
+		proc_exit(0);
+	self.context =
+		AllocSetContextCreate(TopMemoryContext, "order_mgmt maintenance", ALLOCSET_DEFAULT_SIZES);
+	seat = &self.database->jobs[OM_JOB_MAINTENANCE];
+	do
+	{
+		asked = pg_atomic_read_u32(&seat->asked);
+		obey_signals();
+		run();
+	} while (pg_atomic_read_u32(&seat->asked) != asked);
+	if (!self.gave_up)
+		pg_atomic_write_u32(&seat->done, asked);
+	om_jobseat_rest(self.gave_up ? TRY_AGAIN_MS : 0);
+	proc_exit(0);
+}

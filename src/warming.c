@@ -1,0 +1,123 @@
+/*
+ * warming.c
+ *		Makes a month warm.
+ *
+ * The copy has no room for new versions of rows, and of the indexes only those
+ * that the table has, in the tablespace of the policy.  Grants, row security,
+ * statistics targets, comments and constraints of the partition's own go with
+ * it.  A partition with what cannot go with it (triggers, rules, policies of its
+ * own) stays as it is, and the log says why.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/tablespace.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/lsyscache.h"
+
+#include "errors.h"
+#include "faults.h"
+#include "jsonout.h"
+#include "monthswap.h"
+#include "monthtables.h"
+#include "plans.h"
+#include "warming.h"
+
+/* What a partition has that a copy would not. */
+static OmQuery ties_query = {
+	.sql =
+		"SELECT what FROM pg_catalog.pg_class AS c, LATERAL (SELECT 'triggers of its own' AS what"
+		" FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal"
+		" AND t.tgparentid = 0"
+		" UNION ALL SELECT 'rules of its own' FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = "
+		"c.oid"
+		" UNION ALL SELECT 'policies of its own' FROM pg_catalog.pg_policy AS p WHERE"
+		" p.polrelid = c.oid UNION ALL SELECT 'another owner than its table' FROM"
+		" pg_catalog.pg_class AS p WHERE p.oid = $2 AND p.relowner <> c.relowner) AS x"
+		" WHERE c.oid = $1 LIMIT 1",
+	.nargs = 2,
+	.types = {OIDOID, OIDOID}};
+
+static void
+check_ties(const OmMonth *month)
+{
+	Datum args[2] = {ObjectIdGetDatum(month->leaf), ObjectIdGetDatum(month->parent)};
+	char *what = NULL;
+	OmQueryScope scope;
+
+	om_query_begin(&scope);
+	if (om_query_run(&ties_query, args, NULL) > 0)
+	{
+		what = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		what = strcpy(SPI_palloc(strlen(what) + 1), what);
+	}
+	om_query_end(&scope);
+	if (what != NULL)
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+						errmsg("partition \"%s\" has %s", month->partition_name, what),
+						om_errdetail("partition", month->partition_name),
+						errhint("A copy would not have them; move them to the table itself.")));
+}
+
+/* Comments, and constraints that the table has not. */
+static void
+carry_more(const OmMonth *month, Oid twin)
+{
+	char *to = quote_literal_cstr(quote_qualified_identifier(month->schema, get_rel_name(twin)));
+
+	om_monthtables_run(
+		month->parent,
+		psprintf(
+			"SELECT format('COMMENT ON TABLE %%s IS %%L', %s, obj_description(%u, 'pg_class'))"
+			" WHERE obj_description(%u, 'pg_class') IS NOT NULL"
+			" UNION ALL SELECT format('COMMENT ON COLUMN %%s.%%I IS %%L', %s, attname,"
+			" col_description(%u, attnum)) FROM pg_attribute WHERE attrelid = %u AND attnum > 0"
+			" AND NOT attisdropped AND col_description(%u, attnum) IS NOT NULL"
+			" UNION ALL SELECT format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', %s, conname,"
+			" pg_get_constraintdef(oid)) FROM pg_constraint WHERE conrelid = %u"
+			" AND contype = 'c' AND coninhcount = 0",
+			to, month->leaf, month->leaf, to, month->leaf, month->leaf, month->leaf, to,
+			month->leaf));
+}
+
+static Oid
+make_twin(const OmMonth *month, const OmPolicy *policy, const OmMonthBounds *bounds)
+{
+	Oid current = get_rel_tablespace(month->leaf);
+	const char *tablespace = policy->warm_tablespace != NULL ? policy->warm_tablespace
+						   : OidIsValid(current)             ? get_tablespace_name(current)
+															 : NULL;
+	char *storage =
+		psprintf("WITH (fillfactor = 100)%s%s", tablespace == NULL ? "" : " TABLESPACE ",
+				 tablespace == NULL ? "" : quote_identifier(tablespace));
+	Oid twin = om_month_twin_make(month->parent, bounds, storage);
+
+	om_monthtables_carry(month->parent, month->leaf, month->schema, get_rel_name(twin));
+	carry_more(month, twin);
+	return twin;
+}
+
+int64
+om_warming_run(const OmMonth *month, const OmPolicy *policy, int64 *bytes)
+{
+	OmMonthBounds bounds;
+	OmMonthMove move = {.parent = month->parent, .old = month->leaf, .name = month->partition_name};
+	int64 rows;
+
+	if (!om_month_lock_to_copy(list_make1_oid(month->leaf)))
+		om_month_raise_busy(month->leaf);
+	check_ties(month);
+	bounds = om_month_bounds(month->leaf);
+	move.bounds = bounds;
+	move.fresh = make_twin(month, policy, &bounds);
+	rows = om_month_twin_copy(move.fresh, month->leaf);
+	OM_FAULT_POINT("warming/copied");
+	om_month_twin_finish(move.fresh, month->parent, policy->warm_tablespace);
+	*bytes =
+		DatumGetInt64(DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(move.fresh)));
+	if (!om_month_swap(list_make1(&move)))
+		om_month_raise_busy(month->leaf);
+	return rows;
+}
