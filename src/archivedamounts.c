@@ -49,7 +49,7 @@
 
 #define SHIPPED                                \
 	"o.created_at >= $1 AND o.created_at < $2" \
-	" AND o.status = 'shipped' AND (o.settled & 4) = 0"
+	" AND o.status = 'shipped' AND o.settled <> 7"
 
 #define AMOUNTS(kind, key, event, member, orders)                                        \
 	"INSERT INTO order_mgmt.archived_amounts (month, kind, key, amount, has_changes)"    \
@@ -59,13 +59,18 @@
 	"   WHERE at >= $1 AND at < $2 AND event_type = '" event "' AND " key " IS NOT NULL" \
 	"   GROUP BY 1) AS c FULL JOIN (" orders " GROUP BY 1) AS s USING (key)"
 
-/* An order changes last when it is shipped, or later; clocks step back by less than a day. */
-#define MOVEMENTS(kind, key, amount, lines)                                                \
-	"INSERT INTO order_mgmt.archived_movements (month, kind, key, event_id, at, order_id," \
-	" amount) SELECT $1, '" kind "', " key ", l.event_id, l.at, o.order_id, " amount       \
-	" FROM order_mgmt.orders AS o " lines " CROSS JOIN LATERAL"                            \
-	"  order_mgmt.shipment_of(o.order_id, o.trail, o.created_at, o.updated_at) AS l"       \
-	" WHERE " SHIPPED " AND o.updated_at >= $2 - '1 day'::interval AND l.at >= $2"
+/*
+ * All lines less those of orders that have moved nothing: as a rule there are
+ * few of these.
+ */
+#define UNITS                                                                                 \
+	"SELECT u.product_id AS key, sum(u.quantity) AS amount FROM (SELECT product_id, quantity" \
+	"  FROM order_mgmt.order_lines WHERE created_at >= $1 AND created_at < $2"                \
+	" UNION ALL SELECT n.product_id, -n.quantity FROM order_mgmt.orders AS o"                 \
+	"  JOIN order_mgmt.order_lines AS n ON n.order_id = o.order_id"                           \
+	"  AND n.created_at = o.created_at AND n.created_at >= $1 AND n.created_at < $2"          \
+	"  WHERE o.created_at >= $1 AND o.created_at < $2"                                        \
+	"  AND (o.status <> 'shipped' OR o.settled = 7)) AS u"
 
 static OmQuery add_queries[] = {
 	{.sql = AMOUNTS("account", "customer_id", "balance_changed", "amount",
@@ -73,21 +78,25 @@ static OmQuery add_queries[] = {
 					" FROM order_mgmt.orders AS o WHERE " SHIPPED),
 	 .nargs = 2,
 	 .types = {TIMESTAMPTZOID, TIMESTAMPTZOID}},
-	{.sql = AMOUNTS("product", "product_id", "stock_changed", "quantity",
-					"SELECT n.product_id AS key, sum(n.quantity) AS amount"
-					" FROM order_mgmt.orders AS o JOIN order_mgmt.order_lines AS n"
-					"  ON n.order_id = o.order_id AND n.created_at = o.created_at"
-					"  AND n.created_at >= $1 AND n.created_at < $2 WHERE " SHIPPED),
+	{.sql = AMOUNTS("product", "product_id", "stock_changed", "quantity", UNITS),
 	 .nargs = 2,
 	 .types = {TIMESTAMPTZOID, TIMESTAMPTZOID}},
-	{.sql = MOVEMENTS("account", "o.customer_id", "-o.total", ""),
+	/* An order changes last when it is shipped, or later; clocks step back by less than a day. */
+	{.sql = "INSERT INTO order_mgmt.archived_movements"
+			" (month, kind, key, event_id, at, order_id, amount)"
+			" SELECT $1, 'account', o.customer_id, l.event_id, l.at, o.order_id, -o.total"
+			" FROM order_mgmt.orders AS o CROSS JOIN LATERAL"
+			"  order_mgmt.shipment_of(o.order_id, o.trail, o.created_at, o.updated_at) AS l"
+			" WHERE " SHIPPED " AND o.updated_at >= $2 - '1 day'::interval AND l.at >= $2",
 	 .nargs = 2,
 	 .types = {TIMESTAMPTZOID, TIMESTAMPTZOID}},
-	{.sql = MOVEMENTS("product", "n.product_id", "-n.quantity",
-					  "JOIN (SELECT order_id, created_at, product_id, sum(quantity) AS quantity"
-					  "  FROM order_mgmt.order_lines WHERE created_at >= $1 AND created_at < $2"
-					  "  GROUP BY 1, 2, 3) AS n"
-					  " ON n.order_id = o.order_id AND n.created_at = o.created_at"),
+	{.sql = "INSERT INTO order_mgmt.archived_movements"
+			" (month, kind, key, event_id, at, order_id, amount)"
+			" SELECT $1, 'product', n.product_id, m.event_id, m.at, m.order_id, -sum(n.quantity)"
+			" FROM order_mgmt.archived_movements AS m JOIN order_mgmt.order_lines AS n"
+			"  ON n.order_id = m.order_id AND n.created_at = order_mgmt.uuid_time(m.order_id)"
+			"  AND n.created_at >= $1 AND n.created_at < $2"
+			" WHERE m.month = $1 AND m.kind = 'account' GROUP BY 3, 4, 5, 6",
 	 .nargs = 2,
 	 .types = {TIMESTAMPTZOID, TIMESTAMPTZOID}},
 	{.sql = "INSERT INTO order_mgmt.archived_months (month, events, first_lxid,"

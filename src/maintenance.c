@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
@@ -103,7 +104,7 @@ note(List **actions, const char *action, const char *object)
 
 /* ---------- premake, use, tidying up ---------- */
 
-/* OM001, OM004: the table is none that can be looked after (any more). */
+/* OM001, OM005: the table is none that can be looked after (any more). */
 static List *
 tables_of(const OmPolicy *policy)
 {
@@ -111,11 +112,28 @@ tables_of(const OmPolicy *policy)
 
 	if (!OidIsValid(relid))
 		ereport(ERROR,
-				(errcode(ERRCODE_OM_NOT_FOUND),
-				 errmsg("there is no table %s of role \"%s\" any more",
+				(errcode(ERRCODE_OM_STATE),
+				 errmsg("table %s does not belong to role \"%s\" any more",
 						quote_qualified_identifier(policy->schema, policy->name), policy->owner),
-				 errhint("Call manage_table() again where it has another name or owner now.")));
+				 errhint("Its owner can call manage_table() again.")));
 	return om_monthtables_of(relid, policy->time_column);
+}
+
+/* Of a table that has been dropped, or has another name now, which cannot be told apart. */
+static bool
+forget_dropped(const OmPolicy *policy, List **actions)
+{
+	const char *name = quote_qualified_identifier(policy->schema, policy->name);
+	Oid schema = get_namespace_oid(policy->schema, true /* missing_ok */);
+	OmMaintEntry entry = om_maintlog_entry("forget table", name);
+
+	if (OidIsValid(schema) && OidIsValid(get_relname_relid(policy->name, schema)))
+		return false;
+	(void) om_policy_remove(policy->schema, policy->name);
+	entry.error = "there is no table of this name any more";
+	om_maintlog_add(&entry);
+	note(actions, entry.action, name);
+	return true;
 }
 
 static void
@@ -128,9 +146,12 @@ limit_lock_waits(const OmPolicy *policy)
 static void
 premake(const OmPolicy *policy, List **actions)
 {
-	int level = NewGUCNestLevel();
 	ListCell *cell;
+	int level;
 
+	if (forget_dropped(policy, actions))
+		return;
+	level = NewGUCNestLevel();
 	limit_lock_waits(policy);
 	foreach(cell, tables_of(policy))
 	{
@@ -153,6 +174,8 @@ look_at_use(const OmPolicy *policy)
 {
 	ListCell *cell;
 
+	if (om_policy_find(policy->schema, policy->name) == NULL)
+		return; /* forgotten just now */
 	foreach(cell, tables_of(policy))
 		om_tiers_look_at_use(lfirst(cell), om_clock_now());
 }

@@ -83,8 +83,8 @@ static OmQuery use_query = {
 					 " ELSE u.since_scans END FROM (SELECT d.days, d.days >= 1 AS is_over FROM"
 					 " (SELECT extract(epoch FROM $2 - u.since)::double precision / 86400) AS "
 					 "d(days)) AS t)"
-					 " WHERE excluded.scans <> u.scans OR $2 NOT BETWEEN u.since AND u.since + '1 "
-					 "day'::interval",
+					 " WHERE excluded.scans <> u.scans OR $2 < u.since"
+					 " OR $2 >= u.since + '1 day'::interval",
 	.nargs = 2,
 	.types = {OIDARRAYOID, TIMESTAMPTZOID}};
 

@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 
+import archives
 import captures
 import drains
 import load
@@ -41,6 +42,8 @@ SHORT = {
     "snapshot": lambda book: drains.measure_snapshot(book, ROUNDS, ORDERS),
     "paused": lambda book: load.measure_paused(book, ROUNDS, 2 * SECONDS, 10 * ORDERS),
     "loads": lambda book: loads.measure_loads(book, ROUNDS, 2 * ORDERS),
+    "archive": lambda book: archives.measure_archive(book, ROUNDS, 2 * ORDERS),
+    "partman": lambda book: archives.measure_partman(book, ROUNDS),
     "idle": reads.measure_idle,
 }
 SOAK = {
