@@ -28,9 +28,9 @@ $node->safe_psql('postgres', 'CREATE DATABASE shop');
 $node->safe_psql('postgres', 'ALTER DATABASE shop SET order_mgmt.workers = off');
 $node->safe_psql('postgres', q(ALTER DATABASE shop SET order_mgmt.clock = '2024-01-20 12:00+00'));
 $node->safe_psql('shop', q(CREATE EXTENSION order_mgmt; SELECT order_mgmt.setup(), order_mgmt.set_account('c', 1000000), order_mgmt.set_stock('p', 1000000)));
-$node->safe_psql('shop', "SELECT count(order_mgmt.capture_order('c', '$Shop::one_line', order_ref => 'r' || n)) FROM generate_series(1, 150) AS n; SELECT order_mgmt.run_pipeline()");
+$node->safe_psql('shop', "SELECT count(order_mgmt.capture_order('c', $Shop::one_line, order_ref => 'r' || n)) FROM generate_series(1, 150) AS n; SELECT order_mgmt.run_pipeline()");
 $node->safe_psql('postgres', q(ALTER DATABASE shop SET order_mgmt.clock = '2024-09-20 12:00+00'));
-$node->safe_psql('shop', "SELECT order_mgmt.capture_order('c', '$Shop::one_line'); SELECT order_mgmt.run_pipeline()");
+$node->safe_psql('shop', "SELECT order_mgmt.capture_order('c', $Shop::one_line); SELECT order_mgmt.run_pipeline()");
 $node->safe_psql('shop', 'CREATE TABLE public.ids AS SELECT order_id FROM order_mgmt.orders');
 
 my %queries = (
