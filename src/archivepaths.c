@@ -214,14 +214,22 @@ forget_pending(PendingFile *entry)
 	pfree(entry);
 }
 
-/*
- * Prepared transactions keep their files, and the lock that keeps maintenance
- * from removing them.
- */
+/* It would hold the tables, and with them all captures, until somebody commits it. */
+static void
+refuse_to_prepare(void)
+{
+	if (pending != NIL)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("a transaction that has archived a month cannot be prepared"),
+						errhint("Archive the month in a transaction of its own.")));
+}
+
 static void
 at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 {
-	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE)
+	if (event == XACT_EVENT_PRE_PREPARE)
+		refuse_to_prepare();
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT)
 		return;
 	while (pending != NIL)
 	{
