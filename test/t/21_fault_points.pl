@@ -315,6 +315,18 @@ SELECT status FROM order_mgmt.wait_for_load(:id, '10 s');
 SQL
 }
 
+# What is a minute old goes.
+sub purge
+{
+	return run_script(<<SQL) =~ /^done$/m;
+SET order_mgmt.load_retention = '1min';
+SET order_mgmt.dead_letter_retention = '1min';
+SELECT order_mgmt.purge_loads() + order_mgmt.purge_dead_letters() >= 0 AS purged \\gset
+SELECT order_mgmt.refresh_statistics() >= 0 AS refreshed \\gset
+SELECT 'done' WHERE :'purged' AND :'refreshed';
+SQL
+}
+
 my @steps = (
 	[ shop => \&shop ],
 	[ ship_by_hand => \&ship_by_hand ],
@@ -328,6 +340,7 @@ my @steps = (
 	[ use_handler => \&use_handler ],
 	[ load_files => \&load_files ],
 	[ send_rows => \&send_rows ],
+	[ purge => \&purge ],
 	[ end_launcher => \&end_launcher ],
 	[ clone_for_client => \&clone_for_client ],
 	[ clone_for_worker => \&clone_for_worker ]);
