@@ -24,10 +24,10 @@ LAYERS = \
 	coldevents obstacles archiving \
 	policies monthtables maintlog tiers warming \
 	loadcells loadoptions loadprofiles loadparts loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
-	consumer pass subscribers pipeline outbox proofs invariants repair upkeep maintenance comments schema \
+	consumer pass subscribers pipeline outbox proofs invariants repair purges tablestats upkeep jobs maintenance comments schema \
 	handlers loadworker maintworker worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
-	api_consumers api_subscriptions api_loading api_loads api_uploads api_archive api_partitions api_faults \
+	api_consumers api_subscriptions api_loading api_loads api_uploads api_archive api_partitions api_jobs api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)

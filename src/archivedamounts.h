@@ -31,6 +31,11 @@ extern void om_archived_amounts_add(TimestampTz month);
  */
 extern void om_archived_amounts_remove(TimestampTz month, Oid event_leaf);
 
+/* The event of a shipment, unless that lies in a month that is in the archive. */
+#define OM_ARCHIVED_AMOUNTS_EVENT(l)                                    \
+	"CASE WHEN NOT EXISTS (SELECT FROM order_mgmt.archived_months AS m" \
+	"  WHERE m.month = date_trunc('month', " l ".at, 'UTC')) THEN " l ".event_id END AS event_id"
+
 /*
  * For the statement of account or product $1: "shown" are its movements of months
  * that are here by orders that are not; "hidden" is what else each month in the

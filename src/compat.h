@@ -227,6 +227,16 @@ om_owns_database(Oid database)
 }
 
 static inline bool
+om_may_connect(Oid database)
+{
+#if PG_VERSION_NUM >= 160000
+	return object_aclcheck(DatabaseRelationId, database, GetUserId(), ACL_CONNECT) == ACLCHECK_OK;
+#else
+	return pg_database_aclcheck(database, GetUserId(), ACL_CONNECT) == ACLCHECK_OK;
+#endif
+}
+
+static inline bool
 om_owns_relation(Oid relation)
 {
 #if PG_VERSION_NUM >= 160000

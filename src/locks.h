@@ -17,6 +17,7 @@ typedef enum OmLock
 	OM_LOCK_TICK = OM_STAGE_COUNT,
 	OM_LOCK_UPKEEP,
 	OM_LOCK_LOADER,                     /* who changes rows of "loads" */
+	OM_LOCK_STATISTICS,                 /* who has them refreshed */
 	OM_LOCK_ARCHIVE,                    /* who changes rows of "archives", and its files */
 	OM_LOCK_MAINTENANCE,                /* who moves months by policy */
 	OM_LOCK_KEY_FIRST = 0x20000000,     /* and 65,535 more, by hash */

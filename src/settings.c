@@ -21,6 +21,8 @@ bool om_setting_resume_after_restore = false;
 int om_setting_hold_timeout = 0;
 int om_setting_premake_months = 3;
 int om_setting_idempotency_retention = 30 * 24 * 60;
+int om_setting_load_retention = 0;
+int om_setting_dead_letter_retention = 0;
 int om_setting_workers_per_database = 1;
 int om_setting_batch_size = 1000;
 int om_setting_handler_timeout = 30000;
@@ -59,6 +61,12 @@ om_settings_define(void)
 	define_int(
 		"order_mgmt.idempotency_retention", "Time for which idempotency keys are kept at least.",
 		&om_setting_idempotency_retention, 30 * 24 * 60, 1, INT_MAX / 60, PGC_SUSET, GUC_UNIT_MIN);
+	define_int("order_mgmt.load_retention",
+			   "Time after which loads that have ended are deleted; 0 keeps them.",
+			   &om_setting_load_retention, 0, 0, INT_MAX / 60, PGC_SUSET, GUC_UNIT_MIN);
+	define_int("order_mgmt.dead_letter_retention",
+			   "Time after which dead letters are discarded; 0 keeps them.",
+			   &om_setting_dead_letter_retention, 0, 0, INT_MAX / 60, PGC_SUSET, GUC_UNIT_MIN);
 	define_int("order_mgmt.workers_per_database",
 			   "Number of workers among which the stages of a database are shared out.",
 			   &om_setting_workers_per_database, 1, 1, 4, PGC_SIGHUP, 0);

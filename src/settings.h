@@ -13,6 +13,8 @@ extern bool om_setting_resume_after_restore;
 extern int om_setting_hold_timeout; /* seconds, 0 = off */
 extern int om_setting_premake_months;
 extern int om_setting_idempotency_retention; /* minutes */
+extern int om_setting_load_retention;        /* minutes; 0: for ever */
+extern int om_setting_dead_letter_retention; /* minutes; 0: for ever */
 extern int om_setting_workers_per_database;
 extern int om_setting_batch_size;
 extern int om_setting_handler_timeout; /* milliseconds */

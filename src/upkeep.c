@@ -25,6 +25,7 @@
 #include "months.h"
 #include "plans.h"
 #include "policies.h"
+#include "purges.h"
 #include "rotation.h"
 #include "settings.h"
 #include "tables.h"
@@ -173,6 +174,23 @@ rotate_keys(List **actions)
 	note(actions, "rotate", pstrdup(om_rotation_keys.name));
 }
 
+int64
+om_upkeep_purge_keys(void)
+{
+	List *actions = NIL;
+
+	if (om_lock_try(OM_LOCK_UPKEEP))
+		rotate_keys(&actions);
+	return list_length(actions);
+}
+
+static void
+note_purge(List **actions, const char *action, int64 count)
+{
+	if (count > 0)
+		note(actions, action, psprintf(INT64_FORMAT, count));
+}
+
 List *
 om_upkeep_run(void)
 {
@@ -196,5 +214,7 @@ om_upkeep_run(void)
 	foreach(cell, om_upload_purge())
 		note(&actions, "purge upload", lfirst(cell));
 	OM_FAULT_POINT("upkeep/uploads-purged");
+	note_purge(&actions, "purge loads", om_purge_loads());
+	note_purge(&actions, "purge dead letters", om_purge_dead_letters());
 	return actions;
 }

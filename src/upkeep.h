@@ -18,4 +18,7 @@ typedef struct OmUpkeepAction
 /* Does what is due, and returns a list of OmUpkeepAction; waits for nobody. */
 extern List *om_upkeep_run(void);
 
+/* Of that, only the idempotency keys: how many tables of keys it has emptied. */
+extern int64 om_upkeep_purge_keys(void);
+
 #endif /* OM_UPKEEP_H */

@@ -316,6 +316,61 @@ SELECT status FROM order_mgmt.wait_for_load(:id, '10 s');
 SQL
 }
 
+# What is a minute old goes.
+sub purge
+{
+	return run_script(<<SQL) =~ /^done$/m;
+SET order_mgmt.load_retention = '1min';
+SET order_mgmt.dead_letter_retention = '1min';
+SELECT order_mgmt.purge_loads() + order_mgmt.purge_dead_letters() >= 0 AS purged \\gset
+SELECT order_mgmt.refresh_statistics() >= 0 AS refreshed \\gset
+SELECT 'done' WHERE :'purged' AND :'refreshed';
+SQL
+}
+
+# An old month of a table of a user becomes warm, in the session that has given the table into care, or by the worker for that.
+sub old_table
+{
+	my ($name) = @_;
+	return <<SQL;
+SET client_min_messages = warning;
+DROP TABLE IF EXISTS $name@{[ $round - 1 ]};
+CREATE TABLE IF NOT EXISTS $name$round (at date, x int) PARTITION BY RANGE (at);
+CREATE TABLE IF NOT EXISTS $name${round}_old PARTITION OF $name$round FOR VALUES FROM ('2010-01-01') TO ('2010-02-01');
+INSERT INTO $name$round SELECT '2010-01-01', 1 WHERE NOT EXISTS (SELECT FROM $name$round);
+SQL
+}
+
+sub move_months
+{
+	my $t = "moved$round";
+	return run_script(old_table('moved') . <<SQL) =~ /^warm 1$/m;
+BEGIN;
+SELECT order_mgmt.manage_table('$t', 'at', premake => 0, warm_after => '1 month') \\g /dev/null
+SELECT count(*) FROM order_mgmt.run_maintenance() \\g /dev/null
+SELECT count(*) FROM order_mgmt.run_maintenance() \\g /dev/null
+COMMIT;
+SELECT tier || ' ' || (SELECT count(*) FROM $t) FROM order_mgmt.partitions WHERE partition_name LIKE '$t%old';
+SQL
+}
+
+sub move_months_beside
+{
+	my $t = "watched$round";
+	return run_script(old_table('watched') . <<SQL) =~ /^warm 1$/m;
+SELECT order_mgmt.manage_table('$t', 'at', premake => 0, warm_after => '1 month') \\g /dev/null
+DO \$\$
+BEGIN
+    FOR i IN 1 .. 500 LOOP
+        EXIT WHEN EXISTS (SELECT FROM order_mgmt.partitions WHERE partition_name LIKE '$t%old' AND tier = 'warm');
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+END
+\$\$;
+SELECT tier || ' ' || (SELECT count(*) FROM $t) FROM order_mgmt.partitions WHERE partition_name LIKE '$t%old';
+SQL
+}
+
 my @steps = (
 	[ shop => \&shop ],
 	[ ship_by_hand => \&ship_by_hand ],
@@ -329,6 +384,9 @@ my @steps = (
 	[ use_handler => \&use_handler ],
 	[ load_files => \&load_files ],
 	[ send_rows => \&send_rows ],
+	[ purge => \&purge ],
+	[ move_months => \&move_months ],
+	[ move_months_beside => \&move_months_beside ],
 	[ end_launcher => \&end_launcher ],
 	[ clone_for_client => \&clone_for_client ],
 	[ clone_for_worker => \&clone_for_worker ]);

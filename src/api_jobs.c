@@ -1,0 +1,138 @@
+/*
+ * api_jobs.c
+ *		Jobs of pg_cron, and what they call.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "funcapi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/numeric.h"
+#include "utils/tuplestore.h"
+
+#include "api_arguments.h"
+#include "jobs.h"
+#include "locks.h"
+#include "plans.h"
+#include "purges.h"
+#include "tablestats.h"
+#include "upkeep.h"
+#include "uploads.h"
+
+static OmJob *
+find_job(OmJob *jobs, const char *word, int length)
+{
+	int i = om_names_find(om_job_words, OM_JOB_COUNT, word, length);
+
+	if (i < 0)
+		om_arg_raise(psprintf("schedules.%.*s", length, word), "is no job of order_mgmt");
+	return &jobs[i];
+}
+
+/* A string is a schedule of pg_cron, null says that the job is not to run. */
+static void
+set_schedule(OmJob *job, const JsonbValue *value, const char *path)
+{
+	if (value->type == jbvNull)
+		job->schedule[0] = '\0';
+	else if (value->type != jbvString || value->val.string.len == 0)
+		om_arg_raise(path, "is neither a schedule nor null");
+	else if (value->val.string.len >= OM_JOB_SCHEDULE_SIZE)
+		om_arg_raise(path, "is too long");
+	else
+	{
+		memcpy(job->schedule, value->val.string.val, value->val.string.len);
+		job->schedule[value->val.string.len] = '\0';
+	}
+}
+
+static void
+read_schedules(OmJob *jobs, Jsonb *schedules)
+{
+	JsonbIterator *iterator = JsonbIteratorInit(&schedules->root);
+	JsonbValue key;
+	JsonbValue value;
+	JsonbIteratorToken token;
+
+	while ((token = JsonbIteratorNext(&iterator, &key, true /* skipNested */)) != WJB_DONE)
+	{
+		if (token != WJB_KEY)
+			continue;
+		(void) JsonbIteratorNext(&iterator, &value, true /* skipNested */);
+		set_schedule(find_job(jobs, key.val.string.val, key.val.string.len), &value,
+					 psprintf("schedules.%.*s", key.val.string.len, key.val.string.val));
+	}
+}
+
+static void
+put_job(ReturnSetInfo *result, const OmJob *job)
+{
+	Datum values[2] = {Int64GetDatum(job->id), CStringGetTextDatum(job->name)};
+	bool isnull[2] = {false, false};
+
+	if (job->id != 0)
+		tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
+
+/* schedule_jobs(schedules jsonb) → (job_id, job_name) */
+OM_FUNCTION(om_schedule_jobs)
+{
+	Jsonb *schedules;
+	OmJob jobs[OM_JOB_COUNT];
+
+	om_arg_require(fcinfo, 0, "schedules");
+	om_api_begin_write("schedule_jobs()");
+	schedules = om_arg_object(fcinfo, 0, "schedules");
+	om_jobs_init(jobs);
+	read_schedules(jobs, schedules);
+	InitMaterializedSRF(fcinfo, 0);
+	om_jobs_schedule(jobs);
+	for (int i = 0; i < OM_JOB_COUNT; i++)
+		put_job((ReturnSetInfo *) fcinfo->resultinfo, &jobs[i]);
+	return (Datum) 0;
+}
+
+/* unschedule_jobs() → bigint */
+OM_FUNCTION(om_unschedule_jobs)
+{
+	om_api_begin_write("unschedule_jobs()");
+	PG_RETURN_INT64(om_jobs_unschedule());
+}
+
+/* purge_idempotency_keys() → bigint */
+OM_FUNCTION(om_purge_idempotency_keys)
+{
+	om_api_begin_write("purge_idempotency_keys()");
+	PG_RETURN_INT64(om_upkeep_purge_keys());
+}
+
+/* purge_loads() → bigint */
+OM_FUNCTION(om_purge_loads_of_age)
+{
+	om_api_begin_write("purge_loads()");
+	PG_RETURN_INT64(list_length(om_upload_purge()) + om_purge_loads());
+}
+
+/* purge_dead_letters() → bigint */
+OM_FUNCTION(om_purge_dead_letters_of_age)
+{
+	om_api_begin_write("purge_dead_letters()");
+	PG_RETURN_INT64(om_purge_dead_letters());
+}
+
+/* refresh_statistics() → bigint */
+OM_FUNCTION(om_refresh_statistics)
+{
+	om_api_begin_write("refresh_statistics()");
+	PG_RETURN_INT64(om_tablestats_refresh());
+}
+
+/* purge_job_history() → bigint */
+OM_FUNCTION(om_purge_job_history)
+{
+	om_api_begin_write("purge_job_history()");
+	PG_RETURN_INT64(om_jobs_purge_history());
+}

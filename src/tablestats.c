@@ -1,0 +1,48 @@
+/*
+ * tablestats.c
+ *		ANALYZE for tables that autovacuum leaves alone.
+ *
+ * Autovacuum looks after partitions, not after the tables that they belong to.
+ * ANALYZE of such a table takes SHARE UPDATE EXCLUSIVE to the end of the
+ * transaction: captures go on, a month that moves waits for its next turn.
+ */
+#include "postgres.h"
+
+#include "storage/lmgr.h"
+
+#include "faults.h"
+#include "locks.h"
+#include "names.h"
+#include "plans.h"
+#include "relations.h"
+#include "tablestats.h"
+
+static const char *const tables[] = {"event_log", "orders", "order_lines"};
+
+static void
+analyze(const char *table)
+{
+	OmQueryScope scope;
+
+	om_query_begin(&scope);
+	om_query_utility(psprintf("ANALYZE (SKIP_LOCKED) %s.%s", OM_SCHEMA, table));
+	om_query_end(&scope);
+	OM_FAULT_POINT("tablestats/analyzed");
+}
+
+int64
+om_tablestats_refresh(void)
+{
+	int64 count = 0;
+
+	if (!om_lock_try(OM_LOCK_STATISTICS))
+		return 0; /* somebody else is at it */
+	for (int i = 0; i < (int) lengthof(tables); i++)
+	{
+		if (!ConditionalLockRelationOid(om_relation_get(tables[i]), ShareUpdateExclusiveLock))
+			continue;
+		analyze(tables[i]);
+		count++;
+	}
+	return count;
+}

@@ -1,0 +1,144 @@
+# Jobs of pg_cron: from its own database and from another, really run, changed, removed; two runs at once; its history.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Shop;
+use Test::More;
+
+my $extensions = `pg_config --sharedir`;
+chomp $extensions;
+plan skip_all => 'pg_cron is not installed' unless -e "$extensions/extension/pg_cron.control";
+
+my $node = PostgreSQL::Test::Cluster->new('cron');
+$node->init(extra => [ '--locale=C', '-E', 'UTF8' ]);
+$node->append_conf('postgresql.conf', join "\n", "shared_preload_libraries = 'order_mgmt, pg_cron'", 'cron.use_background_workers = on',
+	"cron.database_name = 'home'", 'max_worker_processes = 30', 'max_connections = 40', '');
+$node->start;
+
+# What a statement raises: SQLSTATE, message and hint, on one line.
+sub error_of
+{
+	my ($database, $sql, %more) = @_;
+	my ($status, $out, $err) = $node->psql($database, $sql, extra_params => [ '-v', 'VERBOSITY=verbose' ], %more);
+	return 'no error' if $status == 0;
+	my ($error) = $err =~ /ERROR:  (.*?)\n/;
+	my ($hint) = $err =~ /HINT:  (.*?)\n/;
+	return join ' | ', $error // $err, $hint // ();
+}
+
+my $schedule = q(SELECT job_name FROM order_mgmt.schedule_jobs());
+my $often = q(SELECT count(*) FROM order_mgmt.schedule_jobs('{"maintenance": "* * * * *", "idempotency_keys": "* * * * *", "loads": "* * * * *", "dead_letters": "* * * * *", "statistics": "* * * * *", "job_history": "* * * * *"}'));
+my @words = qw(maintenance idempotency_keys loads dead_letters statistics job_history);
+sub jobs_of { my ($database) = @_; return join "\n", map { "order_mgmt $database $_" } @words }
+sub jobs { return $node->safe_psql('home', "SELECT string_agg(jobname || ' ' || schedule || ' ' || username, ', ' ORDER BY jobid) FROM cron.job") }
+
+new_shop($node, 'away');
+
+# Nothing is there yet
+like(error_of('away', $schedule), qr/^OM006: database "home", in which pg_cron lives, takes no connections \| /, 'its database is missing');
+new_shop($node, 'home');
+like(error_of('away', $schedule), qr/^OM006: pg_cron is not installed in database "home" \| Run CREATE EXTENSION pg_cron/, 'it is missing in its database, seen from another');
+like(error_of('home', $schedule), qr/^OM006: pg_cron is not installed in database "home" \| Run CREATE EXTENSION pg_cron/, 'and from there');
+$node->safe_psql('home', 'CREATE EXTENSION pg_cron');
+
+# From both databases, twice
+for my $database (qw(home away))
+{
+	is($node->safe_psql($database, $schedule), jobs_of($database), "$database: all jobs are scheduled");
+	my $before = jobs();
+	is($node->safe_psql($database, $schedule), jobs_of($database), "$database: again");
+	is(jobs(), $before, "$database: that changes nothing");
+}
+is($node->safe_psql('home', 'SELECT database, count(*), count(DISTINCT jobid) FROM cron.job GROUP BY 1 ORDER BY 1'), "away|6|6\nhome|6|6", 'each job is there once, for its database');
+is($node->safe_psql('home', q(SELECT schedule FROM cron.job WHERE jobname = 'order_mgmt away loads')), '17 3 * * *', 'with its usual time');
+
+# Other times, none, nonsense
+is($node->safe_psql('away', q(SELECT job_name FROM order_mgmt.schedule_jobs('{"loads": "5 4 * * 0", "statistics": null}'))),
+	join("\n", map { "order_mgmt away $_" } qw(maintenance idempotency_keys loads dead_letters job_history)), 'a job less');
+is($node->safe_psql('home', q(SELECT schedule FROM cron.job WHERE jobname = 'order_mgmt away loads')), '5 4 * * 0', 'and one at another time');
+is($node->safe_psql('home', q(SELECT count(*) FROM cron.job WHERE jobname = 'order_mgmt away statistics')), '0', 'the one less is gone');
+my $nonsense = q(SELECT order_mgmt.schedule_jobs('{"loads": "at noon"}'));
+like(error_of($_, $nonsense), qr/^22023: invalid schedule: at noon/, "$_: pg_cron refuses what is no schedule") for qw(home away);
+is($node->safe_psql('home', q(SELECT schedule FROM cron.job WHERE jobname = 'order_mgmt away loads')), '5 4 * * 0', 'which changes nothing');
+
+# A transaction that is rolled back: in its own database nothing happens
+$node->safe_psql('home', 'BEGIN; SELECT order_mgmt.unschedule_jobs(); ROLLBACK');
+is($node->safe_psql('home', q(SELECT count(*) FROM cron.job WHERE database = 'home')), '6', 'what is rolled back has not happened');
+
+# Others: their own jobs, by the privileges that they have
+$node->safe_psql('home', 'CREATE ROLE keeper LOGIN IN ROLE order_mgmt_operator; CREATE ROLE clerk LOGIN IN ROLE order_mgmt_app; CREATE ROLE crowd IN ROLE order_mgmt_operator');
+like(error_of($_, "SET ROLE clerk; $schedule"), qr/^42501: permission denied for function schedule_jobs/, "$_: who is no operator may not") for qw(home away);
+like(error_of($_, "SET ROLE crowd; $schedule"), qr/^OM005: role "crowd" cannot have jobs/, "$_: nor who may not log in") for qw(home away);
+like(error_of($_, "SET ROLE keeper; $schedule"), qr/^42501: permission denied to use pg_cron \| In database "home": GRANT USAGE/, "$_: nor who may not use pg_cron") for qw(home away);
+$node->safe_psql('home', 'GRANT USAGE ON SCHEMA cron TO keeper');
+is($node->safe_psql('home', "SET ROLE keeper; $schedule"), jobs_of('home'), 'home: who may use schema cron may');
+like(error_of('away', "SET ROLE keeper; $schedule"), qr/^42501: permission denied to use pg_cron \| .*schedule_in_database/, 'away: that takes a function more');
+$node->safe_psql('home', 'GRANT EXECUTE ON FUNCTION cron.schedule_in_database TO keeper');
+is($node->safe_psql('away', "SET ROLE keeper; $schedule"), jobs_of('away'), 'and then one may');
+$node->safe_psql('home', 'REVOKE CONNECT ON DATABASE home FROM PUBLIC');
+like(error_of('away', "SET ROLE keeper; $schedule"), qr/^42501: permission denied to connect to database "home"/, 'away: nor who may not go there');
+$node->safe_psql('home', 'GRANT CONNECT ON DATABASE home TO PUBLIC');
+is($node->safe_psql('home', q(SELECT username, count(*) FROM cron.job WHERE database = 'away' GROUP BY 1 ORDER BY 1)), "keeper|6\npostgres|5", 'each has jobs of their own');
+is($node->safe_psql($_, 'SET ROLE keeper; SELECT order_mgmt.unschedule_jobs()'), '6', "$_: and takes only these away") for qw(home away);
+is($node->safe_psql('home', q(SELECT database, count(*) FROM cron.job GROUP BY 1 ORDER BY 1)), "away|5\nhome|6", 'those of others stay');
+
+# A name that is too long for a job
+my $long = 'x' x 60;
+new_shop($node, $long);
+is($node->safe_psql($long, 'SELECT count(*), count(DISTINCT job_name), max(length(job_name)) FROM order_mgmt.schedule_jobs()'), '6|6|63', 'long names are cut');
+is($node->safe_psql($long, $schedule), $node->safe_psql('home', "SELECT jobname FROM cron.job WHERE database = '$long' ORDER BY jobid"), 'as pg_cron has them');
+is($node->safe_psql($long, 'SELECT order_mgmt.unschedule_jobs()'), '6', 'and found again');
+
+# Many at once
+my @crowd = map { in_background($node, [ 'psql', '-X', '-q', '-A', '-t', '-d', 'away', '-c', $_ % 2 ? $schedule : 'SELECT order_mgmt.unschedule_jobs()' ]) } 1 .. 6;
+finish($_) for @crowd;
+is($node->safe_psql('away', $schedule), jobs_of('away'), 'several at once do no harm');
+
+# They run
+is($node->safe_psql($_, $often), '6', "$_: scheduled for every minute") for qw(home away);
+my $runs = q(SELECT count(DISTINCT (database, command)) FROM cron.job_run_details WHERE status = 'succeeded');
+ok(becomes($node, 'home', $runs, '12', 150), 'all jobs of both databases succeed');
+is($node->safe_psql('home', q(SELECT DISTINCT status || ' ' || return_message FROM cron.job_run_details WHERE status = 'failed')), '', 'and none fails');
+is($node->safe_psql($_, 'SELECT order_mgmt.unschedule_jobs()'), '6', "$_: all are removed") for qw(home away);
+is($node->safe_psql($_, 'SELECT order_mgmt.unschedule_jobs()'), '0', "$_: and are gone") for qw(home away);
+is(jobs(), '', 'nothing is left');
+ok(becomes($node, 'home', q(SELECT count(*) FROM cron.job_run_details WHERE status NOT IN ('succeeded', 'failed')), '0', 60), 'what had begun has ended');
+
+# What pg_cron remembers of them
+my $history = 'SELECT count(*) FROM cron.job_run_details';
+my $kept = $node->safe_psql('home', $history);
+$node->safe_psql('home', q(UPDATE cron.job_run_details SET end_time = end_time - interval '7 days 1 hour' WHERE command LIKE '%purge_loads%' OR command LIKE '%run_maintenance%'));
+my $old = $node->safe_psql('home', "$history WHERE end_time < now() - interval '7 days' AND database = 'home'");
+$node->safe_psql('home', q(INSERT INTO cron.job_run_details SELECT 0, 1000000, 1, 'home', 'postgres', 'SELECT 1', 'succeeded', '', now() - interval '1 year', now() - interval '1 year'));
+is($node->safe_psql('home', 'SELECT order_mgmt.purge_job_history()'), $old, 'home: a week of history is kept');
+is($node->safe_psql('home', "$history WHERE end_time < now() - interval '7 days' AND database = 'home'"), '1', 'and that of jobs that are not ours');
+cmp_ok($node->safe_psql('away', 'SELECT order_mgmt.purge_job_history()'), '>', 0, 'away: the same from another database');
+is($node->safe_psql('home', "$history WHERE end_time < now() - interval '7 days' AND database = 'away'"), '0', 'nothing old is left of it');
+is($node->safe_psql('away', 'SELECT order_mgmt.purge_job_history()'), '0', 'nor purged twice');
+cmp_ok($node->safe_psql('home', $history), '<', $kept, 'there is less than before');
+settle($node, $_, $_) for qw(home away);
+
+# No slot for a worker
+my $stop = $node->safe_psql('away', 'SELECT count(*) FROM order_mgmt.schedule_jobs()');
+is($stop, '6', 'away: scheduled once more');
+$node->append_conf('postgresql.conf', "max_worker_processes = 2\ncron.use_background_workers = off");
+$node->safe_psql('postgres', 'ALTER SYSTEM SET order_mgmt.workers = off');
+$node->restart;
+like(error_of('away', $schedule), qr/^OM006: no background worker slot is free to go to pg_cron's database \| Increase max_worker_processes/, 'no slot is free');
+
+# Not preloaded, order_mgmt goes there all the same
+$node->append_conf('postgresql.conf', "max_worker_processes = 10\nshared_preload_libraries = 'pg_cron'");
+$node->restart;
+is($node->safe_psql('away', 'SELECT order_mgmt.unschedule_jobs()'), '6', 'not preloaded it works as well');
+
+# Without pg_cron
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'order_mgmt'");
+$node->restart;
+like(error_of('away', $schedule), qr/^OM006: pg_cron is not loaded \| Add pg_cron to shared_preload_libraries/, 'without pg_cron there are no jobs');
+is($node->safe_psql('away', 'SELECT order_mgmt.purge_job_history()'), '0', 'and no history');
+is($node->safe_psql('home', 'SELECT count(*) >= 0 FROM order_mgmt.run_maintenance()'), 't', 'maintenance needs none');
+$node->stop;
+done_testing();
