@@ -223,10 +223,12 @@ OM_FUNCTION(om_unmanage_table)
 /* ---------- partitions ---------- */
 
 static void
-put_month(ReturnSetInfo *result, const OmMonth *month, bool is_ours)
+put_month(ReturnSetInfo *result, const OmMonth *month, const OmPolicy *policy, TimestampTz now)
 {
-	const char *table =
-		is_ours ? month->table_name : quote_qualified_identifier(month->schema, month->table_name);
+	const char *waits_for = month->next_at <= now ? om_tiers_obstacle(month, policy) : NULL;
+	const char *table = policy->owner == NULL
+						  ? month->table_name
+						  : quote_qualified_identifier(month->schema, month->table_name);
 	Datum values[11] = {CStringGetTextDatum(table),
 						CStringGetTextDatum(month->partition_name),
 						DateADTGetDatum(month->begin / USECS_PER_DAY),
@@ -244,9 +246,9 @@ put_month(ReturnSetInfo *result, const OmMonth *month, bool is_ours)
 		values[7] = CStringGetTextDatum(om_move_names[month->next]);
 		values[8] = TimestampTzGetDatum(month->next_at);
 	}
-	isnull[9] = month->waits_for == NULL;
-	if (month->waits_for != NULL)
-		values[9] = CStringGetTextDatum(month->waits_for);
+	isnull[9] = waits_for == NULL;
+	if (waits_for != NULL)
+		values[9] = CStringGetTextDatum(waits_for);
 	values[10] = Float8GetDatum(month->reads_per_day);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
@@ -266,7 +268,7 @@ OM_FUNCTION(om_partitions_state)
 		ListCell *month;
 
 		foreach(month, om_tiers_of(policy, now))
-			put_month(result, lfirst(month), policy->owner == NULL);
+			put_month(result, lfirst(month), policy, now);
 	}
 	return (Datum) 0;
 }

@@ -16,6 +16,7 @@
 
 #include "archivepaths.h"
 #include "archives.h"
+#include "clock.h"
 #include "errors.h"
 #include "installation.h"
 #include "jsonout.h"
@@ -58,10 +59,10 @@ static OmQuery delete_query = {.sql = "DELETE FROM order_mgmt.archives"
 
 static OmQuery restored_query = {.sql =
 									 "UPDATE order_mgmt.archives SET state = 'restored',"
-									 " restored_at = pg_catalog.clock_timestamp()"
+									 " restored_at = $4"
 									 " WHERE schema_name = $1 AND table_name = $2 AND month = $3",
-								 .nargs = 3,
-								 .types = {TEXTOID, TEXTOID, DATEOID}};
+								 .nargs = 4,
+								 .types = {TEXTOID, TEXTOID, DATEOID, TIMESTAMPTZOID}};
 
 DateADT
 om_archives_month(TimestampTz at)
@@ -203,8 +204,9 @@ om_archives_is_cold(const char *table_name, TimestampTz at)
 static void
 run_by_key(OmQuery *query, const OmArchive *archive)
 {
-	Datum args[3] = {CStringGetTextDatum(archive->schema_name),
-					 CStringGetTextDatum(archive->table_name), DateADTGetDatum(archive->month)};
+	Datum args[4] = {CStringGetTextDatum(archive->schema_name),
+					 CStringGetTextDatum(archive->table_name), DateADTGetDatum(archive->month),
+					 TimestampTzGetDatum(om_clock_now())};
 	OmQueryScope scope;
 
 	om_query_begin(&scope);
@@ -270,7 +272,7 @@ om_archives_put(const OmArchive *archive, const OmArchiveManifest *manifest)
 	set_key(values, isnull, COLUMN_LAST_KEY, om_manifest_last_key(manifest), manifest->nkeys);
 	set_key(values, isnull, COLUMN_KEY, manifest->keys, manifest->nkeys);
 	values[COLUMN_SCHEMA_VERSION - 1] = Int32GetDatum(manifest->schema_version);
-	values[COLUMN_ARCHIVED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[COLUMN_ARCHIVED_AT - 1] = TimestampTzGetDatum(om_clock_now());
 	isnull[COLUMN_RESTORED_AT - 1] = true;
 	table = om_table_open(om_relation_get("archives"), RowExclusiveLock);
 	om_table_insert(table, values, isnull, NCOLUMNS);

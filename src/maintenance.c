@@ -50,7 +50,7 @@
 #define PREMAKE_PAUSE_MS 50
 
 /* Of months that cannot be moved so many are enough for one call of run_maintenance(). */
-#define MOVES_TO_TRY 3
+#define FAILURES_AT_MOST 3
 
 typedef enum StepKind
 {
@@ -215,7 +215,7 @@ find_due(const OmMaintStep *step, const OmPolicy *policy, TimestampTz now)
 		OmMonth *month = lfirst(cell);
 
 		if (month->parent == step->parent && month->begin == step->month &&
-			month->next == step->move && month->next_at <= now && month->waits_for == NULL)
+			month->next == step->move && month->next_at <= now)
 			return month;
 	}
 	return NULL;
@@ -315,6 +315,16 @@ do_move(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
 }
 
 static void
+log_waiting(const OmMaintStep *step, const char *reason)
+{
+	OmMaintEntry entry = om_maintlog_entry(action_of(step), step->object);
+
+	entry.month = step->month;
+	entry.error = reason;
+	om_maintlog_add_news(&entry);
+}
+
+static void
 move_month(const OmMaintStep *step, List **actions)
 {
 	/* It may have been changed since the list was made. */
@@ -322,9 +332,16 @@ move_month(const OmMaintStep *step, List **actions)
 	OmMonth *month = policy == NULL ? NULL : find_due(step, policy, om_clock_now());
 	TimestampTz begin = GetCurrentTimestamp();
 	OmMaintEntry entry = om_maintlog_entry(action_of(step), step->object);
+	char *reason;
 
 	if (month == NULL)
 		return;
+	reason = om_tiers_obstacle(month, policy);
+	if (reason != NULL)
+	{
+		log_waiting(step, reason);
+		return;
+	}
 	OM_FAULT_POINT("maintenance/before-move");
 	entry.month = step->month;
 	do_move(month, policy, &entry);
@@ -367,16 +384,6 @@ object_of(const OmMonth *month)
 	return quote_qualified_identifier(month->schema, month->partition_name);
 }
 
-static void
-log_waiting(const OmMonth *month)
-{
-	OmMaintEntry entry = om_maintlog_entry(om_move_names[month->next], object_of(month));
-
-	entry.month = month->begin;
-	entry.error = month->waits_for;
-	om_maintlog_add_news(&entry);
-}
-
 List *
 om_maintenance_moves(void)
 {
@@ -396,11 +403,6 @@ om_maintenance_moves(void)
 
 			if (month->next_at > now || !stands_for_itself(month, policy))
 				continue;
-			if (month->waits_for != NULL)
-			{
-				log_waiting(month);
-				continue;
-			}
 			step = new_step(STEP_MOVE, policy);
 			step->parent = month->parent;
 			step->month = month->begin;
@@ -535,6 +537,7 @@ attempt(const OmMaintStep *step, List **actions)
 	return error;
 }
 
+/* False: it has failed. */
 static bool
 attempt_and_log(const OmMaintStep *step, List **actions)
 {
@@ -559,13 +562,17 @@ run_steps(List **actions, bool may_sweep)
 	List *moves;
 	ListCell *cell;
 	int tried = 0;
-	bool moved = false;
+	int failures = 0;
+	int before;
 
 	foreach(cell, om_maintenance_quick_steps(may_sweep))
 		(void) attempt_and_log(lfirst(cell), actions);
 	moves = om_maintenance_moves();
-	while (tried < Min(list_length(moves), MOVES_TO_TRY) && !moved)
-		moved = attempt_and_log(list_nth(moves, tried++), actions);
+	before = list_length(*actions);
+	/* What waits for something is passed by. */
+	while (tried < list_length(moves) && failures < FAILURES_AT_MOST &&
+		   list_length(*actions) == before + failures)
+		failures += !attempt_and_log(list_nth(moves, tried++), actions);
 	if (list_length(moves) > tried)
 		note(actions, "more to do",
 			 psprintf("months that wait for a run of their own: %d", list_length(moves) - tried));

@@ -191,8 +191,8 @@ plan_next(OmMonth *month, const OmPolicy *policy, TimestampTz now)
 		set_next(month, OM_MOVE_DROP, om_policy_after(end, policy->drop_after), now);
 }
 
-static char *
-find_obstacle(const OmMonth *month, const OmPolicy *policy)
+char *
+om_tiers_obstacle(const OmMonth *month, const OmPolicy *policy)
 {
 	if (month->next == OM_MOVE_DROP)
 		return NULL;
@@ -284,8 +284,6 @@ om_tiers_months(const OmMonthTable *table, const OmPolicy *policy, TimestampTz n
 		month->parent = table->table.relid;
 		month->table_name = pstrdup(table->table.name);
 		plan_next(month, policy, now);
-		if (month->next_at <= now)
-			month->waits_for = find_obstacle(month, policy);
 		months = lappend(months, month);
 		MemoryContextSwitchTo(spi);
 	}

@@ -53,7 +53,6 @@ typedef struct OmMonth
 	bool is_archived; /* and, if it is not cold, here as well */
 	OmMove next;
 	TimestampTz next_at; /* when it is due by the policy; DT_NOEND: never */
-	char *waits_for;     /* why it is not done though it is due; NULL: it would be */
 } OmMonth;
 
 /* The months of one table, by month, with what the policy says. */
@@ -64,6 +63,9 @@ extern List *om_tiers_of(const OmPolicy *policy, TimestampTz now);
 
 /* Who owns a table; invalid where there is none. */
 extern Oid om_tiers_owner(Oid relid);
+
+/* Why what is due for a month cannot be done now; NULL: nothing keeps it. */
+extern char *om_tiers_obstacle(const OmMonth *month, const OmPolicy *policy);
 
 /* The table that a policy is about; invalid where there is none of that name and owner. */
 extern Oid om_tiers_relation(const OmPolicy *policy);

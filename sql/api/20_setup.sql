@@ -55,13 +55,14 @@ COMMENT ON FUNCTION order_mgmt.version() IS
 REVOKE ALL ON FUNCTION order_mgmt.version() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.version() TO order_mgmt_reader;
 
--- Makes the partitions of the coming months and lets tables take turns. Returns what was done;
--- no row when nothing was due. Waits for nobody: what is locked is done next time. Errors: OM006.
+-- Makes the partitions of the coming months, moves a month that is due by its policy, and lets tables
+-- take turns. Returns what was done and what could not be; no row when nothing was due. What is
+-- locked is done next time. Errors: OM006.
 CREATE FUNCTION order_mgmt.run_maintenance()
 RETURNS TABLE (action text, object text)
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'om_run_maintenance';
 COMMENT ON FUNCTION order_mgmt.run_maintenance() IS
-    'Makes partitions ahead and rotates internal tables; returns what was done. Safe at any time, also when two run at once. Errors: OM006.';
+    'Makes partitions ahead, moves a month that is due and rotates internal tables; returns what was done. Safe at any time, also when two run at once. Errors: OM006.';
 REVOKE ALL ON FUNCTION order_mgmt.run_maintenance() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.run_maintenance() TO order_mgmt_operator;

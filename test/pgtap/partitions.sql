@@ -99,10 +99,30 @@ SELECT is(maintained('warm_'), NULL, 'which it remains');
 SELECT is(error_of($$SELECT order_mgmt.manage_table('warm', 'at', premake => 2, warm_after => '1 month', cold_after => '2 months', drop_after => '1 year')$$), 'no error', 'a policy is extended');
 SELECT is(plan_of('warm_jan'), 'warm archive 2028-04-01 00:00', 'next it is archived');
 SET LOCAL order_mgmt.clock = '2028-04-01 00:00:00+00';
-SELECT is(plan_of('warm_jan'), 'warm archive 2028-04-01 00:00 waits: order_mgmt.archive_directory is not set', 'where there is a directory for that');
-SELECT maintained('warm_') \g /dev/null
-SELECT maintained('warm_') \g /dev/null
-SELECT is(rows_of($$SELECT relation, error FROM order_mgmt.maintenance_log WHERE action = 'archive'$$), '(test.warm_jan,"order_mgmt.archive_directory is not set")', 'the log says that once');
+SELECT is(plan_of('warm_jan'), 'warm archive 2028-04-01 00:00', 'when its time has come');
+SELECT contents('warm') AS before \gset
+SELECT is(maintained('warm_'), 'archive warm_jan, make warm warm_2028_02', 'it is done');
+SELECT is(plan_of('warm_jan'), 'cold drop 2029-02-01 00:00', 'then it is deleted, a year after its end');
+SELECT is((SELECT rows_estimate FROM order_mgmt.partitions WHERE partition_name = 'warm_jan'), 745::bigint, 'until then its rows are known');
+SELECT is((SELECT min(at) FROM warm), '2028-02-01 00:00+00'::timestamptz, 'in the table they are no more');
+
+-- Restored, and back again when nobody reads it
+SELECT order_mgmt.restore_month('2028-01-01', 'warm') \g /dev/null
+SELECT is(contents('warm'), :'before', 'a restored month has its rows again');
+SELECT is(plan_of('warm_jan'), 'restored archive 2028-04-08 00:00', 'for seven days');
+SELECT is(maintained('warm_'), NULL, 'not sooner');
+SET LOCAL order_mgmt.clock = '2028-04-05 00:00:00+00';
+UPDATE order_mgmt.partition_uses SET scans = -1 WHERE partition_name = 'warm_jan';
+SELECT count(*) FROM warm WHERE at < '2028-02-01' \g /dev/null
+UPDATE order_mgmt.partition_uses SET last_read_at = '2028-04-05 00:00:00+00' WHERE partition_name = 'warm_jan';
+SELECT is(plan_of('warm_jan'), 'restored archive 2028-04-12 00:00', 'and longer where it is read');
+SET LOCAL order_mgmt.clock = '2028-04-12 00:00:00+00';
+SELECT is(maintained('warm_jan'), 'archive warm_jan', 'then it goes back');
+SET LOCAL order_mgmt.clock = '2029-02-01 00:00:00+00';
+SELECT is(maintained('warm_jan'), 'drop warm_jan', 'the end of its life');
+SELECT is(plan_of('warm_jan'), NULL, 'nothing is left of it');
+SELECT is((SELECT count(*) FROM order_mgmt.archives WHERE table_name = 'warm' AND month = '2028-01-01'), 0::bigint, 'in the archive neither');
+DROP TABLE warm;
 
 -- What a copy would not have stays as it is
 CREATE TABLE tied (at date, x int) PARTITION BY RANGE (at);
@@ -175,6 +195,16 @@ SELECT is(contents('order_mgmt.orders') || contents('order_mgmt.order_lines') ||
 SELECT is(order_mgmt.get_order_status(:'id'), 'shipped', 'the order is there');
 SELECT is(order_mgmt.add_order_note(:'id', 'late') > 0, true, 'and can be noted on');
 SELECT is((SELECT relowner::regrole::text FROM pg_class WHERE oid = 'order_mgmt.orders_2028_03'::regclass), 'order_mgmt_owner', 'partitions are their owner''s');
+
+-- What still needs a month keeps it, and is said
+SELECT order_mgmt.capture_order('ann', lines('p')) AS open_order \gset
+SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at', cold_after => '1 month', premake => 0) \g /dev/null
+SET LOCAL order_mgmt.clock = '2028-07-01 00:00:00+00';
+SELECT ok(bool_and(waits_for IS NOT NULL) AND count(*) = 3, 'months of orders wait while something needs them') FROM order_mgmt.partitions
+    WHERE month = '2028-05-01' AND table_name IN ('orders', 'order_lines', 'event_log');
+SELECT maintained('2028_05') \g /dev/null
+SELECT maintained('2028_05') \g /dev/null
+SELECT is((SELECT count(*) FROM order_mgmt.maintenance_log WHERE action = 'archive' AND relation = 'order_mgmt.orders_2028_05' AND error IS NOT NULL), 1::bigint, 'which the log says once');
 
 -- The log is kept for a year
 UPDATE order_mgmt.maintenance_log SET at = '2027-04-30' WHERE action = 'drop';

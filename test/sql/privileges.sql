@@ -44,6 +44,7 @@ SELECT on_hand FROM order_mgmt.set_stock('p', 10);
 SELECT order_mgmt.adjust_stock('p', 5);
 SELECT order_mgmt.setup();
 SELECT order_mgmt.teardown('drop all order data');
+SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at', cold_after => '1 year', drop_after => '2 years');
 UPDATE order_mgmt.accounts SET balance = 1000000;
 RESET ROLE;
 
@@ -67,6 +68,8 @@ SELECT order_mgmt.ship_order(:'id');
 SELECT order_mgmt.delete_account('ann');
 SELECT order_mgmt.run_pipeline();
 SELECT order_mgmt.run_maintenance();
+SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at');
+SELECT order_mgmt.unmanage_table('order_mgmt.orders');
 SELECT order_mgmt.pause_consumer('shipper');
 INSERT INTO order_mgmt.accounts (customer_id) VALUES ('x');
 UPDATE order_mgmt.orders SET total = 0;

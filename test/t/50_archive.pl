@@ -248,17 +248,17 @@ one($old, 'SELECT 1 FROM pg_class LIMIT 1');
 is(scalar(@{ $dbh->selectall_arrayref($archive) }), 3, 'the month goes when nobody reads it');
 is(one($old, "SELECT order_mgmt.get_order('$order_id')"), $answer, 'a snapshot of before sees the order in the archive');
 is(one($old, q(SELECT count(*) FROM order_mgmt.archived_orders('2024-01-01'))), 300, 'and all of them');
-$old->rollback;
+$old->do('ROLLBACK');
 $old->do('BEGIN ISOLATION LEVEL REPEATABLE READ');
 one($old, 'SELECT 1 FROM pg_class LIMIT 1');
 is(scalar(@{ $dbh->selectall_arrayref($restore) }), 3, 'it comes back');
 is(one($old, "SELECT order_mgmt.get_order('$order_id')"), $answer, 'a snapshot of before sees the order in the table');
 is(one($old, q(SELECT count(*) FROM order_mgmt.orders WHERE created_at < '2024-02-01')), 300, 'and all of them');
-$old->rollback;
-$old->begin_work;
+$old->do('ROLLBACK');
+$old->do('BEGIN');
 one($old, "SELECT order_mgmt.get_order('$order_id')");
 is(state_of($dbh, $archive), '55P03', 'who has looked at the month keeps it to the end of the transaction');
-$old->rollback;
+$old->do('ROLLBACK');
 
 # --- the next months, and another database --------------------------------------------------------------------
 

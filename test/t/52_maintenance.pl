@@ -1,0 +1,172 @@
+# Maintenance by itself: a worker of its own moves months by policy, gives up where somebody reads for long, and
+# holds up nobody; not preloaded, a session does it all.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Shop;
+use Test::More;
+
+my $node = start_server('maintenance', 'autovacuum = off');
+my $slow = PostgreSQL::Test::Utils::tempdir();
+my $archive = PostgreSQL::Test::Utils::tempdir();
+$node->safe_psql('postgres', "ALTER SYSTEM SET order_mgmt.archive_directory = '$archive'; SELECT pg_reload_conf()");
+$node->safe_psql('postgres', "CREATE TABLESPACE slow LOCATION '$slow'");
+new_shop($node, 'shop');
+
+# What time it is in the shop; workers begin anew with it
+sub set_clock
+{
+	my ($time) = @_;
+	$node->safe_psql('postgres', "ALTER DATABASE shop SET order_mgmt.clock = '$time+00'");
+	return;
+}
+
+sub sql { return $node->safe_psql('shop', $_[0]) }
+
+# Waits until a query gives the expected answer
+sub reaches
+{
+	my ($query, $expected, $what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok(becomes($node, 'shop', $query, $expected, 60), $what);
+}
+
+my $maintainers = q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt maintenance' AND datname = 'shop');
+
+# Rows of the three tables as a hash each
+my $contents = join ' UNION ALL ', map { "SELECT md5(string_agg(r::text, E'\\n' ORDER BY r::text)) FROM order_mgmt.$_ AS r" } qw(orders order_lines event_log);
+
+# An idle database without policies starts nothing
+is(sql(q(SELECT count(*) FROM order_mgmt.maintenance_log WHERE action <> 'make partition' AND action <> 'rotate')), '0', 'without a policy there is nothing to do');
+is(sql($maintainers), '0', 'and nobody to do it');
+
+# --- warm ------------------------------------------------------------------------------------------------
+
+set_clock('2028-01-31 23:00:00');
+sql("SELECT order_mgmt.capture_order('c', $Shop::one_line) FROM generate_series(1, 200)");
+settle($node, 'shop', 'January');
+my $before = sql($contents);
+is($node->psql('shop', q(SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at', warm_after => '1 month', warm_tablespace => 'slow'))), 3,
+	'a tablespace in which the owner of the tables may not create is refused');
+$node->safe_psql('postgres', 'GRANT CREATE ON TABLESPACE slow TO order_mgmt_owner');
+sql(q(SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at', warm_after => '1 month', warm_tablespace => 'slow')));
+set_clock('2028-03-01 00:00:00');
+reaches(q(SELECT count(*) FROM order_mgmt.partitions WHERE month = '2028-01-01' AND tier = 'warm'), '3', 'January becomes warm by itself');
+is(sql(q(SELECT string_agg(DISTINCT spcname, ' ') FROM pg_class AS c LEFT JOIN pg_tablespace AS t ON t.oid = reltablespace WHERE relname ~ '2028_01')), 'slow',
+	'its tables and indexes are in the other tablespace');
+is(sql($contents), $before, 'with the same rows');
+reaches($maintainers, '0', 'the worker leaves when it is done');
+settle($node, 'shop', 'warm');
+
+# --- a long reader -------------------------------------------------------------------------------------------
+
+# Somebody reads the month that is to move; maintenance gives up and says so, and captures go on all the while.
+# Each has a deadline of its own, far below the time that the reader takes.
+set_clock('2028-02-15 00:00:00');
+sql("SELECT order_mgmt.capture_order('c', $Shop::one_line) FROM generate_series(1, 50)");
+settle($node, 'shop', 'February');
+my $reader = $node->background_psql('shop');
+$reader->query_safe('BEGIN; SELECT count(*) FROM order_mgmt.orders_2028_02');
+set_clock('2028-04-01 00:00:00');
+my $held_up = 0;
+my $captured = 0;
+until (sql(q(SELECT count(*) FROM order_mgmt.maintenance_log WHERE relation = 'order_mgmt.orders_2028_02' AND error_code = '55P03')) > 0 || $captured > 2000)
+{
+	my ($status) = $node->psql('shop', "SET statement_timeout = '3 s'; SELECT order_mgmt.capture_order('c', $Shop::one_line)");
+	$captured++;
+	$held_up += $status != 0;
+}
+like(sql(q(SELECT error FROM order_mgmt.maintenance_log WHERE relation = 'order_mgmt.orders_2028_02' AND error_code = '55P03')), qr/is being used/,
+	'beside a long reader maintenance gives up, and says so');
+is("$held_up of " . ($captured > 0 ? 'some' : 'none'), '0 of some', 'no capture was held up meanwhile');
+is(sql(q(SELECT tier FROM order_mgmt.partitions WHERE partition_name = 'orders_2028_02')), 'hot', 'the month is where it was');
+is(sql(q(SELECT count(*) FROM pg_class WHERE relname LIKE 'om_moving%')), '0', 'nothing is left of the copy');
+my ($status, $out) = $node->psql('shop', q(SELECT action FROM order_mgmt.run_maintenance() WHERE action IN ('give up', 'busy')));
+like($out, qr/^(give up|busy)$/, 'so does a session');
+$reader->query_safe('COMMIT');
+$reader->quit;
+sql(q(SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at', warm_after => '1 month', warm_tablespace => 'slow', premake => 2)));
+reaches(q(SELECT count(*) FROM order_mgmt.partitions WHERE month = '2028-02-01' AND tier = 'warm'), '3', 'it succeeds next time: a changed policy is one');
+settle($node, 'shop', 'after a long reader');
+
+# --- two at a time --------------------------------------------------------------------------------------------
+
+reaches($maintainers, '0', 'nobody is at it');
+my $first = $node->background_psql('shop');
+$first->query_safe('BEGIN; SELECT * FROM order_mgmt.run_maintenance()');
+is(sql('SELECT action, object FROM order_mgmt.run_maintenance()'), 'busy|maintenance is under way in another session', 'of two runs the second says that the first is at it');
+$first->query_safe('COMMIT');
+$first->quit;
+is(sql(q(SELECT count(*) FROM order_mgmt.run_maintenance())), '0', 'afterwards there is nothing to do');
+
+# --- a table of a user, beside one that is broken ----------------------------------------------------------
+
+$node->safe_psql('shop', <<'SQL');
+CREATE ROLE maker LOGIN;
+GRANT order_mgmt_operator TO maker;
+GRANT CREATE ON SCHEMA public TO maker;
+SET ROLE maker;
+CREATE TABLE public.readings (region text, at timestamptz, v int, PRIMARY KEY (region, at)) PARTITION BY LIST (region);
+CREATE TABLE public.readings_n PARTITION OF public.readings FOR VALUES IN ('n') PARTITION BY RANGE (at);
+CREATE TABLE public.readings_s PARTITION OF public.readings FOR VALUES IN ('s') PARTITION BY RANGE (at);
+CREATE TABLE public.broken (at date) PARTITION BY RANGE (at);
+SELECT order_mgmt.manage_table('public.broken', 'at', premake => 0);
+SELECT order_mgmt.manage_table('public.readings', 'at', premake => 1, warm_after => '10 days', cold_after => '1 month', drop_after => '2 months', restored_for => '3 days');
+CREATE TABLE public.broken_rest PARTITION OF public.broken DEFAULT;
+INSERT INTO public.readings SELECT r, '2028-04-01 00:00+00'::timestamptz + n * interval '1 minute', n FROM unnest('{n,s}'::text[]) AS r, generate_series(1, 2000) AS n;
+SQL
+my $readings = q(SELECT md5(string_agg(r::text, E'\n' ORDER BY region, at)) FROM public.readings AS r);
+my $april = sql($readings);
+set_clock('2028-05-11 00:00:00');
+my $tiers = q(SELECT string_agg(tier, ' ' ORDER BY partition_name COLLATE "C") FROM order_mgmt.partitions WHERE table_name LIKE 'public.readings%' AND month = '2028-04-01');
+reaches($tiers, 'warm warm', 'the months of a user become warm');
+reaches(q(SELECT count(*) FROM pg_class WHERE relname ~ '^readings_[ns]_2028_06$' AND relowner = 'maker'::regrole), '2', 'and are made ahead, for their owner');
+reaches(q(SELECT error_code FROM order_mgmt.maintenance_log WHERE relation = 'public.broken'), 'OM001', 'one that cannot be looked after is logged, and stops no other');
+is(sql($readings), $april, 'with the same rows');
+
+# Cold, back for reading, cold again, and gone
+set_clock('2028-06-01 00:00:00');
+reaches($tiers, 'cold cold', 'after a month they are archived');
+is(sql(q(SELECT count(*) FROM public.readings)), '0', 'and no more in the table');
+is(sql(q(SELECT sum(rows) FROM order_mgmt.maintenance_log WHERE action = 'archive' AND relation LIKE 'public.readings%')), '4000', 'the log says how many rows');
+sql(q(SELECT * FROM order_mgmt.restore_month('2028-04-01', 'public.readings')));
+is(sql($tiers), 'restored restored', 'they come back on demand');
+is(sql($readings), $april, 'as they were');
+my $back = q(SELECT DISTINCT next_action || ' ' || (next_action_at > now() - interval '1 day') FROM order_mgmt.partitions WHERE tier = 'restored');
+like(sql($back), qr/^archive /, 'next they are archived again');
+set_clock('2028-06-20 00:00:00');
+reaches($tiers, 'cold cold', 'which is done when nobody has read them for a while');
+set_clock('2028-07-01 00:00:00');
+reaches("SELECT coalesce(($tiers), 'gone')", 'gone', 'at the end of their life they are deleted');
+sql('SELECT order_mgmt.run_maintenance()');
+is(scalar(my @files = glob("$archive/*/public.readings*/2028-04*")), 0, 'and so are their files, by the next run');
+
+# --- ours: cold, with all that is derived from them -------------------------------------------------------------
+
+sql(q(SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at', cold_after => '2 months', premake => 1)));
+reaches(q(SELECT string_agg(DISTINCT tier, ' ') FROM order_mgmt.partitions WHERE month = '2028-01-01' AND table_name IN ('orders', 'order_lines', 'event_log')), 'cold', 'orders are archived as well');
+settle($node, 'shop', 'cold');
+is(sql("SELECT order_mgmt.wait_for_order('" . one_order($node, 'shop') . "')"), 'shipped', 'and the shop is open');
+
+# --- not preloaded ------------------------------------------------------------------------------------------------
+
+$node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
+$node->restart;
+sql(q(SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at', warm_after => '1 day', premake => 1)));
+set_clock('2028-08-10 00:00:00');
+my @done;
+for my $run (1 .. 40)
+{
+	my $more = sql(q(SELECT string_agg(action || ' ' || object, ', ') FROM order_mgmt.run_maintenance()));
+	push @done, $more;
+	last if $more !~ /more to do/;
+}
+like("@done", qr/make warm order_mgmt\.orders_2028_07/, 'without workers a session does it, a month a call');
+like("@done", qr/make partition public\.readings_n_2028_09/, 'for tables of users, too');
+is(sql(q(SELECT DISTINCT tier FROM order_mgmt.partitions WHERE month = '2028-07-01' AND table_name IN ('orders', 'order_lines', 'event_log'))), 'warm', 'until all is done');
+is(sql('SELECT * FROM order_mgmt.check_invariants()'), '', 'invariants hold');
+$node->stop;
+done_testing();
