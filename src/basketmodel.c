@@ -9,6 +9,7 @@
 
 #include <math.h>
 
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "basketmodel.h"
@@ -350,6 +351,7 @@ fill(OmBasketModel *model)
 	building.taken = allocate_zero(sizeof(int64) * baskets->nproducts);
 	for (int i = 0; i < baskets->ncustomers; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		model->first_entry[i] = building.nentries;
 		add_customer(&building, i);
 	}

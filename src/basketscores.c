@@ -136,7 +136,7 @@ compare_neighbours(const void *a, const void *b)
 	return left->customer - right->customer;
 }
 
-#define NBUCKETS 1024
+#define NBUCKETS 4096
 
 typedef struct Buckets
 {
@@ -280,6 +280,9 @@ ask_nearest(const OmBasketModel *model, OmBasketWork *work, int self)
 	}
 }
 
+/* Of the largest weight; less is lost in the digits of a sum. */
+#define NEGLIGIBLE 1e-8
+
 static void
 add_shares(const OmBasketModel *model, OmBasketWork *work, int customer, float factor)
 {
@@ -295,27 +298,52 @@ add_shares(const OmBasketModel *model, OmBasketWork *work, int customer, float f
 }
 
 /*
- * UP-CF: everybody is asked, as much as he is similar: the products in common by
- * the numbers of products of both, whose shares of the denominator the asymmetry
- * sets; the locality is an exponent.
+ * UP-CF: the products in common by the numbers of products of both, whose shares
+ * of the denominator the asymmetry sets.
  */
-static void
-ask_similar(const OmBasketModel *model, OmBasketWork *work, int self)
+static int
+find_similar(const OmBasketModel *model, OmBasketWork *work, int self, float *highest)
 {
-	const OmBasketParameters *parameters = &model->parameters;
-	double mine = pow(work->nown, parameters->asymmetry);
+	double asymmetry = model->parameters.asymmetry;
+	double mine = pow(work->nown, asymmetry);
+	int count = 0;
 
+	*highest = 0;
 	meet_common(model, work);
 	for (int i = 0; i < work->nmet; i++)
 	{
 		int customer = work->met[i];
 		int theirs = model->first_entry[customer + 1] - model->first_entry[customer];
-		double similarity = work->dot[customer] / (mine * pow(theirs, 1 - parameters->asymmetry));
+		float similarity = work->dot[customer] / (mine * pow(theirs, 1 - asymmetry));
 
-		if (customer != self)
-			add_shares(model, work, customer, pow(similarity, parameters->locality));
+		if (customer == self)
+			continue;
+		work->neighbours[count++] = (OmBasketNeighbour){-similarity, customer};
+		*highest = Max(*highest, similarity);
 	}
 	part(work);
+	return count;
+}
+
+/* Everybody is asked, as much as he is similar; but not whom nobody would hear beside the most similar. */
+static void
+ask_similar(const OmBasketModel *model, OmBasketWork *work, int self)
+{
+	const OmBasketParameters *parameters = &model->parameters;
+	float highest;
+	float least;
+	int count;
+
+	count = find_similar(model, work, self, &highest);
+	least = highest * pow(NEGLIGIBLE, 1 / Max(parameters->locality, 1e-3));
+	for (int i = 0; i < count; i++)
+	{
+		float similarity = -work->neighbours[i].distance;
+
+		if (similarity >= least)
+			add_shares(model, work, work->neighbours[i].customer,
+					   powf(similarity, parameters->locality));
+	}
 }
 
 /* ---------- what there is to know about a customer ---------- */
