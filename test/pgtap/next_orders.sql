@@ -190,10 +190,39 @@ SELECT order_mgmt.create_model('tuned', 'next_basket', '{"algorithm": "up_cf"}')
 SELECT is((SELECT (metrics->>'locality')::numeric IN (1, 2, 5, 10, 25) FROM order_mgmt.train_model('tuned')), true,
     'parameters are chosen in training');
 
+-- --- history: orders of the past come from the model, newer ones from the tables, none from both ---
+CREATE FUNCTION load_history(rows text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    source text := 'lo:' || lo_from_bytea(0, convert_to(
+        E'order_ref,customer_id,product_id,quantity,unit_price,created_at\n' || rows, 'UTF8'));
+BEGIN
+    RETURN order_mgmt.load_orders_csv(source, 'history');
+END
+$$;
+SELECT load_history(E'g1,gus,m,1,1,2019-05-01\ng2,gus,m,1,1,2019-06-01\ng2,gus,n,1,1,2019-06-01\n') \g /dev/null
+SELECT order_mgmt.train_model('personal') \g /dev/null
+SELECT is(next('gus', 'personal', 2), 'm 1, n 0.5', 'history is learnt from');
+SELECT orders('gus', 'no') \g /dev/null
+SELECT is(next('gus', 'personal', 3), 'm 0.66667, n 0.66667, o 0.33333', 'and new orders come behind it');
+SELECT is((SELECT string_agg(product_id, ' ' ORDER BY rank) FROM order_mgmt.predict_next_orders(NULL, 3, 'personal')
+    WHERE customer_id = 'gus'), 'm n o', 'for many at once, too');
+SELECT order_mgmt.train_model('personal') \g /dev/null
+SELECT is(next('gus', 'personal', 3), 'm 0.66667, n 0.66667, o 0.33333', 'the same when they have been learnt');
+SELECT load_history(E'g3,gus,l,1,1,2019-05-02\n') \g /dev/null
+SELECT is(next('gus', 'personal', 3), 'm 0.66667, n 0.66667, o 0.33333', 'history that comes later');
+SELECT order_mgmt.train_model('personal') \g /dev/null
+SELECT is(next('gus', 'personal', 4), 'm 0.5, n 0.5, l 0.25, o 0.25', 'counts from the next training on');
+
 -- --- in JSON ---
 SELECT is((SELECT jsonb_path_query_array(order_mgmt.predict('global', '{"customer_id": "ann", "k": 2}'), '$[*].product_id')),
     '["z", "b"]', 'predict() answers the same');
 SELECT is(error_of($$SELECT order_mgmt.predict('global', '{"k": 2}')$$), 'OM008', 'and wants a customer');
+SELECT make('logged', '{"algorithm": "personal_frequency", "log_sample": 1}') \g /dev/null
+SELECT next('gus', 'logged', 1) \g /dev/null
+SELECT is(rows_of($$SELECT model, customer_id, input->>'k', output->0->>'product_id' FROM order_mgmt.prediction_log$$),
+    '(logged,gus,1,m)', 'predictions are logged where the model wants it');
+SELECT make('backed', '{"algorithm": "personal_frequency", "fallback": "global"}') \g /dev/null
+SELECT is(next('gus', 'backed', 2), next('gus', 'personal', 2), 'a model with a fallback answers the same');
 -- A function of the user's own will do as well.
 CREATE FUNCTION pick(input jsonb) RETURNS jsonb LANGUAGE sql AS $$
     SELECT jsonb_build_array(jsonb_build_object('product_id', 'of ' || (input->>'customer_id'), 'score', 0.5))
