@@ -391,8 +391,11 @@ om_basketscores_forget(OmBasketWork *work)
 {
 	for (int i = 0; i < work->nown; i++)
 		work->place[work->own[i].product] = -1;
-	for (int i = 0; i < work->nnear; i++)
-		work->near[work->near_products[i]] = 0;
+	if (work->nnear > work->nproducts / 16)
+		memset(work->near, 0, sizeof(float) * work->nproducts);
+	else
+		for (int i = 0; i < work->nnear; i++)
+			work->near[work->near_products[i]] = 0;
 	work->nown = 0;
 	work->nnear = 0;
 }
@@ -570,25 +573,11 @@ score_owned(const OmBasketModel *model, const OmBasketWork *work, const OmBasket
 	return score;
 }
 
-/* What nobody near has had differs by itself only: the first k of them are enough. */
-static void
-offer_the_rest(Choosing *choosing)
+static double
+score_near(const double *weights, float near)
 {
-	const OmBasketModel *model = choosing->model;
-	OmBasketWork *work = choosing->work;
-	double by_near =
-		model->parameters.other_weights[OM_OTHER_NEAR_LOG] * om_basketmodel_log_near(0);
-	int offered = 0;
-
-	for (int i = 0; i < model->baskets->nproducts && offered < choosing->k; i++)
-	{
-		int32 product = model->by_other_score[i];
-
-		if (work->place[product] >= 0 || work->near[product] > 0 || model->count[product] == 0)
-			continue;
-		offer(choosing, product, model->other_score[product] + by_near, 0);
-		offered++;
-	}
+	return weights[OM_OTHER_NEAR_LOG] * om_basketmodel_log_near(near) +
+		   weights[OM_OTHER_NEAR] * near * 10;
 }
 
 /* No weight among the neighbours adds more than this to a score. */
@@ -599,43 +588,47 @@ most_by_near(const OmBasketModel *model, const OmBasketWork *work)
 	float most = 0;
 
 	for (int i = 0; i < work->nnear; i++)
-		most = Max(most, work->near[work->near_products[i]]);
+		if (work->near[work->near_products[i]] > most && work->place[work->near_products[i]] < 0)
+			most = work->near[work->near_products[i]];
 	return Max(weights[OM_OTHER_NEAR_LOG] * om_basketmodel_log_near(most),
 			   weights[OM_OTHER_NEAR_LOG] * om_basketmodel_log_near(0)) +
 		   Max(weights[OM_OTHER_NEAR] * most * 10, 0);
 }
 
-/* What a score must reach to be among the best. */
-static double
-worst_of(const Choosing *choosing)
-{
-	return choosing->count < choosing->k ? -INFINITY : choosing->choice[choosing->k - 1].score;
-}
-
+/* What he has not had, by what each is worth by itself, until the neighbours cannot make up for it. */
 static void
-choose_blend(Choosing *choosing)
+offer_others(Choosing *choosing)
 {
 	const OmBasketModel *model = choosing->model;
 	OmBasketWork *work = choosing->work;
 	const double *weights = model->parameters.other_weights;
 	double most = most_by_near(model, work);
+	double by_nobody = score_near(weights, 0);
+
+	for (int i = 0; i < model->baskets->nproducts; i++)
+	{
+		int32 product = model->by_other_score[i];
+		double score = model->other_score[product];
+		float near = work->near[product];
+
+		if (choosing->count == choosing->k &&
+			score + most < choosing->choice[choosing->k - 1].score)
+			break;
+		if (work->place[product] >= 0 || model->count[product] == 0)
+			continue;
+		offer(choosing, product, score + (near > 0 ? score_near(weights, near) : by_nobody), 0);
+	}
+}
+
+static void
+choose_blend(Choosing *choosing)
+{
+	OmBasketWork *work = choosing->work;
 
 	for (int i = 0; i < work->nown; i++)
 		offer(choosing, work->own[i].product,
-			  score_owned(model, work, &work->own[i], choosing->nbaskets), 0);
-	for (int i = 0; i < work->nnear; i++)
-	{
-		int32 product = work->near_products[i];
-		float near = work->near[product];
-
-		if (work->place[product] < 0 && model->other_score[product] + most >= worst_of(choosing))
-			offer(choosing, product,
-				  model->other_score[product] +
-					  weights[OM_OTHER_NEAR_LOG] * om_basketmodel_log_near(near) +
-					  weights[OM_OTHER_NEAR] * near * 10,
-				  0);
-	}
-	offer_the_rest(choosing);
+			  score_owned(choosing->model, work, &work->own[i], choosing->nbaskets), 0);
+	offer_others(choosing);
 }
 
 static void
