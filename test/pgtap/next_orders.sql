@@ -120,6 +120,7 @@ SELECT is(metric('global', '{"k": [3], "folds": 1}', 'ndcg@3'), 0.56448, 'a hit 
 -- Two folds: ann and cat, bob (by their numbers). Recall@1 of personal: 3/4 and 1/2.
 SELECT is(metric('personal', '{"k": [1], "folds": 2}', 'recall@1'), 0.62500, 'the mean over folds');
 SELECT is(metric('personal', '{"k": [1], "folds": 2}', 'recall@1_sd'), 0.17678, 'and how far they scatter');
+SELECT is(metric('personal', '{"k": [1], "folds": 2, "each_fold": true}', 'recall@1_fold_2'), 0.50000, 'each of them');
 
 -- --- what has been ordered since the training counts ---
 SELECT orders('ann', 'e') AS order_id \gset
