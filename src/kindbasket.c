@@ -439,6 +439,8 @@ report_metric(const OmEvaluateRequest *request, const OmBasketEvaluation *evalua
 	request->report(request, name, sum);
 	if (evaluation->nfolds > 1)
 		request->report(request, psprintf("%s_sd", name), sqrt(squares / (evaluation->nfolds - 1)));
+	for (int i = 0; i < evaluation->nfolds && evaluation->each_fold; i++)
+		request->report(request, psprintf("%s_fold_%d", name, i + 1), values[i]);
 }
 
 /*
