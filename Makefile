@@ -140,6 +140,8 @@ bench: ## measure speed beside what one would use instead, and write docs/perfor
 	test/bench/run
 bench-soak: ## the same for what takes long (about two hours)
 	test/bench/run soak
+bench-predict: ## measure predictions on the real histories of ../shared/data, and write docs/next-basket.md (half an hour)
+	test/bench/predict
 sanitize: ## run SQL tests under valgrind and the undefined-behaviour sanitizer; GROUPS as for test
 	test/tools/sanitize $(GROUPS)
 fuzz: ## feed the CSV reader what nobody would write, for a minute (FUZZ_SECONDS=n)
@@ -152,4 +154,4 @@ stop-servers:
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):[^#]*## /\1\t/p' Makefile | expand -t 14
 
-.PHONY: all demo demo-stop test torture lint bench bench-soak sanitize fuzz format stop-servers help
+.PHONY: all demo demo-stop test torture lint bench bench-soak bench-predict sanitize fuzz format stop-servers help

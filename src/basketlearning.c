@@ -28,9 +28,10 @@
 /* Weight of the first values, in lists. */
 #define ANCHOR 20.0
 
-/* Below this weight among the neighbours, one of so many products is looked at. */
+/* Below this weight among the neighbours, one of so many products is looked at, at least, and so many in all. */
 #define NEAR_ENOUGH 0.002f
-#define SAMPLE 25
+#define LEAST_SAMPLE 25
+#define SAMPLED_PRODUCTS 500
 
 #define NWEIGHTS (OM_BASKET_OWNED_FEATURES + OM_BASKET_OTHER_FEATURES)
 
@@ -107,6 +108,9 @@ static void
 add_products(Examples *examples, const OmBasketModel *model, const OmBasketWork *work,
 			 const bool *hit, int nbaskets, int customer)
 {
+	int nproducts = model->baskets->nproducts;
+	int sample = Max(LEAST_SAMPLE, nproducts / SAMPLED_PRODUCTS);
+
 	for (int i = 0; i < work->nown; i++)
 		om_basketscores_describe(
 			model, work, &work->own[i], nbaskets,
@@ -119,10 +123,10 @@ add_products(Examples *examples, const OmBasketModel *model, const OmBasketWork 
 		if (near >= NEAR_ENOUGH && work->place[product] < 0)
 			add_other(examples, model, product, near, hit[product], 0 /* offset */);
 	}
-	for (int product = customer % SAMPLE; product < model->baskets->nproducts; product += SAMPLE)
+	for (int product = customer % sample; product < nproducts; product += sample)
 		if (work->near[product] < NEAR_ENOUGH && work->place[product] < 0 &&
 			model->count[product] > 0)
-			add_other(examples, model, product, work->near[product], hit[product], logf(SAMPLE));
+			add_other(examples, model, product, work->near[product], hit[product], logf(sample));
 }
 
 static void

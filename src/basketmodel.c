@@ -9,6 +9,7 @@
 
 #include <math.h>
 
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "basketmodel.h"
@@ -144,9 +145,8 @@ add_entry(Building *building, int customer, const OmBasketOwn *own, int nbaskets
 	OmBasketModel *model = building->model;
 	int entry = building->nentries++;
 
-	model->entry_product[entry] = own->product;
-	model->entry_weight[entry] = own->weight;
-	model->entry_share[entry] = own->share;
+	model->entries[entry] = (OmBasketEntry){own->product, own->weight};
+	model->shares[entry] = own->share;
 	model->norm[customer] += own->weight * own->weight;
 	model->count[own->product] += own->count;
 	model->recent[own->product] += own->faded;
@@ -178,13 +178,13 @@ add_customer(Building *building, int customer)
 
 /* Logarithms that begin at about 0: a share may be nothing. */
 static float
-log_share(double share)
+log_share(float share)
 {
-	return log(1e-5 + share) + 11.5;
+	return logf(1e-5f + share) + 11.5f;
 }
 
-double
-om_basketmodel_log_near(double near)
+float
+om_basketmodel_log_near(float near)
 {
 	return log_share(near);
 }
@@ -245,16 +245,11 @@ make_buyers(OmBasketModel *model, int nentries)
 			next[i] = sum;
 		sum += count;
 	}
-	model->buyer = allocate(sizeof(int32) * nentries);
-	model->buyer_weight = allocate(sizeof(float) * nentries);
+	model->buyers = allocate(sizeof(OmBasketEntry) * nentries);
 	for (int c = 0; c < model->baskets->ncustomers; c++)
 		for (int e = model->first_entry[c]; e < model->first_entry[c + 1]; e++)
-		{
-			int place = next[model->entry_product[e]]++;
-
-			model->buyer[place] = c;
-			model->buyer_weight[place] = model->entry_weight[e];
-		}
+			model->buyers[next[model->entries[e].number]++] =
+				(OmBasketEntry){c, model->entries[e].weight};
 	pfree(next);
 }
 
@@ -331,9 +326,8 @@ make_empty(const OmBaskets *baskets, const OmBasketParameters *parameters)
 	model->baskets = baskets;
 	model->parameters = *parameters;
 	model->first_entry = allocate(sizeof(int) * (baskets->ncustomers + 1));
-	model->entry_product = allocate(sizeof(int32) * room);
-	model->entry_weight = allocate(sizeof(float) * room);
-	model->entry_share = allocate(sizeof(float) * room);
+	model->entries = allocate(sizeof(OmBasketEntry) * room);
+	model->shares = allocate(sizeof(float) * room);
 	model->norm = allocate_zero(sizeof(float) * baskets->ncustomers);
 	model->first_buyer = allocate_zero(sizeof(int) * (baskets->nproducts + 1));
 	model->count = allocate_zero(sizeof(int) * baskets->nproducts);
@@ -357,6 +351,7 @@ fill(OmBasketModel *model)
 	building.taken = allocate_zero(sizeof(int64) * baskets->nproducts);
 	for (int i = 0; i < baskets->ncustomers; i++)
 	{
+		CHECK_FOR_INTERRUPTS();
 		model->first_entry[i] = building.nentries;
 		add_customer(&building, i);
 	}

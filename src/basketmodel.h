@@ -57,6 +57,12 @@ typedef struct OmBasketParameters
 	double other_weights[OM_BASKET_OTHER_FEATURES];
 } OmBasketParameters;
 
+typedef struct OmBasketEntry
+{
+	int32 number; /* of a product or a customer */
+	float weight;
+} OmBasketEntry;
+
 /*
  * One row per customer, an entry per product that he has had; and the same the
  * other way round.  Weights are those of TIFU-KNN's vectors, shares those of
@@ -67,17 +73,15 @@ typedef struct OmBasketModel
 	const OmBaskets *baskets;
 	OmBasketParameters parameters;
 
-	int *first_entry; /* of each customer, and the end */
-	int32 *entry_product;
-	float *entry_weight;
-	float *entry_share;
-	float *norm;  /* of each customer: the square of the length of his vector */
-	int *by_norm; /* customers with baskets, shortest vector first */
+	int *first_entry;       /* of each customer, and the end */
+	OmBasketEntry *entries; /* products */
+	float *shares;          /* of the same */
+	float *norm;            /* of each customer: the square of the length of his vector */
+	int *by_norm;           /* customers with baskets, shortest vector first */
 	int nby_norm;
 
 	int *first_buyer; /* of each product, and the end */
-	int32 *buyer;
-	float *buyer_weight;
+	OmBasketEntry *buyers;
 
 	int *count;         /* of each product: how many baskets have it */
 	float *recent;      /* the same by customer, older baskets counting less, per customer */
@@ -112,7 +116,7 @@ extern OmBasketModel *om_basketmodel_build(const OmBaskets *baskets,
 extern void om_basketmodel_weigh(OmBasketModel *model);
 
 /* The logarithm of a weight among the neighbours. */
-extern double om_basketmodel_log_near(double near);
+extern float om_basketmodel_log_near(float near);
 
 /* Throws it away; the baskets stay. */
 extern void om_basketmodel_free(OmBasketModel *model);

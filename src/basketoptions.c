@@ -27,7 +27,7 @@ static const char *const keys[] = {
 	"alpha",      "recency",    "asymmetry",   "locality",           "fallback",
 	"log_sample", "timeout_ms", "auto_deploy", "max_rows_per_batch", "keep_versions"};
 
-static const char *const evaluation_keys[] = {"version", "k", "folds"};
+static const char *const evaluation_keys[] = {"version", "k", "folds", "each_fold"};
 
 static bool
 is_among(const JsonbValue *key, const char *const *known, int count)
@@ -208,6 +208,7 @@ om_basketoptions_parse_evaluation(Jsonb *options)
 	JsonbValue value;
 
 	check_keys(options, evaluation_keys, lengthof(evaluation_keys));
+	parsed.each_fold = get_bool(options, "each_fold", false);
 	parsed.nfolds = om_basketoptions_get_count(options, "folds", 1, OM_BASKET_MAX_FOLDS, 5);
 	if (!get_value(options, "k", &value))
 	{

@@ -29,6 +29,7 @@ typedef struct OmBasketEvaluation
 	int ks[8]; /* ascending */
 	int nks;
 	int nfolds;
+	bool each_fold; /* is reported, too */
 } OmBasketEvaluation;
 
 extern OmBasketEvaluation om_basketoptions_parse_evaluation(Jsonb *options);

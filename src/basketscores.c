@@ -37,10 +37,9 @@ om_basketscores_begin(const OmBasketModel *model)
 	work->place = allocate(places);
 	memset(work->place, -1, places);
 	work->near = allocate_zero(sizeof(float) * nproducts);
-	work->near_products = allocate(sizeof(int32) * nproducts);
+	work->near_products = allocate(sizeof(int32) * (nproducts + 1));
 	work->dot = allocate_zero(sizeof(float) * ncustomers);
-	work->common = allocate_zero(sizeof(int) * ncustomers);
-	work->met = allocate(sizeof(int) * ncustomers);
+	work->met = allocate(sizeof(int32) * (ncustomers + 1));
 	work->neighbours = allocate(sizeof(OmBasketNeighbour) * (ncustomers + 1));
 	return work;
 }
@@ -52,7 +51,6 @@ om_basketscores_end(OmBasketWork *work)
 	pfree(work->near);
 	pfree(work->near_products);
 	pfree(work->dot);
-	pfree(work->common);
 	pfree(work->met);
 	pfree(work->neighbours);
 	if (work->own != NULL)
@@ -62,89 +60,167 @@ om_basketscores_end(OmBasketWork *work)
 
 /* ---------- neighbours ---------- */
 
-/* All who have had something that he has had; work->met lists them. */
+/*
+ * Adds entries to the cells of their numbers, and lists the cells that were 0; one place
+ * more than there are cells may be written.  Without branches, which nobody could predict.
+ */
+static int
+scatter(const OmBasketEntry *entries, int count, float factor, float *cells, int32 *list, int nlist)
+{
+	for (int i = 0; i < count; i++)
+	{
+		float *cell = &cells[entries[i].number];
+
+		list[nlist] = entries[i].number;
+		nlist += *cell == 0;
+		*cell += entries[i].weight * factor;
+	}
+	return nlist;
+}
+
+/* The dot product of vectors with all who have had something that he has had. */
 static void
-meet(const OmBasketModel *model, OmBasketWork *work, int self)
+meet(const OmBasketModel *model, OmBasketWork *work)
 {
 	work->nmet = 0;
 	for (int i = 0; i < work->nown; i++)
 	{
 		int32 product = work->own[i].product;
-		float weight = work->own[i].weight;
+		int first;
+
+		if (product >= work->nproducts)
+			continue;
+		first = model->first_buyer[product];
+		work->nmet = scatter(model->buyers + first, model->first_buyer[product + 1] - first,
+							 work->own[i].weight, work->dot, work->met, work->nmet);
+	}
+}
+
+/* The same with the number of products in common. */
+static void
+meet_common(const OmBasketModel *model, OmBasketWork *work)
+{
+	work->nmet = 0;
+	for (int i = 0; i < work->nown; i++)
+	{
+		int32 product = work->own[i].product;
 
 		if (product >= work->nproducts)
 			continue;
 		for (int b = model->first_buyer[product]; b < model->first_buyer[product + 1]; b++)
 		{
-			int customer = model->buyer[b];
+			int32 customer = model->buyers[b].number;
 
-			if (work->common[customer]++ == 0)
+			if (work->dot[customer] == 0)
 				work->met[work->nmet++] = customer;
-			work->dot[customer] += weight * model->buyer_weight[b];
+			work->dot[customer]++;
 		}
 	}
-	if (self < 0 || work->common[self] > 0)
-		return;
-	/* His own row says nothing new, also where his baskets are others by now. */
-	work->common[self] = 1;
-	work->met[work->nmet++] = self;
 }
 
 static void
 part(OmBasketWork *work)
 {
 	for (int i = 0; i < work->nmet; i++)
-	{
-		work->common[work->met[i]] = 0;
 		work->dot[work->met[i]] = 0;
-	}
 }
 
-static inline bool
-is_nearer(const OmBasketNeighbour *a, const OmBasketNeighbour *b)
+static int
+compare_neighbours(const void *a, const void *b)
 {
-	return a->distance < b->distance || (a->distance == b->distance && a->customer < b->customer);
+	const OmBasketNeighbour *left = a;
+	const OmBasketNeighbour *right = b;
+
+	if (left->distance != right->distance)
+		return left->distance < right->distance ? -1 : 1;
+	return left->customer - right->customer;
 }
 
-/* Moves the nearest to the front, in no order. */
+#define NBUCKETS 4096
+
+typedef struct Buckets
+{
+	float least;
+	float per_distance;
+	int counts[NBUCKETS];
+} Buckets;
+
+static inline int
+bucket_of(const Buckets *buckets, float distance)
+{
+	return (int) ((distance - buckets->least) * buckets->per_distance);
+}
+
+static void
+fill_buckets(Buckets *buckets, const OmBasketNeighbour *all, int count)
+{
+	float least = all[0].distance;
+	float most = all[0].distance;
+
+	for (int i = 1; i < count; i++)
+	{
+		least = Min(least, all[i].distance);
+		most = Max(most, all[i].distance);
+	}
+	buckets->least = least;
+	buckets->per_distance = most > least ? (NBUCKETS - 1) / (most - least) : 0;
+	memset(buckets->counts, 0, sizeof(buckets->counts));
+	for (int i = 0; i < count; i++)
+		buckets->counts[bucket_of(buckets, all[i].distance)]++;
+}
+
+/* Moves those in the first buckets to the front, and those in the next behind them. */
+static int
+move_to_front(OmBasketNeighbour *all, int count, const Buckets *buckets, int last, int *nlast)
+{
+	int front = 0;
+
+	*nlast = 0;
+	for (int i = 0; i < count; i++)
+	{
+		OmBasketNeighbour this = all[i];
+		int bucket = bucket_of(buckets, this.distance);
+
+		if (bucket > last)
+			continue;
+		all[i] = all[front + *nlast];
+		all[front + *nlast] = this;
+		if (bucket == last)
+		{
+			(*nlast)++;
+			continue;
+		}
+		all[front + *nlast] = all[front];
+		all[front++] = this;
+	}
+	return front;
+}
+
+/*
+ * Moves the nearest to the front, in an order that depends on nothing but them.
+ * Counting by distance finds the few among which to look closely.
+ */
 static void
 select_nearest(OmBasketNeighbour *all, int count, int wanted)
 {
-	int low = 0;
-	int high = count - 1;
+	Buckets buckets;
+	int last = 0;
+	int seen = 0;
+	int front;
+	int nlast;
 
-	while (wanted < count && low < high)
-	{
-		OmBasketNeighbour pivot = all[low + (high - low) / 2];
-		int i = low;
-		int j = high;
-
-		while (i <= j)
-		{
-			while (is_nearer(&all[i], &pivot))
-				i++;
-			while (is_nearer(&pivot, &all[j]))
-				j--;
-			if (i <= j)
-			{
-				OmBasketNeighbour swap = all[i];
-
-				all[i++] = all[j];
-				all[j--] = swap;
-			}
-		}
-		if (wanted <= j)
-			high = j;
-		else if (wanted >= i)
-			low = i;
-		else
-			return;
-	}
+	if (count <= wanted)
+		return;
+	fill_buckets(&buckets, all, count);
+	while (seen + buckets.counts[last] < wanted)
+		seen += buckets.counts[last++];
+	front = move_to_front(all, count, &buckets, last, &nlast);
+	qsort(all + front, nlast, sizeof(OmBasketNeighbour), compare_neighbours);
 }
 
 /* Customers who share nothing with him are as far away as both vectors are long. */
 static int
-add_distant(const OmBasketModel *model, OmBasketWork *work, int count, float norm)
+add_distant(const OmBasketModel *model, OmBasketWork *work, int self, int count, float norm)
 {
 	int added = 0;
 
@@ -152,7 +228,7 @@ add_distant(const OmBasketModel *model, OmBasketWork *work, int count, float nor
 	{
 		int customer = model->by_norm[i];
 
-		if (work->common[customer] > 0)
+		if (work->dot[customer] != 0 || customer == self)
 			continue;
 		work->neighbours[count + added++] =
 			(OmBasketNeighbour){norm + model->norm[customer], customer};
@@ -169,7 +245,7 @@ find_nearest(const OmBasketModel *model, OmBasketWork *work, int self)
 
 	for (int i = 0; i < work->nown; i++)
 		norm += work->own[i].weight * work->own[i].weight;
-	meet(model, work, self);
+	meet(model, work);
 	for (int i = 0; i < work->nmet; i++)
 	{
 		int customer = work->met[i];
@@ -178,18 +254,10 @@ find_nearest(const OmBasketModel *model, OmBasketWork *work, int self)
 			work->neighbours[count++] = (OmBasketNeighbour){
 				norm + model->norm[customer] - 2 * work->dot[customer], customer};
 	}
-	count = add_distant(model, work, count, norm);
+	count = add_distant(model, work, self, count, norm);
 	part(work);
 	select_nearest(work->neighbours, count, wanted);
 	return Min(count, wanted);
-}
-
-static void
-add_near(OmBasketWork *work, int32 product, float weight)
-{
-	if (work->near[product] == 0)
-		work->near_products[work->nnear++] = product;
-	work->near[product] += weight;
 }
 
 /* The mean of the vectors of the nearest. */
@@ -200,39 +268,82 @@ ask_nearest(const OmBasketModel *model, OmBasketWork *work, int self)
 
 	for (int i = 0; i < count; i++)
 	{
-		int customer = work->neighbours[i].customer;
+		int first = model->first_entry[work->neighbours[i].customer];
+		int end = model->first_entry[work->neighbours[i].customer + 1];
 
-		for (int e = model->first_entry[customer]; e < model->first_entry[customer + 1]; e++)
-			add_near(work, model->entry_product[e], model->entry_weight[e] / count);
+		/* Rows lie here and there: the next ones are fetched meanwhile. */
+		__builtin_prefetch(&model->first_entry[work->neighbours[Min(i + 8, count - 1)].customer]);
+		__builtin_prefetch(
+			&model->entries[model->first_entry[work->neighbours[Min(i + 4, count - 1)].customer]]);
+		work->nnear = scatter(model->entries + first, end - first, 1.0f / count, work->near,
+							  work->near_products, work->nnear);
+	}
+}
+
+/* Of the largest weight; less is lost in the digits of a sum. */
+#define NEGLIGIBLE 1e-8
+
+static void
+add_shares(const OmBasketModel *model, OmBasketWork *work, int customer, float factor)
+{
+	for (int e = model->first_entry[customer]; e < model->first_entry[customer + 1]; e++)
+	{
+		int32 product = model->entries[e].number;
+		float part = factor * model->shares[e];
+
+		if (work->near[product] == 0 && part > 0)
+			work->near_products[work->nnear++] = product;
+		work->near[product] += part;
 	}
 }
 
 /*
- * UP-CF: everybody is asked, as much as he is similar: the products in common by
- * the numbers of products of both, whose shares of the denominator the asymmetry
- * sets; the locality is an exponent.
+ * UP-CF: the products in common by the numbers of products of both, whose shares
+ * of the denominator the asymmetry sets.
  */
+static int
+find_similar(const OmBasketModel *model, OmBasketWork *work, int self, float *highest)
+{
+	double asymmetry = model->parameters.asymmetry;
+	double mine = pow(work->nown, asymmetry);
+	int count = 0;
+
+	*highest = 0;
+	meet_common(model, work);
+	for (int i = 0; i < work->nmet; i++)
+	{
+		int customer = work->met[i];
+		int theirs = model->first_entry[customer + 1] - model->first_entry[customer];
+		float similarity = work->dot[customer] / (mine * pow(theirs, 1 - asymmetry));
+
+		if (customer == self)
+			continue;
+		work->neighbours[count++] = (OmBasketNeighbour){-similarity, customer};
+		*highest = Max(*highest, similarity);
+	}
+	part(work);
+	return count;
+}
+
+/* Everybody is asked, as much as he is similar; but not whom nobody would hear beside the most similar. */
 static void
 ask_similar(const OmBasketModel *model, OmBasketWork *work, int self)
 {
 	const OmBasketParameters *parameters = &model->parameters;
-	double mine = pow(work->nown, parameters->asymmetry);
+	float highest;
+	float least;
+	int count;
 
-	meet(model, work, self);
-	for (int i = 0; i < work->nmet; i++)
+	count = find_similar(model, work, self, &highest);
+	least = highest * pow(NEGLIGIBLE, 1 / Max(parameters->locality, 1e-3));
+	for (int i = 0; i < count; i++)
 	{
-		int customer = work->met[i];
-		int first = model->first_entry[customer];
-		int end = model->first_entry[customer + 1];
-		double similarity =
-			work->common[customer] / (mine * pow(end - first, 1 - parameters->asymmetry));
-		float weight = pow(similarity, parameters->locality);
+		float similarity = -work->neighbours[i].distance;
 
-		for (int e = first; e < end && customer != self && weight > 0; e++)
-			if (model->entry_share[e] > 0)
-				add_near(work, model->entry_product[e], weight * model->entry_share[e]);
+		if (similarity >= least)
+			add_shares(model, work, work->neighbours[i].customer,
+					   powf(similarity, parameters->locality));
 	}
-	part(work);
 }
 
 /* ---------- what there is to know about a customer ---------- */
@@ -280,8 +391,11 @@ om_basketscores_forget(OmBasketWork *work)
 {
 	for (int i = 0; i < work->nown; i++)
 		work->place[work->own[i].product] = -1;
-	for (int i = 0; i < work->nnear; i++)
-		work->near[work->near_products[i]] = 0;
+	if (work->nnear > work->nproducts / 16)
+		memset(work->near, 0, sizeof(float) * work->nproducts);
+	else
+		for (int i = 0; i < work->nnear; i++)
+			work->near[work->near_products[i]] = 0;
 	work->nown = 0;
 	work->nnear = 0;
 }
@@ -459,50 +573,62 @@ score_owned(const OmBasketModel *model, const OmBasketWork *work, const OmBasket
 	return score;
 }
 
-/* What nobody near has had differs by itself only: the first k of them are enough. */
+static double
+score_near(const double *weights, float near)
+{
+	return weights[OM_OTHER_NEAR_LOG] * om_basketmodel_log_near(near) +
+		   weights[OM_OTHER_NEAR] * near * 10;
+}
+
+/* No weight among the neighbours adds more than this to a score. */
+static double
+most_by_near(const OmBasketModel *model, const OmBasketWork *work)
+{
+	const double *weights = model->parameters.other_weights;
+	float most = 0;
+
+	for (int i = 0; i < work->nnear; i++)
+		if (work->near[work->near_products[i]] > most && work->place[work->near_products[i]] < 0)
+			most = work->near[work->near_products[i]];
+	return Max(weights[OM_OTHER_NEAR_LOG] * om_basketmodel_log_near(most),
+			   weights[OM_OTHER_NEAR_LOG] * om_basketmodel_log_near(0)) +
+		   Max(weights[OM_OTHER_NEAR] * most * 10, 0);
+}
+
+/* What he has not had, by what each is worth by itself, until the neighbours cannot make up for it. */
 static void
-offer_the_rest(Choosing *choosing)
+offer_others(Choosing *choosing)
 {
 	const OmBasketModel *model = choosing->model;
 	OmBasketWork *work = choosing->work;
-	double by_near =
-		model->parameters.other_weights[OM_OTHER_NEAR_LOG] * om_basketmodel_log_near(0);
-	int offered = 0;
+	const double *weights = model->parameters.other_weights;
+	double most = most_by_near(model, work);
+	double by_nobody = score_near(weights, 0);
 
-	for (int i = 0; i < model->baskets->nproducts && offered < choosing->k; i++)
+	for (int i = 0; i < model->baskets->nproducts; i++)
 	{
 		int32 product = model->by_other_score[i];
+		double score = model->other_score[product];
+		float near = work->near[product];
 
-		if (work->place[product] >= 0 || work->near[product] > 0 || model->count[product] == 0)
+		if (choosing->count == choosing->k &&
+			score + most < choosing->choice[choosing->k - 1].score)
+			break;
+		if (work->place[product] >= 0 || model->count[product] == 0)
 			continue;
-		offer(choosing, product, model->other_score[product] + by_near, 0);
-		offered++;
+		offer(choosing, product, score + (near > 0 ? score_near(weights, near) : by_nobody), 0);
 	}
 }
 
 static void
 choose_blend(Choosing *choosing)
 {
-	const OmBasketModel *model = choosing->model;
 	OmBasketWork *work = choosing->work;
-	const double *weights = model->parameters.other_weights;
 
 	for (int i = 0; i < work->nown; i++)
 		offer(choosing, work->own[i].product,
-			  score_owned(model, work, &work->own[i], choosing->nbaskets), 0);
-	for (int i = 0; i < work->nnear; i++)
-	{
-		int32 product = work->near_products[i];
-		float near = work->near[product];
-
-		if (work->place[product] < 0)
-			offer(choosing, product,
-				  model->other_score[product] +
-					  weights[OM_OTHER_NEAR_LOG] * om_basketmodel_log_near(near) +
-					  weights[OM_OTHER_NEAR] * near * 10,
-				  0);
-	}
-	offer_the_rest(choosing);
+			  score_owned(choosing->model, work, &work->own[i], choosing->nbaskets), 0);
+	offer_others(choosing);
 }
 
 static void

@@ -32,9 +32,8 @@ typedef struct OmBasketWork
 	int32 *near_products;
 	int nnear;
 
-	float *dot; /* of each customer: with the one for whom we predict; 0 between predictions */
-	int *common;
-	int *met;
+	float *dot; /* of each customer with the one for whom we predict; 0 between predictions */
+	int32 *met; /* those for whom it is not 0 */
 	int nmet;
 	struct OmBasketNeighbour *neighbours;
 } OmBasketWork;

@@ -15,7 +15,7 @@
 #include "baskettraining.h"
 
 /* Choices between hyper-parameters are made by so many customers. */
-#define TRIAL_CUSTOMERS 2000
+#define TRIAL_CUSTOMERS 1500
 
 #define VALIDATION_K 10
 

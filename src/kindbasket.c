@@ -424,17 +424,23 @@ report_metric(const OmEvaluateRequest *request, const OmBasketEvaluation *evalua
 {
 	static const char *const names[] = {"recall", "ndcg", "ndcg_min"};
 	char *name = psprintf("%s@%d", names[which], evaluation->ks[k]);
+	double values[OM_BASKET_MAX_FOLDS];
 	double sum = 0;
 	double squares = 0;
 
 	for (int i = 0; i < evaluation->nfolds; i++)
-		sum += metric_of(&results[i * evaluation->nks + k], which);
+	{
+		values[i] = metric_of(&results[i * evaluation->nks + k], which);
+		sum += values[i];
+	}
 	sum /= evaluation->nfolds;
 	for (int i = 0; i < evaluation->nfolds; i++)
-		squares += pow(metric_of(&results[i * evaluation->nks + k], which) - sum, 2);
+		squares += pow(values[i] - sum, 2);
 	request->report(request, name, sum);
 	if (evaluation->nfolds > 1)
 		request->report(request, psprintf("%s_sd", name), sqrt(squares / (evaluation->nfolds - 1)));
+	for (int i = 0; i < evaluation->nfolds && evaluation->each_fold; i++)
+		request->report(request, psprintf("%s_fold_%d", name, i + 1), values[i]);
 }
 
 /*
