@@ -21,19 +21,29 @@ LAYERS = \
 	clock settings shared money jsonout relations opened tables plans locks rotation installation siphash uuid7 inflight handlerseats loaderseat bgsession wakeup \
 	bytes dialect csvlines csvtext csvreader attempt \
 	months horizon leaves eventlog ticks cursors reader census retries registry archivedamounts signatures backlog inbox claims keys orders orderrefs listing ledger work \
-	request capture imports checkers settlement updater shipper lifecycle deadletters \
+	request capture imports checkers settlement updater shipper lifecycle deadletters secrets \
 	loadcells loadoptions loadprofiles loadparts loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
 	providers timelimits modelrows models training predictionlog predictions inputrows evaluation kindsql demandmethods demandmodel demandscore demandbytes demandhistory kinddemand \
 	consumer pass subscribers pipeline outbox proofs invariants repair upkeep comments schema \
 	handlers loadworker worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
-	api_consumers api_subscriptions api_loading api_loads api_uploads api_models api_demand api_faults \
+	api_consumers api_subscriptions api_loading api_loads api_uploads api_models api_demand api_secrets api_invocations api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)
 
 # The one header for others: what kinds of models are made of.
 HEADERS = src/order_mgmt.h
+
+# Kinds of models that need libraries of others: each a directory of src/providers, built as a library of
+# its own, order_mgmt_KIND, and only where what it needs is there (test/tools/setup installs it).
+ifneq ($(shell command -v curl-config 2>/dev/null),)
+PROVIDERS += http
+endif
+http_LIBS = -lcurl
+provider_objs = $(patsubst %.c,%.o,$(wildcard src/providers/$(1)/*.c))
+PROVIDER_OBJS = $(foreach kind,$(PROVIDERS),$(call provider_objs,$(kind)))
+PROVIDER_LIBS = $(PROVIDERS:%=order_mgmt_%.so)
 
 # --- the install script: what runs once, then what an upgrade may run again --------------------
 
@@ -59,12 +69,27 @@ PG_CPPFLAGS = -Isrc -isystem $(shell $(PG_CONFIG) --includedir-server) -DOM_VERS
 	-DPGDLLEXPORT='__attribute__((visibility("default")))'
 SHLIB_LINK = -lcsv -lz -lzstd
 PG_CFLAGS = -std=gnu11 -Wall -Wextra -Werror -fvisibility=hidden -MMD -MP
-EXTRA_CLEAN = $(OBJS:.o=.d)
+EXTRA_CLEAN = $(OBJS:.o=.d) $(PROVIDER_OBJS) $(PROVIDER_OBJS:.o=.d) $(PROVIDER_LIBS)
 override with_llvm = no
 
 ifneq ($(PGXS),)
 include $(PGXS)
--include $(OBJS:.o=.d)
+-include $(OBJS:.o=.d) $(PROVIDER_OBJS:.o=.d)
+
+all: $(PROVIDER_LIBS)
+define provider_rule
+order_mgmt_$(1).so: $(call provider_objs,$(1))
+	$$(CC) $$(CFLAGS) -shared -o $$@ $$^ $$(LDFLAGS) $$(LDFLAGS_SL) $$($(1)_LIBS)
+endef
+$(foreach kind,$(PROVIDERS),$(eval $(call provider_rule,$(kind))))
+
+install: install-providers
+install-providers: $(PROVIDER_LIBS) installdirs
+	$(if $(PROVIDER_LIBS),$(INSTALL_SHLIB) $(PROVIDER_LIBS) '$(DESTDIR)$(pkglibdir)/')
+uninstall: uninstall-providers
+uninstall-providers:
+	rm -f $(addprefix '$(DESTDIR)$(pkglibdir)'/,$(PROVIDER_LIBS))
+.PHONY: install-providers uninstall-providers
 else
 all install installcheck:
 	@echo 'PostgreSQL server headers not found; test/tools/setup installs them' >&2; exit 1
@@ -95,7 +120,7 @@ sanitize: ## run SQL tests under valgrind and the undefined-behaviour sanitizer;
 fuzz: ## feed the CSV reader what nobody would write, for a minute (FUZZ_SECONDS=n)
 	test/fuzz/run
 format: ## lay the C files out as `make lint` wants them
-	clang-format -i src/*.c src/*.h
+	clang-format -i src/*.c src/*.h $(wildcard src/providers/*/*.[ch])
 clean: stop-servers ## remove what was built, and the private servers (stopped first)
 stop-servers:
 	test/tools/server remove-all

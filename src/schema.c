@@ -214,6 +214,13 @@ static const DataRelation relations[] = {
 	 " created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL,"
 	 " CONSTRAINT load_profiles_pkey PRIMARY KEY (name))",
 	 "TABLE %s IS 'Options of loads under a name.'", READERS},
+	/* Only administrators see it; order_mgmt itself reads it as the owner. */
+	{"model_secrets",
+	 "CREATE TABLE order_mgmt.model_secrets (name text COLLATE \"C\" NOT NULL,"
+	 " value jsonb NOT NULL, changed_by text COLLATE \"C\" NOT NULL,"
+	 " created_at timestamptz NOT NULL, updated_at timestamptz NOT NULL,"
+	 " CONSTRAINT model_secrets_pkey PRIMARY KEY (name))",
+	 "TABLE %s IS 'What models need to identify themselves to others.'", "order_mgmt_admin"},
 	/* Its columns are those of a file, so that COPY needs no list of them: COPY leaves out what is
 	   generated.  For the same reason it has no row security, with which COPY does not work. */
 	{"order_staging",

@@ -26,6 +26,7 @@ int om_setting_idempotency_retention = 30 * 24 * 60;
 int om_setting_workers_per_database = 1;
 int om_setting_batch_size = 1000;
 int om_setting_handler_timeout = 30000;
+char *om_setting_http_endpoints = NULL;
 char *om_setting_predict_providers = NULL;
 int om_setting_predict_timeout = 0;
 int om_setting_model_cache_size = 256 * 1024;
@@ -99,6 +100,9 @@ om_settings_define(void)
 			   "Time after which the handler of a subscription is cancelled.",
 			   &om_setting_handler_timeout, 30000, 1, INT_MAX / 2, PGC_SUSET, GUC_UNIT_MS);
 	om_clock_define();
+	DefineCustomStringVariable("order_mgmt.http_endpoints",
+							   "Beginnings of the URLs that models of kind http may call.", NULL,
+							   &om_setting_http_endpoints, "", PGC_SUSET, 0, NULL, NULL, NULL);
 	define_predictions();
 	MarkGUCPrefixReserved("order_mgmt");
 }

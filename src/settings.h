@@ -20,6 +20,9 @@ extern char *om_setting_predict_providers;
 extern int om_setting_predict_timeout;  /* milliseconds, 0 = none */
 extern int om_setting_model_cache_size; /* kilobytes */
 
+/* The library of kind http reads it by its name. */
+extern char *om_setting_http_endpoints;
+
 extern void om_settings_define(void);
 
 #endif /* OM_SETTINGS_H */
