@@ -79,7 +79,7 @@ extern BoostBooster *boost_booster_load(const char *data, Size size);
 extern float *boost_booster_predict(BoostBooster *booster, const float *values, int64 nrows,
 									int nfeatures);
 
-/* To be called once. */
-extern void boost_booster_be_silent(void);
+/* To be called once: XGBoost is to write nothing, and to start no threads. */
+extern void boost_booster_init(void);
 
 #endif /* BOOST_H */

@@ -4,11 +4,13 @@
  *
  * What it allocates belongs to memory contexts by their callbacks, so errors and
  * cancellations leave nothing behind.  One thread only, that of the session: signal
- * handlers of a backend must run nowhere else.
+ * handlers of a backend must run nowhere else.  Option nthread does not reach all that
+ * XGBoost does (loading, for one), so OpenMP is told, too.
  */
 #include "boost.h"
 
 #include <math.h>
+#include <omp.h>
 #include <xgboost/c_api.h>
 
 #include "miscadmin.h"
@@ -78,8 +80,9 @@ check(int result, const char *doing)
 }
 
 void
-boost_booster_be_silent(void)
+boost_booster_init(void)
 {
+	omp_set_num_threads(1);
 	(void) XGBSetGlobalConfig("{\"verbosity\": 0}");
 }
 

@@ -142,7 +142,7 @@ check_keys(Jsonb *options)
 	{
 		if (token == WJB_KEY && !is_known(&value))
 			raise_about(pnstrdup(value.val.string.val, value.val.string.len),
-						"is not a known option", "See docs/demand.md.");
+						"is not a known option", "See docs/xgboost.md.");
 	}
 }
 

@@ -242,6 +242,6 @@ order_mgmt_provider_init(int abi)
 {
 	if (abi != OM_PROVIDER_ABI)
 		return NULL;
-	boost_booster_be_silent();
+	boost_booster_init();
 	return &provider;
 }
