@@ -30,17 +30,28 @@ typedef struct Timed
 	OmTimeLimit limit;
 	int timeout_ms;
 	bool begun;
+	bool limited;
 	void (*work)(void *arg);
 	void *arg;
 } Timed;
+
+/* How deep models may ask each other; each level takes several subtransactions. */
+#define MAX_DEPTH 16
+
+static int depth = 0;
 
 static void
 run_timed(void *arg)
 {
 	Timed *timed = arg;
 
-	om_timelimit_begin(&timed->limit, timed->timeout_ms);
 	timed->begun = true;
+	if (++depth > MAX_DEPTH)
+		ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+						errmsg("models ask each other more than %d deep", MAX_DEPTH),
+						errhint("One of them asks itself.")));
+	om_timelimit_begin(&timed->limit, timed->timeout_ms);
+	timed->limited = true;
 	timed->work(timed->arg);
 }
 
@@ -55,7 +66,10 @@ attempt_timed(int timeout_ms, void (*work)(void *arg), void *arg)
 {
 	Timed timed = {.timeout_ms = timeout_ms, .work = work, .arg = arg};
 	ErrorData *error = om_provider_attempt(run_timed, &timed);
-	bool struck = timed.begun && om_timelimit_end(&timed.limit);
+	bool struck = timed.limited && om_timelimit_end(&timed.limit);
+
+	if (timed.begun)
+		depth--;
 
 	if (error != NULL && struck && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 	{
@@ -92,16 +106,6 @@ raise_fault(const char *fault)
 					errhint("This is a defect of the provider.")));
 }
 
-/* Providers that wait for something outside the server are asked by a worker. */
-static int
-ask_in_worker(const OmPredictRequest *request)
-{
-	ereport(ERROR, (errcode(ERRCODE_OM_NOT_READY),
-					errmsg("models of kind \"%s\" need a worker", request->model->kind),
-					om_errdetail("kind", request->model->kind),
-					errhint("Add order_mgmt to shared_preload_libraries.")));
-}
-
 /* What lies behind the last output is left alone by a provider that counts well. */
 static const char guard;
 
@@ -131,9 +135,8 @@ call_provider(void *arg)
 								.outputs = call->outputs,
 								.count = call->count,
 								.deadline = call->deadline};
-	bool outside = (model->provider->flags & OM_PROVIDER_NEEDS_WORKER) != 0;
 
-	call->returned = outside ? ask_in_worker(&request) : model->provider->predict_batch(&request);
+	call->returned = model->provider->predict_batch(&request);
 	check_answer(call);
 }
 
