@@ -45,6 +45,10 @@ ifneq ($(shell command -v curl-config 2>/dev/null),)
 PROVIDERS += http
 endif
 http_LIBS = -lcurl
+ifneq ($(wildcard /usr/include/xgboost/c_api.h /usr/local/include/xgboost/c_api.h),)
+PROVIDERS += xgboost
+endif
+xgboost_LIBS = -lxgboost -lgomp
 provider_objs = $(patsubst %.c,%.o,$(wildcard src/providers/$(1)/*.c))
 PROVIDER_OBJS = $(foreach kind,$(PROVIDERS),$(call provider_objs,$(kind)))
 PROVIDER_LIBS = $(PROVIDERS:%=order_mgmt_%.so)

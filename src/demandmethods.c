@@ -193,7 +193,7 @@ om_demand_compare_floats(const void *a, const void *b)
 
 #define CUT_WEEKS 52
 #define CUT_FACTOR 2.5
-#define CUT_TRUST 2.0 /* weeks of the shop's other products that are added to those of its own */
+#define CUT_TRUST 4.0 /* weeks of the shop's other products that are added to those of its own */
 
 /*
  * More than this in a week is an outlier.  A product that was ordered in one
