@@ -58,7 +58,7 @@ END
 
 my $models = start_models();
 my $url    = "http://127.0.0.1:$models->{port}";
-my $node   = start_server('http', "order_mgmt.predict_providers = 'http'", "order_mgmt.http_endpoints = '$url, https://127.0.0.1'", 'restart_after_crash = on');
+my $node   = start_server('http', "order_mgmt.predict_providers = 'http'", "order_mgmt.http_endpoints = '$url, https://127.0.0.1'", 'restart_after_crash = on', 'wal_level = replica', 'max_wal_senders = 5', 'hot_standby = on');
 new_shop($node, 'shop');
 $node->safe_psql('shop', "CREATE ROLE $_ LOGIN IN ROLE order_mgmt_$_") for qw(reader app operator analyst admin);
 
@@ -449,6 +449,22 @@ $bare->restart;
 my (undef, undef, $none) = $bare->psql('postgres', "LOAD 'order_mgmt'; SET order_mgmt.predict_providers = 'http'; SET order_mgmt.http_endpoints = '$url'; SELECT order_mgmt.predict('m', '1')");
 like($none, qr/no process could be started.*max_worker_processes/s, 'without a free place for a process it says so');
 $bare->stop;
+
+# --- a standby, and a copy -----------------------------------------------------------------------------
+
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+is($standby->safe_psql('shop', "SELECT order_mgmt.predict('$bearer_model', '1')"), '2', 'a standby predicts by itself');
+$standby->stop;
+ok(!-S $standby->data_dir . '/pg_dynshmem/order_mgmt.caller', 'the caller has cleaned up');
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $node->connstr('shop') ], 'pg_dump');
+query('CREATE DATABASE restored', 'postgres');
+$node->command_ok([ 'pg_restore', '-1', '-d', $node->connstr('restored'), $dump ], 'pg_restore -1');
+is(query("SELECT order_mgmt.predict('$bearer_model', '1')", 'restored'), '2', 'a restored database has its models and secrets');
+is(query(q(SELECT count(*) FROM order_mgmt.model_secrets), 'restored'), '5', '... all of them');
 
 # --- nothing secret ---------------------------------------------------------------------------------
 
