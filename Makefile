@@ -98,6 +98,27 @@ endif
 $(DATA_built): $(SQL_PARTS) order_mgmt.control
 	{ printf '%s\n' '\echo Use "CREATE EXTENSION $(EXTENSION)" to load this file. \quit'; cat $(SQL_PARTS); } >$@
 
+# --- providers of the tests: the sample, and bad ones; built by all, installed by nobody -----------
+
+BAD_PROVIDERS = faulty symbol abi null init kind callbacks training
+TEST_PROVIDERS = $(patsubst %,test/provider/order_mgmt_%.so,sample $(BAD_PROVIDERS))
+PROVIDER_HEADER = test/provider/include/extension/order_mgmt/order_mgmt.h
+PROVIDER_CC = $(CC) $(filter-out -fvisibility=hidden -MMD -MP,$(CFLAGS)) $(CFLAGS_SL) -Wno-unused-parameter -Wno-unused-function -Wno-unused-const-variable \
+	-Itest/provider/include -isystem $(shell $(PG_CONFIG) --includedir-server) -shared
+
+ifneq ($(PGXS),)
+all: $(TEST_PROVIDERS)
+endif
+EXTRA_CLEAN += $(TEST_PROVIDERS) test/provider/include
+test/provider/order_mgmt_sample.so: test/provider/sample_provider.c $(PROVIDER_HEADER)
+	$(PROVIDER_CC) -o $@ $<
+test/provider/order_mgmt_%.so: test/provider/bad_provider.c $(PROVIDER_HEADER)
+	$(PROVIDER_CC) -DBAD_$(shell echo $* | tr a-z A-Z) -DBAD_NAME='"$*"' -o $@ $<
+# Where it lies when it is installed.
+$(PROVIDER_HEADER): src/order_mgmt.h
+	mkdir -p $(@D)
+	cp $< $@
+
 # --- what sets itself up ------------------------------------------------------------------------
 
 demo: ## set up, build, install, start a private server and ship a day of orders

@@ -180,6 +180,9 @@ label_of(Jsonb *label, double *number)
 {
 	JsonbValue value;
 
+	if (label == NULL)
+		om_dialect_raise("label", "names no column of the query",
+						 "Without option label it is the column label.");
 	if (JB_ROOT_IS_SCALAR(label) && JsonbExtractScalar(&label->root, &value))
 	{
 		if (value.type == jbvNull)

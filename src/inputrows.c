@@ -92,6 +92,15 @@ get_jsonb(uint64 row, int column, MemoryContext context)
 	return jsonb;
 }
 
+static bool
+has_value(uint64 row, int column)
+{
+	bool isnull;
+
+	(void) SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, &isnull);
+	return !isnull;
+}
+
 int
 om_inputrows_fetch(OmInputRows *rows, int count, Jsonb **inputs, Jsonb **labels)
 {
@@ -104,7 +113,7 @@ om_inputrows_fetch(OmInputRows *rows, int count, Jsonb **inputs, Jsonb **labels)
 	{
 		inputs[i] = get_jsonb(i, 1, caller);
 		if (labels != NULL)
-			labels[i] = get_jsonb(i, 2, caller);
+			labels[i] = has_value(i, 2) ? get_jsonb(i, 2, caller) : NULL;
 	}
 	SPI_freetuptable(SPI_tuptable);
 	rows->count += fetched;

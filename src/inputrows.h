@@ -26,7 +26,10 @@ typedef struct OmInputRows
 extern void om_inputrows_open(OmInputRows *rows, const char *query, const char *label,
 							  const char *path);
 
-/* The next rows, in the current memory context; labels may be NULL where there is none.  0: no more. */
+/*
+ * The next rows, in the current memory context; 0: no more.  labels is NULL where
+ * there is none; one of them is where the query has no such column.
+ */
 extern int om_inputrows_fetch(OmInputRows *rows, int count, Jsonb **inputs, Jsonb **labels);
 
 extern void om_inputrows_close(OmInputRows *rows);

@@ -30,17 +30,28 @@ typedef struct Timed
 	OmTimeLimit limit;
 	int timeout_ms;
 	bool begun;
+	bool limited;
 	void (*work)(void *arg);
 	void *arg;
 } Timed;
+
+/* How deep models may ask each other; each level takes several subtransactions. */
+#define MAX_DEPTH 16
+
+static int depth = 0;
 
 static void
 run_timed(void *arg)
 {
 	Timed *timed = arg;
 
-	om_timelimit_begin(&timed->limit, timed->timeout_ms);
 	timed->begun = true;
+	if (++depth > MAX_DEPTH)
+		ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+						errmsg("models ask each other more than %d deep", MAX_DEPTH),
+						errhint("One of them asks itself.")));
+	om_timelimit_begin(&timed->limit, timed->timeout_ms);
+	timed->limited = true;
 	timed->work(timed->arg);
 }
 
@@ -55,7 +66,10 @@ attempt_timed(int timeout_ms, void (*work)(void *arg), void *arg)
 {
 	Timed timed = {.timeout_ms = timeout_ms, .work = work, .arg = arg};
 	ErrorData *error = om_provider_attempt(run_timed, &timed);
-	bool struck = timed.begun && om_timelimit_end(&timed.limit);
+	bool struck = timed.limited && om_timelimit_end(&timed.limit);
+
+	if (timed.begun)
+		depth--;
 
 	if (error != NULL && struck && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 	{

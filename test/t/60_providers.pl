@@ -1,0 +1,210 @@
+# Providers in libraries of their own: a good one, and those that do all that a provider should not.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use DBI;
+use PostgreSQL::Test::Utils;
+use Shop;
+use Test::More;
+
+my $libraries = "$ENV{TESTDIR}/test/provider";
+my $node = start_server('providers', "dynamic_library_path = '\$libdir:$libraries'");
+new_shop($node, 'shop');
+
+sub session
+{
+	my ($role) = @_;
+	my $dbh = DBI->connect('dbi:Pg:' . $node->connstr('shop'), undef, undef, { RaiseError => 1, PrintError => 0, PrintWarn => 0, AutoInactiveDestroy => 1 });
+	$dbh->do("SET ROLE $role") if $role;
+	return $dbh;
+}
+
+# SQLSTATE and message of what a statement raises; its value when it does not.
+sub answer
+{
+	my ($dbh, $sql, @arguments) = @_;
+	my $value = eval { ($dbh->selectrow_array($sql, undef, @arguments))[0] };
+	return $@ ? $dbh->state . ' ' . $dbh->errstr =~ s/^ERROR: *//r : $value;
+}
+
+sub as { my ($dbh, $what) = @_; return answer($dbh, "SELECT order_mgmt.$what"); }
+
+# --- the allow-list -------------------------------------------------------------------------------
+
+my $dbh = session();
+like(as($dbh, q(create_model('m', 'sample'))), qr/^OM008 .*"sample": there is none built in, and no library.*order_mgmt\.predict_providers/s, 'what is not in the list is not loaded');
+like(as($dbh, q(create_model('m', '../sample'))), qr/^OM001 kind is not the name/, 'a path is no kind');
+my $app = session('order_mgmt_app');
+like(answer($app, q(SELECT set_config('order_mgmt.predict_providers', 'sample', false))), qr/^42501/, 'an application does not extend the list');
+my $admin = session('order_mgmt_admin');
+like(answer($admin, q(SELECT set_config('order_mgmt.predict_providers', 'sample', false))), qr/^42501/, 'nor does an administrator of the shop');
+like(answer($dbh, q(SELECT set_config('order_mgmt.predict_providers', 'a b', false))), qr/^22023/, 'a list has commas');
+my @bad = qw(symbol abi null init kind callbacks training absent);
+$node->safe_psql('shop', "ALTER DATABASE shop SET order_mgmt.predict_providers = 'sample, faulty, " . join(', ', @bad) . "'");
+$_->disconnect for $dbh, $app, $admin;
+($dbh, $app, $admin) = (session(), session('order_mgmt_app'), session('order_mgmt_admin'));
+
+# --- the sample -----------------------------------------------------------------------------------
+
+is(as($admin, q(create_model('mean', 'sample', '{"query": "SELECT x FROM generate_series(1, 9) AS x"}'))), 1, 'the sample is a kind');
+like(as($admin, q(create_model('other', 'sample'))), qr/^OM001 options\.query is missing/, 'it checks its options');
+like(as($app, q(predict('mean', '{}'))), qr/^OM005 model "mean" has no version that is deployed/, 'not trained, it does not predict');
+is(as($admin, q(train_model('mean'))) =~ /^\(mean,sample,1,t,/, 1, 'trained, it has a version');
+is(as($app, q(predict('mean', '{"times": 2}'))), '10', 'which predicts');
+is(answer($app, q(SELECT string_agg(ordinal || ':' || output, ' ' ORDER BY ordinal) FROM order_mgmt.predict_batch('mean', '[{"times": 1}, {}, {"times": 0}]'))),
+	'1:5 2:5 3:0', 'a batch too');
+is(answer($app, q(SELECT count(*) || ' ' || sum(output::numeric) FROM order_mgmt.predict_query('mean', 'SELECT x AS times FROM generate_series(1, 2500) AS x'))),
+	'2500 15631250', 'and the rows of a query');
+
+# --- libraries that are none ----------------------------------------------------------------------
+
+my %fault = (
+	symbol => qr/could not find function "order_mgmt_provider_init"/,
+	abi => qr/has ABI 2, order_mgmt has 1/,
+	null => qr/does not work with ABI 1/,
+	init => qr/cannot begin/,
+	kind => qr/one of another kind/,
+	callbacks => qr/cannot predict/,
+	training => qr/cannot train/,
+	absent => qr/could not access file "order_mgmt_absent"/);
+for my $kind (@bad)
+{
+	for my $try (1, 2)
+	{
+		my $said = as($admin, "create_model('x', '$kind')");
+		like($said, qr/^OM008 .*models of kind "$kind".*$fault{$kind}/s, "library $kind, attempt $try");
+	}
+}
+is(as($admin, q(predict('mean', '{}'))), '5', 'the session goes on');
+
+# --- providers that misbehave -----------------------------------------------------------------------
+
+$admin->do('RESET ROLE');
+$admin->do('CREATE TABLE written (x int)');
+$admin->do('GRANT INSERT ON written TO order_mgmt_app');
+$admin->do(q(CREATE FUNCTION public.seven(i jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT '7'::jsonb$$));
+as($admin, q(create_model('seven', 'sql', '{"function": "public.seven"}')));
+sub faulty
+{
+	my ($fault) = @_;
+	as($admin, "create_model('$fault', 'faulty', '{\"fault\": \"$fault\"}')");
+	return as($admin, "train_model('$fault')");
+}
+like(as($admin, q(create_model('v', 'faulty', '{"fault": "validate"}'))), qr/^OM008 .*checking the options of model "v" \(kind "faulty"\) failed: cannot validate/s, 'validating fails');
+like(faulty('train'), qr/^OM008 .*training model "train" \(kind "faulty"\) failed: cannot train.*"error_code": "22012".*Do not try/s, 'training fails');
+like(faulty('train nothing'), qr/^OM008 .*has made no model/s, 'training makes nothing');
+like(faulty('train scalar'), qr/^OM008 .*metrics are no JSON object/s, 'metrics that are none');
+
+my @faults = ([ 'throw', qr/failed: cannot predict/ ], [ 'elog', qr/failed: cannot predict/ ], [ 'write and throw', qr/failed: cannot predict/ ],
+	[ 'few', qr/has answered 1 of 2 inputs/ ], [ 'many', qr/has answered 3 of 2 inputs/ ], [ 'none', qr/has answered 0 of 2 inputs/ ],
+	[ 'null', qr/has left output 1 empty/ ], [ 'behind', qr/has written behind the last output/ ], [ 'load', qr/failed: cannot load/ ]);
+my $state = q(SELECT concat_ws(' ', current_user, current_setting('search_path'), (SELECT count(*) FROM public.written)));
+$admin->do('GRANT SELECT ON written TO order_mgmt_app');
+my $before = answer($app, $state);
+for my $case (@faults)
+{
+	my ($fault, $expected) = @$case;
+	like(faulty($fault), qr/^\(/, "$fault: it trains");
+	my $batch = "SELECT string_agg(output::text, ' ' ORDER BY ordinal) FROM order_mgmt.predict_batch('$fault', '[1, 2]')";
+	for my $try (1, 2)
+	{
+		like(answer($app, $batch), qr/^OM008 .*model "$fault" \(kind "faulty"\).*$expected.*"kind": "faulty"/s, "$fault, attempt $try");
+	}
+	is(answer($app, $state), $before, "$fault: the session is as it was");
+	as($admin, "set_model_options('$fault', '{\"fault\": \"$fault\", \"fallback\": \"seven\", \"log_sample\": 1}')");
+	is(answer($app, $batch), '7 7', "$fault: its fallback answers");
+	is(answer($admin, "SELECT string_agg(model || ' ' || coalesce(error_code, output::text), ',' ORDER BY prediction_id) FROM order_mgmt.prediction_log"),
+		$fault eq 'load' ? undef : join(',', ("$fault " . ($fault =~ /throw/ && $fault ne 'write and throw' ? '22000' : $fault =~ /elog|write/ ? 'XX000' : 'OM008')) x 2),
+		"$fault: the log says that it failed");
+	$admin->do('TRUNCATE order_mgmt.prediction_log');
+}
+for my $fault (qw(settings role context spi))
+{
+	faulty($fault);
+	is(as($app, "predict('$fault', '1')"), '1', "$fault: it answers");
+	is(answer($app, "$state -- $fault") , $fault eq 'spi' ? $before =~ s/0$/1/r : $before, "$fault: and changes nothing of the session");
+}
+faulty('train role');
+is(answer($admin, 'SELECT current_user'), answer($admin, 'SELECT session_user'), 'nor does a training');
+faulty('conflict');
+as($admin, q(set_model_options('conflict', '{"fault": "conflict", "fallback": "seven"}')));
+like(as($app, q(predict('conflict', '1'))), qr/^40001/, 'who is to try again is told so, whatever the fallback');
+faulty('evaluate');
+like(answer($admin, q(SELECT value FROM order_mgmt.evaluate_model('evaluate'))), qr/^OM008 .*evaluating model "evaluate" .*cannot evaluate/s, 'evaluating fails');
+faulty('good');
+is(answer($admin, q(SELECT metric || value FROM order_mgmt.evaluate_model('good'))), 'one1', 'a kind measures itself');
+
+# --- fallbacks in circles, and chains ---------------------------------------------------------------
+
+as($admin, q(set_model_options('throw', '{"fault": "throw", "fallback": "elog"}')));
+as($admin, q(set_model_options('elog', '{"fault": "elog", "fallback": "throw"}')));
+like(as($app, q(predict('throw', '1'))), qr/^OM008 .*model "throw".*Its fallback "elog" has failed as well/s, 'a circle of fallbacks ends');
+as($admin, q(set_model_options('elog', '{"fault": "elog", "fallback": "nobody"}')));
+like(as($app, q(predict('throw', '1'))), qr/^OM008 .*model "throw".*"nobody" has failed as well: there is no model "nobody"/s, 'so does a chain to nowhere');
+as($admin, q(set_model_options('elog', '{"fault": "elog", "fallback": "seven"}')));
+is(as($app, q(predict('throw', '1'))), '7', 'the third of a chain answers');
+as($admin, q(create_model('new', 'sample', '{"query": "SELECT 1", "fallback": "seven"}')));
+is(as($app, q(predict('new', '{}'))), '7', 'one that has not been trained has a fallback too');
+like(as($app, q(predict('nobody', '1'))), qr/^OM004/, 'one that is not there has none');
+
+# --- time limits and cancellation -------------------------------------------------------------------
+
+faulty('hang');
+$app->do(q(SET order_mgmt.predict_timeout = '50ms'));
+like(as($app, q(predict('hang', '1'))), qr/^OM008 .*model "hang".*no answer within 50 ms/s, 'the time limit of the session');
+$app->do('SET order_mgmt.predict_timeout = 0');
+as($admin, q(set_model_options('hang', '{"fault": "hang", "timeout_ms": 60, "fallback": "seven"}')));
+is(as($app, q(predict('hang', '1'))), '7', 'that of the model, and its fallback');
+is(answer($app, q(SELECT count(order_mgmt.predict('hang', '1')) FROM generate_series(1, 5))), '5', 'time after time');
+as($admin, q(set_model_options('hang', '{"fault": "hang", "timeout_ms": 600000, "fallback": "seven"}')));
+$app->do(q(SET statement_timeout = '50ms'));
+like(as($app, q(predict('hang', '1'))), qr/^57014 .*statement timeout/, 'the time limit of the statement is no failure of the model');
+$app->do('SET statement_timeout = 0');
+$app->do(q(SELECT order_mgmt.predict('hang', '1')), { pg_async => DBD::Pg::PG_ASYNC() });
+my $pid = $app->{pg_pid};
+ok(becomes($node, 'shop', "SELECT state FROM pg_stat_activity WHERE pid = $pid", 'active', 20), 'it hangs');
+$admin->do("SELECT pg_cancel_backend($pid)");
+eval { $app->pg_result };
+like($app->state, qr/^57014/, 'nor is a cancellation');
+is(as($app, q(predict('seven', '1'))), '7', 'and the session goes on');
+
+# A limit inside another: the nearer one strikes, whichever it is.
+$admin->do(q(CREATE FUNCTION public.outer(i jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT order_mgmt.predict('hang', i)$$));
+as($admin, q(create_model('outer', 'sql', '{"function": "public.outer", "timeout_ms": 60}')));
+like(as($app, q(predict('outer', '1'))), qr/^OM008 .*model "outer".*no answer within 60 ms/s, 'the limit of the outer prediction');
+as($admin, q(set_model_options('hang', '{"fault": "hang", "timeout_ms": 60, "fallback": "seven"}')));
+as($admin, q(set_model_options('outer', '{"function": "public.outer", "timeout_ms": 600000}')));
+is(as($app, q(predict('outer', '1'))), '7', 'the limit of the inner one');
+as($admin, q(create_model('self', 'sql', '{"function": "public.self"}'))) if $admin->do(q(CREATE FUNCTION public.self(i jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT order_mgmt.predict('self', i)$$));
+like(as($app, q(predict('self', '1'))), qr/^OM008 .*more than 16 deep/s, 'one that asks itself comes to an end');
+
+# --- nothing is left behind -------------------------------------------------------------------------
+
+my $fresh = session();
+$fresh->do("CREATE FUNCTION public.faulty_loaded() RETURNS bigint LANGUAGE c AS '$libraries/order_mgmt_faulty', 'faulty_loaded'");
+my $used = q(SELECT sum(used_bytes) FROM pg_backend_memory_contexts);
+sub keep_failing
+{
+	$fresh->do(qq(DO \$\$DECLARE fault text; BEGIN
+		FOR i IN 1 .. $_[0] LOOP FOREACH fault IN ARRAY '{elog,few,"null",behind,load,throw,none}'::text[] LOOP
+			BEGIN PERFORM order_mgmt.predict(fault, '1'); EXCEPTION WHEN SQLSTATE 'OM008' THEN NULL; END;
+		END LOOP; END LOOP; END\$\$));
+	return answer($fresh, $used);
+}
+as($admin, qq(set_model_options('$_', '{"fault": "$_"}'))) for qw(elog few null behind load throw none);
+my $first = keep_failing(20);
+my $then = keep_failing(300);
+cmp_ok($then, '<', $first + 65536, 'thousands of failures leave no memory behind');
+is(answer($fresh, 'SELECT public.faulty_loaded()'), '6', 'models stay loaded');
+$fresh->do('SET order_mgmt.model_cache_size = 0');
+is(as($fresh, q(predict('good', '1'))), '1', 'without a cache');
+is(answer($fresh, 'SELECT public.faulty_loaded()'), '1', 'one does');
+as($admin, q(drop_model('good')));
+like(as($fresh, q(predict('good', '1'))), qr/^OM004/, 'dropped, it is not there');
+
+is($node->safe_psql('shop', 'SELECT * FROM order_mgmt.check_invariants()'), '', 'invariants hold');
+my $log = slurp_file($node->logfile);
+unlike($log, qr/was terminated by signal|PANIC|WARNING:.*leak/, 'no process has crashed');
+$_->disconnect for $dbh, $app, $admin, $fresh;
+done_testing();
