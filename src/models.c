@@ -33,7 +33,6 @@ static OmModel *models[MAX_MODELS];
 static int nmodels = 0;
 static uint64 nchanges = 1; /* of models, of which we have been told */
 static uint64 nuses = 0;
-static bool in_worker = false;
 static Oid definitions = InvalidOid; /* the table, whose changes we are told */
 
 static void
@@ -41,12 +40,6 @@ relation_changed(Oid relid)
 {
 	if (relid == InvalidOid || relid == definitions)
 		nchanges++;
-}
-
-void
-om_models_are_in_worker(void)
-{
-	in_worker = true;
 }
 
 /* --- throwing away -------------------------------------------------------------------------------- */
@@ -205,33 +198,22 @@ load_state(OmModel *model, bytea *bytes)
 	om_provider_raise(error, "loading", model->info.name, model->info.kind);
 }
 
-/* Where the bytes are read to; they are thrown away soon, or with the model. */
-static MemoryContext
-context_of_bytes(const OmModel *model, MemoryContext passing)
-{
-	return (model->provider->flags & OM_PROVIDER_KEEPS_BYTES) != 0 ? model->context : passing;
-}
-
 /* False: the version is not there (any more). */
 static bool
 fill_model(OmModel *model, MemoryContext passing)
 {
 	MemoryContext caller = MemoryContextSwitchTo(model->context);
-	bool is_loaded_here = in_worker || (model->provider->flags & OM_PROVIDER_NEEDS_WORKER) == 0;
 	bytea *bytes = NULL;
 
 	om_model_options_parse(model->info.options, &model->options);
-	MemoryContextSwitchTo(context_of_bytes(model, passing));
-	if (model->info.version > 0 &&
-		!om_modelrow_find_version(model->info.name, model->info.version, &model->trained_at,
-								  is_loaded_here ? &bytes : NULL))
+	MemoryContextSwitchTo(passing);
+	if (model->info.version > 0 && !om_modelrow_find_version(model->info.name, model->info.version,
+															 &model->trained_at, &bytes))
 	{
 		MemoryContextSwitchTo(caller);
 		return false;
 	}
-	MemoryContextSwitchTo(passing);
-	if (is_loaded_here)
-		load_state(model, bytes);
+	load_state(model, bytes);
 	MemoryContextSwitchTo(caller);
 	model->size = MemoryContextMemAllocated(model->context, true /* recurse */) +
 				  MemoryContextMemAllocated(passing, true /* recurse */);

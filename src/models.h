@@ -42,12 +42,6 @@ extern void om_model_close(OmModel *model);
 /* The version that is deployed, if it is loaded already; else NULL. */
 extern OmModel *om_model_open_loaded(const char *name);
 
-/*
- * Models whose provider needs a worker are loaded there only: with this set,
- * the process is one.
- */
-extern void om_models_are_in_worker(void);
-
 /* To be called when the library is loaded. */
 extern void om_models_init(void);
 

@@ -49,19 +49,6 @@
 /* Its models predict without ever having been trained: version 0, which has no bytes. */
 #define OM_PROVIDER_UNTRAINED 0x0001
 
-/*
- * The bytes given to load() stay where they are for as long as the state is
- * used; without this flag they are gone when load() has returned.
- */
-#define OM_PROVIDER_KEEPS_BYTES 0x0002
-
-/*
- * predict_batch() waits for something outside the server.  It is called in a
- * worker, outside any transaction: no SPI, no tables.  load() is called there
- * too, inside a transaction that ends with it.
- */
-#define OM_PROVIDER_NEEDS_WORKER 0x0004
-
 /* --- what callbacks are given --------------------------------------------------------------------- */
 
 typedef struct OmModelInfo
@@ -135,7 +122,8 @@ typedef struct OmPredictProvider
 	/*
 	 * Prepares a version for predictions; the session keeps what it returns, which
 	 * is NULL only if there is nothing to keep.  The context, which is the current
-	 * one, lives as long as that.  Optional.
+	 * one, lives as long as that; the bytes are gone when the call returns.
+	 * Optional.
 	 */
 	void *(*load)(const OmModelInfo *model, OmModelBytes bytes, MemoryContext context);
 

@@ -106,16 +106,6 @@ raise_fault(const char *fault)
 					errhint("This is a defect of the provider.")));
 }
 
-/* Providers that wait for something outside the server are asked by a worker. */
-static int
-ask_in_worker(const OmPredictRequest *request)
-{
-	ereport(ERROR, (errcode(ERRCODE_OM_NOT_READY),
-					errmsg("models of kind \"%s\" need a worker", request->model->kind),
-					om_errdetail("kind", request->model->kind),
-					errhint("Add order_mgmt to shared_preload_libraries.")));
-}
-
 /* What lies behind the last output is left alone by a provider that counts well. */
 static const char guard;
 
@@ -145,9 +135,8 @@ call_provider(void *arg)
 								.outputs = call->outputs,
 								.count = call->count,
 								.deadline = call->deadline};
-	bool outside = (model->provider->flags & OM_PROVIDER_NEEDS_WORKER) != 0;
 
-	call->returned = outside ? ask_in_worker(&request) : model->provider->predict_batch(&request);
+	call->returned = model->provider->predict_batch(&request);
 	check_answer(call);
 }
 

@@ -176,6 +176,16 @@ like(as($app, q(predict('outer', '1'))), qr/^OM008 .*model "outer".*no answer wi
 as($admin, q(set_model_options('hang', '{"fault": "hang", "timeout_ms": 60, "fallback": "seven"}')));
 as($admin, q(set_model_options('outer', '{"function": "public.outer", "timeout_ms": 600000}')));
 is(as($app, q(predict('outer', '1'))), '7', 'the limit of the inner one');
+$admin->do(q(CREATE FUNCTION public.later(i jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN
+	PERFORM order_mgmt.predict('settings', i);
+	PERFORM pg_sleep(600);
+	RETURN i;
+END$$));
+as($admin, q(set_model_options('settings', '{"fault": "settings", "timeout_ms": 100}')));
+as($admin, q(create_model('later', 'sql', '{"function": "public.later", "timeout_ms": 1000}')));
+$app->do(q(SET statement_timeout = '60s'));
+like(as($app, q(predict('later', '1'))), qr/^OM008 .*model "later".*no answer within 1000 ms/s, 'the outer one still counts when the inner has not struck');
+$app->do('SET statement_timeout = 0');
 as($admin, q(create_model('self', 'sql', '{"function": "public.self"}'))) if $admin->do(q(CREATE FUNCTION public.self(i jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT order_mgmt.predict('self', i)$$));
 like(as($app, q(predict('self', '1'))), qr/^OM008 .*more than 16 deep/s, 'one that asks itself comes to an end');
 

@@ -394,7 +394,7 @@ fails(model(%safe, endpoint => "https://127.0.0.1:$port/ok"), qr/may not be call
 
 # --- the process that calls -----------------------------------------------------------------------
 
-my $hanging = generic('/hang');
+my $hanging = generic('/hang', timeout_ms => 3600000);    # nothing but the session ends it
 my $run = hang($hanging);
 is(query(q(SELECT count(*) FROM pg_stat_activity AS a WHERE backend_type = 'order_mgmt caller'
 	AND datid IS NULL AND backend_xmin IS NULL AND xact_start IS NULL AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid))),
@@ -407,7 +407,7 @@ calls_end('... and the caller has given it up');
 my $pid = caller_pid();
 query('CREATE DATABASE other', 'postgres');
 query(q(CREATE EXTENSION order_mgmt; SELECT order_mgmt.setup()), 'other');
-query("SELECT order_mgmt.create_model('h', 'http', '{\"endpoint\": \"$url/hang\"}'), order_mgmt.create_model('o', 'http', '{\"endpoint\": \"$url/ok\"}')", 'other');
+query("SELECT order_mgmt.create_model('h', 'http', '{\"endpoint\": \"$url/hang\", \"timeout_ms\": 3600000}'), order_mgmt.create_model('o', 'http', '{\"endpoint\": \"$url/ok\"}')", 'other');
 is(query(q(SELECT order_mgmt.predict('o', '1')), 'other'), '2', 'another database uses the same process');
 is(query('CREATE DATABASE copy TEMPLATE other', 'postgres'), '', 'which is not in the way of a copy');
 $run = hang('h', 'other');
