@@ -144,4 +144,4 @@ AS 'MODULE_PATHNAME', 'om_purge_predictions';
 COMMENT ON FUNCTION order_mgmt.purge_predictions(interval) IS
     'Deletes old rows of prediction_log; returns how many. Errors: OM001, OM006, 42501.';
 REVOKE ALL ON FUNCTION order_mgmt.purge_predictions(interval) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION order_mgmt.purge_predictions(interval) TO order_mgmt_admin;
+GRANT EXECUTE ON FUNCTION order_mgmt.purge_predictions(interval) TO order_mgmt_operator;
