@@ -17,6 +17,7 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/tableam.h"
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/dbcommands.h"
@@ -507,6 +508,11 @@ require_tables(void)
 {
 	(void) om_installation_get();
 	(void) om_relation_get("archives");
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+						errmsg("in REPEATABLE READ it is not seen what a month is needed for"),
+						om_errdetail("isolation", "repeatable read"),
+						errhint("Move months in READ COMMITTED.")));
 }
 
 List *
