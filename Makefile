@@ -23,7 +23,7 @@ LAYERS = \
 	months horizon leaves eventlog ticks cursors reader census retries registry signatures backlog inbox claims keys orders orderrefs listing ledger work \
 	request capture imports checkers settlement updater shipper lifecycle deadletters \
 	loadcells loadoptions loadprofiles loadparts loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
-	providers timelimits modelrows models training predictionlog predictions inputrows evaluation kindsql \
+	providers timelimits modelrows models training predictionlog predictions scores inputrows evaluation ordercheck kindsql \
 	baskets basketmodel basketmetrics basketscores basketlearning baskettraining baskethistory basketoptions kindbasket nextorders \
 	consumer pass subscribers pipeline outbox proofs invariants repair upkeep comments schema \
 	handlers loadworker worker launcher utility_hook \
