@@ -17,6 +17,9 @@
 /* How much less a basket counts than the one after it, for "recent" and "faded". */
 #define FADING 0.8
 
+/* However long ago, what has been ordered weighs more than what has not: 0 stands for that. */
+#define LEAST_WEIGHT 1e-12
+
 /* Rebuying is taken to be as usual in the shop, until so many orders say otherwise. */
 #define REBUY_PRIOR 20
 
@@ -75,7 +78,7 @@ weigh_basket(const OmBasketRun *run, int basket, float weight, float share, int 
 			 OmBasketOwn *own, int *count)
 {
 	int age = run->nbaskets - 1 - basket;
-	float faded = powf(FADING, age);
+	float faded = Max(pow(FADING, age), LEAST_WEIGHT);
 
 	for (int i = 0; i < run->nitems[basket]; i++)
 	{
@@ -109,9 +112,12 @@ om_basketmodel_weigh_run(const OmBasketParameters *parameters, const OmBasketRun
 		double group_weight = pow(parameters->group_decay, ngroups - 1 - group) / ngroups;
 
 		for (int i = 0; i < size; i++, basket++)
-			weigh_basket(run, basket,
-						 group_weight * pow(parameters->within_decay, size - 1 - i) / size,
+		{
+			double weight = group_weight * pow(parameters->within_decay, size - 1 - i) / size;
+
+			weigh_basket(run, basket, Max(weight, LEAST_WEIGHT),
 						 basket >= run->nbaskets - recent ? 1.0f / recent : 0, place, own, &count);
+		}
 	}
 	for (int i = 0; i < count; i++)
 		place[own[i].product] = -1;

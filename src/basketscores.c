@@ -163,7 +163,7 @@ fill_buckets(Buckets *buckets, const OmBasketNeighbour *all, int count)
 		most = Max(most, all[i].distance);
 	}
 	buckets->least = least;
-	buckets->per_distance = most > least ? (NBUCKETS - 1) / (most - least) : 0;
+	buckets->per_distance = most - least > 1e-30f ? (NBUCKETS - 1) / (most - least) : 0;
 	memset(buckets->counts, 0, sizeof(buckets->counts));
 	for (int i = 0; i < count; i++)
 		buckets->counts[bucket_of(buckets, all[i].distance)]++;

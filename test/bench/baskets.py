@@ -206,7 +206,7 @@ def costs(database, what, most_seconds, wanted):
 
 def main():
     wanted = int(os.environ.get("PREDICTIONS", 1_000_000))
-    text, good = [conditions(1).replace(", 1 rounds", "")], True
+    text, good = [conditions(1).replace(", 1 rounds", f", load average {os.getloadavg()[0]:.0f} at the beginning")], True
     cost = ["| Cost of the blend | measured | bar |  |", "| --- | --- | --- | --- |"]
     for database, unpack, options, title, seconds in (
             ("tafeng", unpack_tafeng, {}, "Ta-Feng", 10), ("retail", unpack_retail, RETAIL_COLUMNS, "Online Retail", 60)):

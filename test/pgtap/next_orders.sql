@@ -214,6 +214,13 @@ SELECT is(next('gus', 'personal', 3), 'm 0.66667, n 0.66667, o 0.33333', 'histor
 SELECT order_mgmt.train_model('personal') \g /dev/null
 SELECT is(next('gus', 'personal', 4), 'm 0.5, n 0.5, l 0.25, o 0.25', 'counts from the next training on');
 
+-- --- a long history whose weights fade to nothing ---
+SELECT orders('hal', CASE WHEN n = 1 THEN 'h' ELSE 'i' END || chr(1000 + n)) FROM generate_series(1, 130) AS n \g /dev/null
+SELECT orders('ida', CASE WHEN n = 1 THEN 'h' ELSE 'j' END || chr(1000 + n)) FROM generate_series(1, 130) AS n \g /dev/null
+SELECT make('faint', '{"algorithm": "tifu_knn", "groups": 100, "group_decay": 0.01, "within_decay": 0.01, "max_history": 1000,
+    "neighbours": 3}') \g /dev/null
+SELECT is((SELECT count(*) FROM order_mgmt.predict_next_order('hal', 100, 'faint') WHERE score > 0), 100::bigint, 'faint weights are weights');
+
 -- --- in JSON ---
 SELECT is((SELECT jsonb_path_query_array(order_mgmt.predict('global', '{"customer_id": "ann", "k": 2}'), '$[*].product_id')),
     '["z", "b"]', 'predict() answers the same');
