@@ -23,7 +23,7 @@ LAYERS = \
 	months horizon leaves eventlog ticks cursors reader census retries registry signatures backlog inbox claims keys orders orderrefs listing ledger work \
 	request capture imports checkers settlement updater shipper lifecycle deadletters secrets \
 	loadcells loadoptions loadprofiles loadparts loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
-	providers timelimits modelrows models training predictionlog predictions inputrows evaluation kindsql \
+	providers timelimits modelrows models training predictionlog predictions scores inputrows evaluation ordercheck kindsql \
 	consumer pass subscribers pipeline outbox proofs invariants repair upkeep comments schema \
 	handlers loadworker worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \

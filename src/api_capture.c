@@ -20,6 +20,7 @@
 #include "jsonout.h"
 #include "lifecycle.h"
 #include "money.h"
+#include "ordercheck.h"
 #include "orders.h"
 
 static void
@@ -28,6 +29,7 @@ capture_or_raise(OmCapture *capture)
 	om_capture_run(capture, 1, true /* all_or_nothing */);
 	if (capture->problem.sqlstate != 0)
 		om_problem_raise(&capture->problem);
+	om_ordercheck_run(capture, 1);
 }
 
 /* capture_order(customer_id, lines, idempotency_key, order_ref, metadata, expected_total) → uuid */
@@ -123,6 +125,7 @@ OM_FUNCTION(om_capture_orders)
 	om_capture_run(captures, count, all_or_nothing);
 	if (all_or_nothing)
 		raise_first_problem(captures, count);
+	om_ordercheck_run(captures, count);
 	for (int i = 0; i < count; i++)
 		put_capture((ReturnSetInfo *) fcinfo->resultinfo, i + 1, &captures[i]);
 	return (Datum) 0;

@@ -14,9 +14,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 
 #include "dialect.h"
 #include "errors.h"
@@ -26,6 +24,7 @@
 #include "models.h"
 #include "predictions.h"
 #include "providers.h"
+#include "scores.h"
 
 #define LEAST_PROBABILITY 1e-15
 
@@ -81,19 +80,6 @@ get_string(Jsonb *options, const char *key, const char *hint)
 	return pnstrdup(value.val.string.val, value.val.string.len);
 }
 
-static bool
-is_number(const JsonbValue *value, double *number)
-{
-	if (value->type == jbvBool)
-		*number = value->val.boolean ? 1 : 0;
-	else if (value->type == jbvNumeric)
-		*number = DatumGetFloat8(
-			DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
-	else
-		return false;
-	return true;
-}
-
 static Task
 parse_task(Jsonb *options)
 {
@@ -123,7 +109,7 @@ parse_options(Jsonb *options, Options *parsed)
 	parsed->score = get_string(options, "score", "Write the name of a member of outputs.");
 	parsed->task = parse_task(options);
 	parsed->threshold = 0.5;
-	if (get_value(options, "threshold", &value) && !is_number(&value, &parsed->threshold))
+	if (get_value(options, "threshold", &value) && !om_score_of_value(&value, &parsed->threshold))
 		om_dialect_raise("threshold", "is not a number", "0.5 is the default.");
 }
 
@@ -135,8 +121,8 @@ parse_version(Jsonb *options)
 
 	if (!get_value(options, "version", &value))
 		return OM_VERSION_DEPLOYED;
-	if (value.type != jbvNumeric || !is_number(&value, &number) || number < 0 || number > 1e15 ||
-		number != floor(number))
+	if (value.type != jbvNumeric || !om_score_of_value(&value, &number) || number < 0 ||
+		number > 1e15 || number != floor(number))
 		om_dialect_raise("version", "is not the number of a version",
 						 "SELECT version FROM order_mgmt.models lists them.");
 	return (int64) number;
@@ -144,30 +130,13 @@ parse_version(Jsonb *options)
 
 /* --- scores and labels ---------------------------------------------------------------------------- */
 
-/* The number that an output is, or has as a member. */
 static double
 score_of(Jsonb *output, const char *member)
 {
-	static const char *const usual[] = {"score", "probability", "prediction", "expected", "value"};
-	JsonbValue value;
 	double number;
 
-	if (JB_ROOT_IS_SCALAR(output) && JsonbExtractScalar(&output->root, &value) &&
-		is_number(&value, &number))
+	if (om_score_of_output(output, member, &number))
 		return number;
-	if (JB_ROOT_IS_OBJECT(output))
-	{
-		if (member != NULL)
-		{
-			if (get_value(output, member, &value) && is_number(&value, &number))
-				return number;
-		}
-		for (int i = 0; member == NULL && i < (int) lengthof(usual); i++)
-		{
-			if (get_value(output, usual[i], &value) && is_number(&value, &number))
-				return number;
-		}
-	}
 	ereport(ERROR,
 			(errcode(ERRCODE_OM_INVALID), errmsg("an output of the model has no number to compare"),
 			 om_errdetail("path", "options.score"),
@@ -187,7 +156,7 @@ label_of(Jsonb *label, double *number)
 	{
 		if (value.type == jbvNull)
 			return false;
-		if (is_number(&value, number))
+		if (om_score_of_value(&value, number))
 			return true;
 	}
 	om_dialect_raise("label", "names a column that is no number",

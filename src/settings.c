@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include <float.h>
 #include <limits.h>
 
 #include "nodes/pg_list.h"
@@ -27,6 +28,8 @@ int om_setting_batch_size = 1000;
 int om_setting_handler_timeout = 30000;
 char *om_setting_http_endpoints = NULL;
 char *om_setting_predict_providers = NULL;
+char *om_setting_check_model = NULL;
+double om_setting_check_threshold = 0.5;
 int om_setting_predict_timeout = 0;
 int om_setting_model_cache_size = 256 * 1024;
 
@@ -65,6 +68,12 @@ define_predictions(void)
 	DefineCustomStringVariable(
 		"order_mgmt.predict_providers", "Kinds of models whose libraries may be loaded.", NULL,
 		&om_setting_predict_providers, "", PGC_SUSET, GUC_LIST_INPUT, check_list, NULL, NULL);
+	DefineCustomStringVariable("order_mgmt.check_model",
+							   "Model that is asked about each order that is captured.", NULL,
+							   &om_setting_check_model, "", PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable(
+		"order_mgmt.check_threshold", "Score of that model from which on an order is refused.",
+		NULL, &om_setting_check_threshold, 0.5, -DBL_MAX, DBL_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
 	define_int("order_mgmt.predict_timeout",
 			   "Time after which a model has failed to answer; 0 waits for ever.",
 			   &om_setting_predict_timeout, 0, 0, INT_MAX / 2, PGC_USERSET, GUC_UNIT_MS);

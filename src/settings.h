@@ -17,6 +17,8 @@ extern int om_setting_workers_per_database;
 extern int om_setting_batch_size;
 extern int om_setting_handler_timeout; /* milliseconds */
 extern char *om_setting_predict_providers;
+extern char *om_setting_check_model;
+extern double om_setting_check_threshold;
 extern int om_setting_predict_timeout;  /* milliseconds, 0 = none */
 extern int om_setting_model_cache_size; /* kilobytes */
 
