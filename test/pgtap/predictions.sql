@@ -104,6 +104,7 @@ SELECT is(order_mgmt.purge_predictions('1 day'), 0::bigint, 'young rows stay');
 UPDATE order_mgmt.prediction_log SET at = at - interval '100 days' WHERE customer_id = 'ann';
 SELECT is(order_mgmt.purge_predictions(), 1::bigint, 'old ones go');
 SELECT ok(order_mgmt.purge_predictions('0') > 800, 'and all');
+SELECT order_mgmt.set_model_options('logged', '{"function": "test.fail", "log_sample": 1}') \g /dev/null
 SAVEPOINT before;
 SET TRANSACTION READ ONLY;
 SELECT is(order_mgmt.predict('logged', '{"zero": 1}'), '1', 'who only reads predicts, and logs nothing');
