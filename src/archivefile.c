@@ -21,8 +21,11 @@
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "utils/builtins.h"
+#include "utils/datetime.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
+#include "utils/uuid.h"
 
 #include "archivefile.h"
 #include "archivepaths.h"
@@ -33,12 +36,24 @@
 #define COMPRESSION_LEVEL 3
 #define FILE_MODE 0600
 
+/* From the year 1 to 9999 a year has four digits. */
+#define FIRST_PLAIN_TIME ((date2j(1, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
+#define END_OF_PLAIN_TIME ((date2j(10000, 1, 1) - POSTGRES_EPOCH_JDATE) * USECS_PER_DAY)
+
 typedef struct Field
 {
 	FmgrInfo output;
+	Oid type;
 	int place; /* attribute, from 0 */
 	int key;   /* place in the key, or -1 */
 } Field;
+
+/* Where a cell stands in the frame at hand. */
+typedef struct Span
+{
+	int begin;
+	int end;
+} Span;
 
 struct OmArchiveWriter
 {
@@ -55,8 +70,10 @@ struct OmArchiveWriter
 	int64 greatest_time;
 	StringInfoData csv;   /* of the frame at hand */
 	OmArchiveFrame frame; /* that */
-	StringInfoData *last; /* key of the last row */
+	Span *last;           /* key of the last row */
 	int max_frames;
+	int day; /* whose text is kept, since 2000 */
+	char day_text[16];
 	char *packed;
 	size_t packed_capacity;
 	ZSTD_CCtx *zstd;
@@ -133,27 +150,32 @@ write_frame(OmArchiveWriter *writer)
 }
 
 static bool
-must_be_quoted(const char *text)
+must_be_quoted(const char *text, int length)
 {
-	if (*text == '\0' || strcmp(text, "\\.") == 0)
+	if (length == 0 || (length == 2 && memcmp(text, "\\.", 2) == 0))
 		return true;
-	return strpbrk(text, ",\"\r\n") != NULL;
+	for (int i = 0; i < length; i++)
+	{
+		if (text[i] == ',' || text[i] == '"' || text[i] == '\n' || text[i] == '\r')
+			return true;
+	}
+	return false;
 }
 
 static void
-append_cell(StringInfo csv, const char *text)
+append_cell(StringInfo csv, const char *text, int length)
 {
-	if (!must_be_quoted(text))
+	if (!must_be_quoted(text, length))
 	{
-		appendStringInfoString(csv, text);
+		appendBinaryStringInfo(csv, text, length);
 		return;
 	}
 	appendStringInfoCharMacro(csv, '"');
-	for (const char *c = text; *c != '\0'; c++)
+	for (int i = 0; i < length; i++)
 	{
-		if (*c == '"')
+		if (text[i] == '"')
 			appendStringInfoCharMacro(csv, '"');
-		appendStringInfoCharMacro(csv, *c);
+		appendStringInfoCharMacro(csv, text[i]);
 	}
 	appendStringInfoCharMacro(csv, '"');
 }
@@ -176,9 +198,7 @@ prepare_fields(OmArchiveWriter *writer, TupleDesc desc, const int *places)
 
 	writer->nfields = manifest->ncolumns;
 	writer->fields = palloc(sizeof(Field) * Max(writer->nfields, 1));
-	writer->last = palloc(sizeof(StringInfoData) * Max(manifest->nkeys, 1));
-	for (int i = 0; i < manifest->nkeys; i++)
-		initStringInfo(&writer->last[i]);
+	writer->last = palloc0(sizeof(Span) * Max(manifest->nkeys, 1));
 	for (int i = 0; i < writer->nfields; i++)
 	{
 		Form_pg_attribute column = TupleDescAttr(desc, places[i]);
@@ -187,6 +207,7 @@ prepare_fields(OmArchiveWriter *writer, TupleDesc desc, const int *places)
 
 		getTypeOutputInfo(column->atttypid, &output, &is_varlena);
 		fmgr_info(output, &writer->fields[i].output);
+		writer->fields[i].type = column->atttypid;
 		writer->fields[i].place = places[i];
 		writer->fields[i].key = find_key(manifest, manifest->columns[i].name);
 		if (strcmp(manifest->columns[i].name, manifest->time_column) == 0)
@@ -204,7 +225,8 @@ write_header(OmArchiveWriter *writer)
 	{
 		if (i > 0)
 			appendStringInfoCharMacro(&writer->csv, ',');
-		append_cell(&writer->csv, writer->manifest->columns[i].name);
+		append_cell(&writer->csv, writer->manifest->columns[i].name,
+					strlen(writer->manifest->columns[i].name));
 	}
 	appendStringInfoCharMacro(&writer->csv, '\n');
 	writer->manifest->header_size = write_frame(writer);
@@ -248,6 +270,27 @@ om_archive_writer_begin(const char *file, OmArchiveManifest *manifest, TupleDesc
 	return writer;
 }
 
+/* What a cell says, without its quotes. */
+static char *
+cell_text(const OmArchiveWriter *writer, Span span)
+{
+	const char *cell = writer->csv.data + span.begin;
+	int length = span.end - span.begin;
+	char *text;
+	int n = 0;
+
+	if (length == 0 || *cell != '"')
+		return pnstrdup(cell, length);
+	text = palloc(length);
+	for (int i = 1; i < length - 1; i++)
+	{
+		text[n++] = cell[i];
+		i += cell[i] == '"';
+	}
+	text[n] = '\0';
+	return text;
+}
+
 static char **
 copy_key(const OmArchiveWriter *writer)
 {
@@ -255,7 +298,7 @@ copy_key(const OmArchiveWriter *writer)
 	char **key = palloc(sizeof(char *) * Max(count, 1));
 
 	for (int i = 0; i < count; i++)
-		key[i] = pstrdup(writer->last[i].data);
+		key[i] = cell_text(writer, writer->last[i]);
 	return key;
 }
 
@@ -297,20 +340,131 @@ note_time(OmArchiveWriter *writer, const Datum *values, const bool *isnull)
 		writer->greatest_time = at;
 }
 
+static void
+append_int(StringInfo csv, int64 value)
+{
+	enlargeStringInfo(csv, MAXINT8LEN + 1);
+	csv->len += pg_lltoa(value, csv->data + csv->len);
+}
+
+static void
+append_uuid(StringInfo csv, const pg_uuid_t *id)
+{
+	static const char digits[] = "0123456789abcdef";
+	char *to;
+
+	enlargeStringInfo(csv, 2 * UUID_LEN + 5);
+	to = csv->data + csv->len;
+	for (int i = 0; i < UUID_LEN; i++)
+	{
+		if (i == 4 || i == 6 || i == 8 || i == 10)
+			*to++ = '-';
+		*to++ = digits[id->data[i] >> 4];
+		*to++ = digits[id->data[i] & 15];
+	}
+	*to = '\0';
+	csv->len = to - csv->data;
+}
+
+static char *
+put_two(char *to, int number)
+{
+	*to++ = '0' + number / 10;
+	*to++ = '0' + number % 10;
+	return to;
+}
+
+/* As timestamptz_out() writes it in UTC; it spends most of its time with time zones and days. */
+static bool
+append_time(OmArchiveWriter *writer, TimestampTz at)
+{
+	int64 day = at / USECS_PER_DAY - (at % USECS_PER_DAY < 0);
+	int64 us = at - day * USECS_PER_DAY;
+	int seconds = (int) (us / USECS_PER_SEC);
+	int fraction = (int) (us % USECS_PER_SEC);
+	char *to;
+
+	if (at < FIRST_PLAIN_TIME || at >= END_OF_PLAIN_TIME)
+		return false;
+	if (day != writer->day || writer->day_text[0] == '\0')
+	{
+		int year;
+		int month;
+		int mday;
+
+		j2date((int) day + POSTGRES_EPOCH_JDATE, &year, &month, &mday);
+		snprintf(writer->day_text, sizeof(writer->day_text), "%04d-%02d-%02d ", year % 10000,
+				 month % 100, mday % 100);
+		writer->day = (int) day;
+	}
+	enlargeStringInfo(&writer->csv, MAXDATELEN);
+	to = writer->csv.data + writer->csv.len;
+	memcpy(to, writer->day_text, 11);
+	to = put_two(to + 11, seconds / 3600);
+	*to++ = ':';
+	to = put_two(to, seconds / 60 % 60);
+	*to++ = ':';
+	to = put_two(to, seconds % 60);
+	if (fraction > 0)
+	{
+		*to++ = '.';
+		for (int unit = 100000; fraction > 0; unit /= 10)
+		{
+			*to++ = '0' + fraction / unit;
+			fraction %= unit;
+		}
+	}
+	memcpy(to, "+00", 4);
+	writer->csv.len = to + 3 - writer->csv.data;
+	return true;
+}
+
+/* The types of nearly all columns, without the detour of their output functions. */
+static bool
+append_plain(OmArchiveWriter *writer, Oid type, Datum value)
+{
+	text *string;
+
+	switch (type)
+	{
+		case INT2OID:
+			append_int(&writer->csv, DatumGetInt16(value));
+			return true;
+		case INT4OID:
+			append_int(&writer->csv, DatumGetInt32(value));
+			return true;
+		case INT8OID:
+			append_int(&writer->csv, DatumGetInt64(value));
+			return true;
+		case UUIDOID:
+			append_uuid(&writer->csv, DatumGetUUIDP(value));
+			return true;
+		case TIMESTAMPTZOID:
+			return append_time(writer, DatumGetTimestampTz(value));
+		case TEXTOID:
+		case VARCHAROID:
+			string = DatumGetTextPP(value);
+			append_cell(&writer->csv, VARDATA_ANY(string), VARSIZE_ANY_EXHDR(string));
+			return true;
+		default:
+			return false;
+	}
+}
+
 /* Key columns are not null, or the key is that of a table without a primary key. */
 static void
 append_field(OmArchiveWriter *writer, const Field *field, Datum value, bool isnull)
 {
-	const char *text =
-		isnull ? NULL : OutputFunctionCall(unconstify(FmgrInfo *, &field->output), value);
+	int begin = writer->csv.len;
 
-	if (text != NULL)
-		append_cell(&writer->csv, text);
-	if (field->key >= 0)
+	if (!isnull && !append_plain(writer, field->type, value))
 	{
-		resetStringInfo(&writer->last[field->key]);
-		appendStringInfoString(&writer->last[field->key], text == NULL ? "" : text);
+		const char *text = OutputFunctionCall(unconstify(FmgrInfo *, &field->output), value);
+
+		append_cell(&writer->csv, text, strlen(text));
 	}
+	if (field->key >= 0)
+		writer->last[field->key] = (Span){begin, writer->csv.len};
 }
 
 void

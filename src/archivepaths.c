@@ -17,6 +17,7 @@
 #include "miscadmin.h"
 #include "storage/fd.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "archivepaths.h"
 #include "settings.h"
@@ -314,6 +315,15 @@ om_archive_list_files(void)
 			names = list_concat(names, list_names(name));
 	}
 	return names;
+}
+
+TimestampTz
+om_archive_written_at(const char *name)
+{
+	struct stat status;
+
+	return stat(om_archive_path(name), &status) == 0 ? time_t_to_timestamptz(status.st_mtime)
+													 : DT_NOBEGIN;
 }
 
 /* ---------- hashes ---------- */

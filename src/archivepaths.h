@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "common/cryptohash.h"
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 
 #include "archivemanifest.h"
@@ -36,6 +37,9 @@ extern char *om_archive_new_file(const char *schema, const char *table, const ch
 
 /* Names of all files of this database, with their endings. */
 extern List *om_archive_list_files(void);
+
+/* When a file was last written; DT_NOBEGIN: it is not there. */
+extern TimestampTz om_archive_written_at(const char *name);
 
 /* Both files of a month go when the transaction commits, or (at_commit false) unless it does. */
 extern void om_archive_add_pending(const char *file, bool at_commit);

@@ -772,10 +772,29 @@ is_named(List *files, const char *name)
 	return false;
 }
 
+static OmQuery begun_query = {.sql = "SELECT created_at FROM order_mgmt.installation", .nargs = 0};
+
+/* Time of setup(). */
+static TimestampTz
+installed_at(void)
+{
+	TimestampTz at = DT_NOEND;
+	OmQueryScope scope;
+	bool isnull;
+
+	om_query_begin(&scope);
+	if (om_query_run(&begun_query, NULL, NULL) > 0)
+		at = DatumGetTimestampTz(om_result_get(0, 1, &isnull));
+	om_query_end(&scope);
+	return at;
+}
+
+/* What is older than the installation is not its own: it may be all that is left of one before. */
 List *
 om_archive_sweep(void)
 {
 	List *removed = NIL;
+	TimestampTz begun;
 	List *files;
 	ListCell *cell;
 
@@ -783,11 +802,12 @@ om_archive_sweep(void)
 		!om_lock_try(OM_LOCK_ARCHIVE))
 		return NIL; /* whoever archives now has files that no row names yet */
 	files = om_archives_files();
+	begun = installed_at();
 	foreach(cell, om_archive_list_files())
 	{
 		char *name = lfirst(cell);
 
-		if (is_named(files, name))
+		if (is_named(files, name) || om_archive_written_at(name) < begun)
 			continue;
 		om_archive_unlink(name);
 		removed = lappend(removed, name);

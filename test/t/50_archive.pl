@@ -201,8 +201,12 @@ is(state_of($dbh, q(PREPARE TRANSACTION 'archived')), '0A000', 'it cannot be pre
 is_deeply([ files() ], \@files, 'and is rolled back');
 put("$folder/2024-01.9.csv.zst", 'left behind');
 put("$folder/2024-01.9.json.tmp", 'left behind');
+put("$folder/2020-01.1.csv.zst", 'of another installation');
+utime 1_500_000_000, 1_500_000_000, "$folder/2020-01.1.csv.zst";
 $node->safe_psql('tools', 'SELECT order_mgmt.run_maintenance()');
-is(count_files(), scalar(@files), 'files that nobody names go');
+is(count_files(), 1 + @files, 'files that nobody names go');
+ok(-e "$folder/2020-01.1.csv.zst", 'but not those from before setup()');
+unlink "$folder/2020-01.1.csv.zst";
 $dbh->selectall_arrayref($archive);
 is(count_files(), scalar(@files), 'an archive that replaces an older one takes its files away');
 is_deeply([ grep { -e } map { $_, manifest_of($_) } map { file_of($dbh, $_) } keys %before ], [ map { $_, manifest_of($_) } map { file_of($dbh, $_) } keys %before ], 'not its own');
