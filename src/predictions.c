@@ -140,9 +140,8 @@ call_provider(void *arg)
 	check_answer(call);
 }
 
-/* NULL, or why the model has failed.  There is room for one output more than inputs. */
 static ErrorData *
-ask(OmModel *model, Jsonb *const *inputs, int count, Jsonb **outputs)
+ask_batch(OmModel *model, Jsonb *const *inputs, int count, Jsonb **outputs)
 {
 	int timeout_ms = timeout_of(model);
 	Call call = {.model = model, .inputs = inputs, .outputs = outputs, .count = count};
@@ -152,6 +151,19 @@ ask(OmModel *model, Jsonb *const *inputs, int count, Jsonb **outputs)
 	memset(outputs, 0, sizeof(Jsonb *) * count);
 	outputs[count] = (Jsonb *) unconstify(char *, &guard);
 	return attempt_timed(timeout_ms, call_provider, &call);
+}
+
+/* NULL, or why the model has failed.  There is room for one output more than inputs. */
+static ErrorData *
+ask(OmModel *model, Jsonb *const *inputs, int count, Jsonb **outputs)
+{
+	int size = model->options.max_rows_per_batch;
+	ErrorData *error = NULL;
+
+	/* A fallback may want smaller batches than the model that it answers for. */
+	for (int done = 0; done < count && error == NULL; done += size)
+		error = ask_batch(model, inputs + done, Min(size, count - done), outputs + done);
+	return error;
 }
 
 void

@@ -43,7 +43,7 @@ AS 'MODULE_PATHNAME', 'om_invoke_endpoint';
 COMMENT ON FUNCTION order_mgmt.invoke_endpoint(text, bigint, jsonb[]) IS
     'Asks a model by the name of its endpoint about each of the inputs: ordinal from 1, output. Errors: as predict().';
 REVOKE ALL ON FUNCTION order_mgmt.invoke_endpoint(text, bigint, jsonb[]) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION order_mgmt.invoke_endpoint(text, bigint, jsonb[]) TO order_mgmt_app, order_mgmt_analyst;
+GRANT EXECUTE ON FUNCTION order_mgmt.invoke_endpoint(text, bigint, jsonb[]) TO order_mgmt_reader;
 
 -- Asks a model of kind http and format bedrock; model_id is its name in models, input what its template
 -- puts into the body.
@@ -57,4 +57,4 @@ AS 'MODULE_PATHNAME', 'om_invoke_bedrock';
 COMMENT ON FUNCTION order_mgmt.invoke_bedrock(text, jsonb) IS
     'Asks a model of format bedrock. Errors: as predict().';
 REVOKE ALL ON FUNCTION order_mgmt.invoke_bedrock(text, jsonb) FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION order_mgmt.invoke_bedrock(text, jsonb) TO order_mgmt_app, order_mgmt_analyst;
+GRANT EXECUTE ON FUNCTION order_mgmt.invoke_bedrock(text, jsonb) TO order_mgmt_reader;

@@ -64,6 +64,8 @@ SELECT is(rows_of($$SELECT ordinal, output FROM order_mgmt.predict_query('batch'
 SELECT is(rows_of($$SELECT * FROM order_mgmt.predict_batch('rows', '[1, "a", null, [2], {"x": 3}]')$$), '(1,1) (2,"""a""") (3,null) (4,[2]) (5,"{""x"": 3}")', 'any JSON goes in');
 SELECT is(rows_of($$SELECT * FROM order_mgmt.predict_batch('rows', '[]')$$), NULL, 'none is none');
 SELECT is(error_of($$SELECT * FROM order_mgmt.predict_batch('few', '[1, 2]')$$), 'OM008', 'too few outputs');
+SELECT order_mgmt.set_model_options('few', '{"function": "test.few", "fallback": "batch"}') \g /dev/null
+SELECT is(rows_of($$SELECT * FROM order_mgmt.predict_batch('few', '[1, 2, 3, 4]')$$), '(1,3) (2,3) (3,3) (4,1)', 'a fallback gets as many as it wants');
 SELECT is(order_mgmt.predict('nothing', '1'), 'null', 'NULL is JSON null');
 
 -- Training

@@ -58,7 +58,7 @@ END
 
 my $models = start_models();
 my $url    = "http://127.0.0.1:$models->{port}";
-my $node   = start_server('http', "order_mgmt.predict_providers = 'http'", "order_mgmt.http_endpoints = '$url, https://127.0.0.1'", 'restart_after_crash = on');
+my $node   = start_server('http', "order_mgmt.predict_providers = 'http'", "order_mgmt.http_endpoints = '$url, https://127.0.0.1'", 'restart_after_crash = on', 'wal_level = replica', 'max_wal_senders = 5', 'hot_standby = on');
 new_shop($node, 'shop');
 $node->safe_psql('shop', "CREATE ROLE $_ LOGIN IN ROLE order_mgmt_$_") for qw(reader app operator analyst admin);
 
@@ -394,7 +394,7 @@ fails(model(%safe, endpoint => "https://127.0.0.1:$port/ok"), qr/may not be call
 
 # --- the process that calls -----------------------------------------------------------------------
 
-my $hanging = generic('/hang');
+my $hanging = generic('/hang', timeout_ms => 3600000);    # nothing but the session ends it
 my $run = hang($hanging);
 is(query(q(SELECT count(*) FROM pg_stat_activity AS a WHERE backend_type = 'order_mgmt caller'
 	AND datid IS NULL AND backend_xmin IS NULL AND xact_start IS NULL AND NOT EXISTS (SELECT FROM pg_locks AS l WHERE l.pid = a.pid))),
@@ -407,7 +407,7 @@ calls_end('... and the caller has given it up');
 my $pid = caller_pid();
 query('CREATE DATABASE other', 'postgres');
 query(q(CREATE EXTENSION order_mgmt; SELECT order_mgmt.setup()), 'other');
-query("SELECT order_mgmt.create_model('h', 'http', '{\"endpoint\": \"$url/hang\"}'), order_mgmt.create_model('o', 'http', '{\"endpoint\": \"$url/ok\"}')", 'other');
+query("SELECT order_mgmt.create_model('h', 'http', '{\"endpoint\": \"$url/hang\", \"timeout_ms\": 3600000}'), order_mgmt.create_model('o', 'http', '{\"endpoint\": \"$url/ok\"}')", 'other');
 is(query(q(SELECT order_mgmt.predict('o', '1')), 'other'), '2', 'another database uses the same process');
 is(query('CREATE DATABASE copy TEMPLATE other', 'postgres'), '', 'which is not in the way of a copy');
 $run = hang('h', 'other');
@@ -449,6 +449,22 @@ $bare->restart;
 my (undef, undef, $none) = $bare->psql('postgres', "LOAD 'order_mgmt'; SET order_mgmt.predict_providers = 'http'; SET order_mgmt.http_endpoints = '$url'; SELECT order_mgmt.predict('m', '1')");
 like($none, qr/no process could be started.*max_worker_processes/s, 'without a free place for a process it says so');
 $bare->stop;
+
+# --- a standby, and a copy -----------------------------------------------------------------------------
+
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+is($standby->safe_psql('shop', "SELECT order_mgmt.predict('$bearer_model', '1')"), '2', 'a standby predicts by itself');
+$standby->stop;
+ok(!-S $standby->data_dir . '/pg_dynshmem/order_mgmt.caller', 'the caller has cleaned up');
+my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
+$node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $node->connstr('shop') ], 'pg_dump');
+query('CREATE DATABASE restored', 'postgres');
+$node->command_ok([ 'pg_restore', '-1', '-d', $node->connstr('restored'), $dump ], 'pg_restore -1');
+is(query("SELECT order_mgmt.predict('$bearer_model', '1')", 'restored'), '2', 'a restored database has its models and secrets');
+is(query(q(SELECT count(*) FROM order_mgmt.model_secrets), 'restored'), '5', '... all of them');
 
 # --- nothing secret ---------------------------------------------------------------------------------
 

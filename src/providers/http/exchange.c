@@ -27,6 +27,7 @@
 #define START_TIMEOUT_MS 15000
 #define START_CHECK_MS 20
 #define MAX_STARTS 5
+#define LOOK_MS 60000 /* at the time, at least so often: latches count no further than weeks */
 #define READ_SIZE 65536
 
 /* --- waiting -------------------------------------------------------------------------------- */
@@ -46,7 +47,7 @@ time_left(TimestampTz deadline)
 
 	if (left <= 0)
 		raise_too_late();
-	return left;
+	return Min(left, LOOK_MS);
 }
 
 static void
