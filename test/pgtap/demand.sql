@@ -61,6 +61,18 @@ SELECT is((SELECT count(*) FROM order_mgmt.forecast_demand('daily') WHERE low < 
 SELECT is(order_mgmt.predict('demand', '{"product_id": "daily", "days": 14}') - '{low,high}'::text[],
     '{"product_id": "daily", "from": "2030-05-27", "days": 14, "expected": 98}', 'predict() sums days up');
 
+-- Without weeks to measure by, an interval is that of theory: 7 order lines are expected in a week, and with
+-- b = 2 ^ (floor(log2 7) + 1/2) the factor is 1 -+ z(0.9) * sqrt(2 / b); 14 lines in two weeks.
+SELECT order_mgmt.create_model('theory', 'demand', '{"validation_weeks": 0}') \g /dev/null
+SELECT is((SELECT metrics->'validation_wape' FROM order_mgmt.train_model('theory')), 'null', 'a model that measures nothing');
+CREATE FUNCTION range_of(product text, days bigint, model text) RETURNS text LANGUAGE sql AS $$
+    SELECT format('%s %s', round((p->>'low')::numeric, 1), round((p->>'high')::numeric, 1))
+    FROM order_mgmt.predict(model, jsonb_build_object('product_id', product, 'days', days)) AS p
+$$;
+SELECT is(range_of('daily', 7, 'theory'), '11.7 86.3', 'has the interval of a week by theory');
+SELECT is(range_of('daily', 14, 'theory'), '45.2 150.8', 'and of two');
+SELECT order_mgmt.drop_model('theory') \g /dev/null
+
 -- The past and the future of the clock
 SET LOCAL order_mgmt.clock = '2030-06-05 08:00+00';
 SELECT is((SELECT min(day) FROM order_mgmt.forecast_demand('daily')), '2030-06-05', 'days begin with today');
@@ -113,11 +125,12 @@ SELECT is_empty($$SELECT * FROM order_mgmt.forecast_demand('none')$$, 'what is n
 SELECT is(order_mgmt.predict('demand', '{"product_id": "none"}'),
     '{"product_id": "none", "from": "2030-05-27", "days": 28, "expected": null, "low": null, "high": null}', 'nor a prediction');
 INSERT INTO order_mgmt.order_staging (order_ref, customer_id, product_id, quantity, unit_price, created_at)
-VALUES ('by mistake', 'ann', 'daily', 80995, 1, '2030-05-22 09:00+00');
+VALUES ('by mistake', 'ann', 'daily', 80995, 1, '2030-05-22 09:00+00'), ('new', 'ann', 'late', 100000, 1, '2030-05-23 09:00+00');
 SELECT order_mgmt.load_orders_csv('staged', 'history') AS load \gset
 SELECT count(*) FROM order_mgmt.train_model('demand') AS d, order_mgmt.train_model('average') AS a \g /dev/null
 SELECT cmp_ok(forecast('daily'), '<', 600::numeric, 'one order of 80,995 units is not taken for demand');
 SELECT cmp_ok(forecast('daily', model => 'average'), '>', 80000::numeric, 'as the moving average does');
+SELECT is(measured('average', 'wape', '{"weeks": 1, "top": 2}'), round(80995 / (80995 + 49 + 21.0), 6), 'what came in a week is known neither to those who forecast it nor to those who choose the products');
 
 -- Reorder: what is missing for the upper end of the interval
 SELECT order_mgmt.deploy_model('demand', 1) \g /dev/null
