@@ -28,7 +28,7 @@ LAYERS = \
 	providers timelimits modelrows models training predictionlog predictions scores inputrows evaluation ordercheck kindsql \
 	baskets basketmodel basketmetrics basketscores basketlearning baskettraining baskethistory basketoptions kindbasket nextorders \
 	demandmethods demandmodel demandscore demandbytes demandhistory kinddemand \
-	consumer pass subscribers pipeline outbox proofs invariants repair purges tablestats upkeep jobs maintenance comments schema \
+	consumer pass subscribers pipeline outbox proofs invariants repair purges tablestats upkeep cronjobs maintenance comments schema \
 	handlers loadworker maintworker worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
 	api_consumers api_subscriptions api_loading api_loads api_uploads api_archive api_partitions api_jobs api_models api_nextorders api_demand api_secrets api_invocations api_faults \

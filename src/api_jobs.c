@@ -14,7 +14,7 @@
 #include "utils/tuplestore.h"
 
 #include "api_arguments.h"
-#include "jobs.h"
+#include "cronjobs.h"
 #include "locks.h"
 #include "plans.h"
 #include "purges.h"
@@ -22,10 +22,10 @@
 #include "upkeep.h"
 #include "uploads.h"
 
-static OmJob *
-find_job(OmJob *jobs, const char *word, int length)
+static OmCronJob *
+find_job(OmCronJob *jobs, const char *word, int length)
 {
-	int i = om_names_find(om_job_words, OM_JOB_COUNT, word, length);
+	int i = om_names_find(om_cronjob_words, OM_CRON_JOB_COUNT, word, length);
 
 	if (i < 0)
 		om_arg_raise(psprintf("schedules.%.*s", length, word), "is no job of order_mgmt");
@@ -34,13 +34,13 @@ find_job(OmJob *jobs, const char *word, int length)
 
 /* A string is a schedule of pg_cron, null says that the job is not to run. */
 static void
-set_schedule(OmJob *job, const JsonbValue *value, const char *path)
+set_schedule(OmCronJob *job, const JsonbValue *value, const char *path)
 {
 	if (value->type == jbvNull)
 		job->schedule[0] = '\0';
 	else if (value->type != jbvString || value->val.string.len == 0)
 		om_arg_raise(path, "is neither a schedule nor null");
-	else if (value->val.string.len >= OM_JOB_SCHEDULE_SIZE)
+	else if (value->val.string.len >= OM_CRON_JOB_SCHEDULE_SIZE)
 		om_arg_raise(path, "is too long");
 	else
 	{
@@ -50,7 +50,7 @@ set_schedule(OmJob *job, const JsonbValue *value, const char *path)
 }
 
 static void
-read_schedules(OmJob *jobs, Jsonb *schedules)
+read_schedules(OmCronJob *jobs, Jsonb *schedules)
 {
 	JsonbIterator *iterator = JsonbIteratorInit(&schedules->root);
 	JsonbValue key;
@@ -68,7 +68,7 @@ read_schedules(OmJob *jobs, Jsonb *schedules)
 }
 
 static void
-put_job(ReturnSetInfo *result, const OmJob *job)
+put_job(ReturnSetInfo *result, const OmCronJob *job)
 {
 	Datum values[2] = {Int64GetDatum(job->id), CStringGetTextDatum(job->name)};
 	bool isnull[2] = {false, false};
@@ -81,16 +81,16 @@ put_job(ReturnSetInfo *result, const OmJob *job)
 OM_FUNCTION(om_schedule_jobs)
 {
 	Jsonb *schedules;
-	OmJob jobs[OM_JOB_COUNT];
+	OmCronJob jobs[OM_CRON_JOB_COUNT];
 
 	om_arg_require(fcinfo, 0, "schedules");
 	om_api_begin_write("schedule_jobs()");
 	schedules = om_arg_object(fcinfo, 0, "schedules");
-	om_jobs_init(jobs);
+	om_cronjobs_init(jobs);
 	read_schedules(jobs, schedules);
 	InitMaterializedSRF(fcinfo, 0);
-	om_jobs_schedule(jobs);
-	for (int i = 0; i < OM_JOB_COUNT; i++)
+	om_cronjobs_schedule(jobs);
+	for (int i = 0; i < OM_CRON_JOB_COUNT; i++)
 		put_job((ReturnSetInfo *) fcinfo->resultinfo, &jobs[i]);
 	return (Datum) 0;
 }
@@ -99,7 +99,7 @@ OM_FUNCTION(om_schedule_jobs)
 OM_FUNCTION(om_unschedule_jobs)
 {
 	om_api_begin_write("unschedule_jobs()");
-	PG_RETURN_INT64(om_jobs_unschedule());
+	PG_RETURN_INT64(om_cronjobs_unschedule());
 }
 
 /* purge_idempotency_keys() → bigint */
@@ -134,5 +134,5 @@ OM_FUNCTION(om_refresh_statistics)
 OM_FUNCTION(om_purge_job_history)
 {
 	om_api_begin_write("purge_job_history()");
-	PG_RETURN_INT64(om_jobs_purge_history());
+	PG_RETURN_INT64(om_cronjobs_purge_history());
 }

@@ -246,3 +246,12 @@ OM_FUNCTION(om_purge_predictions)
 	om_api_begin_write("purge_predictions()");
 	PG_RETURN_INT64(om_predictionlog_purge(older));
 }
+
+/* retrain_models(older) → bigint */
+OM_FUNCTION(om_retrain_models)
+{
+	int64 older = om_arg_milliseconds(fcinfo, 0, "older");
+
+	om_api_begin_write("retrain_models()");
+	PG_RETURN_INT64(om_models_retrain(older));
+}

@@ -84,6 +84,12 @@ static OmQuery version_query = {
 	.nargs = 7,
 	.types = {TEXTOID, INT8OID, TEXTOID, JSONBOID, JSONBOID, TIMESTAMPTZOID, BYTEAOID}};
 
+static OmQuery old_query = {.sql =
+								"SELECT v.name::text FROM order_mgmt.model_versions AS v GROUP BY 1"
+								" HAVING max(v.trained_at) <= $1 ORDER BY 1",
+							.nargs = 1,
+							.types = {TIMESTAMPTZOID}};
+
 static OmQuery deploy_query = {
 	.sql = "UPDATE order_mgmt.model_definitions SET deployed = $2 WHERE name = $1",
 	.nargs = 2,
@@ -272,6 +278,30 @@ om_modelrow_find_version(const char *name, int64 version, TimestampTz *trained_a
 	}
 	om_table_close(table);
 	return row != NULL;
+}
+
+List *
+om_modelrow_list_old(int64 older_ms)
+{
+	Datum arg = TimestampTzGetDatum(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), -older_ms));
+	MemoryContext caller = CurrentMemoryContext;
+	List *names = NIL;
+	OmQueryScope scope;
+	uint64 count;
+
+	om_query_begin(&scope);
+	count = om_query_run(&old_query, &arg, NULL);
+	for (uint64 i = 0; i < count; i++)
+	{
+		bool isnull;
+		char *name = TextDatumGetCString(om_result_get(i, 1, &isnull));
+		MemoryContext spi = MemoryContextSwitchTo(caller);
+
+		names = lappend(names, pstrdup(name));
+		MemoryContextSwitchTo(spi);
+	}
+	om_query_end(&scope);
+	return names;
 }
 
 int64

@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "nodes/pg_list.h"
 #include "utils/jsonb.h"
 
 /* What we know of the options of every model; the provider knows the others. */
@@ -51,6 +52,9 @@ extern OmModelRow *om_modelrow_lock(const char *name);
  */
 extern bool om_modelrow_find_version(const char *name, int64 version, TimestampTz *trained_at,
 									 bytea **model);
+
+/* Names of models that have been trained, but for so long not again. */
+extern List *om_modelrow_list_old(int64 older_ms);
 
 /* Number of the newest version, 0: none. */
 extern int64 om_modelrow_newest(const char *name);

@@ -207,6 +207,42 @@ om_model_train(const char *name)
 	return training.info.version;
 }
 
+static void
+call_retrain(void *arg)
+{
+	(void) om_model_train(arg);
+}
+
+static void
+warn_of_failure(const char *name, const ErrorData *error)
+{
+	if (om_provider_error_is_alien(error))
+		ReThrowError(unconstify(ErrorData *, error));
+	ereport(WARNING,
+			(errcode(error->sqlerrcode), errmsg("model \"%s\" has not been trained again", name),
+			 errdetail_internal("%s", error->message),
+			 errhint("train_model() shows the whole "
+					 "error.")));
+}
+
+int64
+om_models_retrain(int64 older_ms)
+{
+	int64 count = 0;
+	ListCell *cell;
+
+	foreach(cell, om_modelrow_list_old(older_ms))
+	{
+		ErrorData *error = om_provider_attempt(call_retrain, lfirst(cell));
+
+		if (error == NULL)
+			count++;
+		else
+			warn_of_failure(lfirst(cell), error);
+	}
+	return count;
+}
+
 /* --- versions ------------------------------------------------------------------------------------- */
 
 static void

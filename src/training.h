@@ -18,6 +18,12 @@ extern bool om_model_set_options(const char *name, Jsonb *options);
 /* Makes a new version, with the rights of the caller; returns its number. */
 extern int64 om_model_train(const char *name);
 
+/*
+ * Trains again what has been trained, but for so long not again; one that fails
+ * is a WARNING.  Returns how many have been trained.
+ */
+extern int64 om_models_retrain(int64 older_ms);
+
 /* False: it is that version that is deployed. */
 extern bool om_model_deploy(const char *name, int64 version);
 

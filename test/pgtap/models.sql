@@ -108,6 +108,18 @@ SELECT is((SELECT m.version FROM order_mgmt.train_model('mean') AS m), 7::bigint
 SELECT order_mgmt.deploy_model('mean', 7) \g /dev/null
 SELECT is(order_mgmt.predict('mean', '{"x": 5}')::numeric, 40::numeric, 'is another');
 
+-- Trained again by a job
+SELECT is(order_mgmt.retrain_models(), 0::bigint, 'none is a day old');
+SELECT is(order_mgmt.retrain_models('0'), (SELECT count(DISTINCT name) FROM order_mgmt.model_versions), 'all are older than nothing');
+SELECT is((SELECT max(version) FROM order_mgmt.models WHERE name = 'mean'), 8::bigint, 'and have a version more');
+SAVEPOINT before_failure;
+SET LOCAL client_min_messages = error;
+CREATE OR REPLACE FUNCTION test.learn(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN RAISE 'no data'; END$$;
+SELECT is(order_mgmt.retrain_models('0'), (SELECT count(DISTINCT name) - 1 FROM order_mgmt.model_versions), 'one that fails does not stop the others');
+SELECT is((SELECT max(version) FROM order_mgmt.models WHERE name = 'mean'), 8::bigint, 'and stays as it was');
+ROLLBACK TO before_failure;
+SELECT is(error_of($$SELECT order_mgmt.retrain_models(NULL)$$), 'OM001', 'older than what?');
+
 -- Dropping
 SELECT is(order_mgmt.drop_model('mean'), true, 'dropped');
 SELECT is(error_of($$SELECT order_mgmt.predict('mean', '{}')$$), 'OM004', 'it does not predict');

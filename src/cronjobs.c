@@ -1,5 +1,5 @@
 /*
- * jobs.c
+ * cronjobs.c
  *		Jobs of pg_cron.
  *
  * pg_cron keeps its jobs in one database of the server, cron.database_name.
@@ -41,7 +41,7 @@
 #include "bgsession.h"
 #include "compat.h"
 #include "errors.h"
-#include "jobs.h"
+#include "cronjobs.h"
 #include "jsonout.h"
 
 #define TEXT_SIZE 1024
@@ -62,7 +62,7 @@ typedef struct Errand
 	Oid cron_database;
 	Oid role;
 	char database[NAMEDATALEN]; /* in which the jobs run */
-	OmJob jobs[OM_JOB_COUNT];
+	OmCronJob jobs[OM_CRON_JOB_COUNT];
 	/* The answer */
 	bool is_done;
 	int64 count;
@@ -78,16 +78,18 @@ typedef struct JobKind
 	const char *command;
 } JobKind;
 
-const char *const om_job_words[OM_JOB_COUNT] = {"maintenance",  "idempotency_keys", "loads",
-												"dead_letters", "statistics",       "job_history"};
+const char *const om_cronjob_words[OM_CRON_JOB_COUNT] = {
+	"maintenance", "idempotency_keys", "loads", "dead_letters",
+	"statistics",  "job_history",      "models"};
 
-static const JobKind job_kinds[OM_JOB_COUNT] = {
+static const JobKind job_kinds[OM_CRON_JOB_COUNT] = {
 	{"*/15 * * * *", "SELECT count(*) FROM order_mgmt.run_maintenance()"},
 	{"7 * * * *", "SELECT order_mgmt.purge_idempotency_keys()"},
 	{"17 3 * * *", "SELECT order_mgmt.purge_loads()"},
 	{"27 3 * * *", "SELECT order_mgmt.purge_dead_letters()"},
 	{"37 3 * * *", "SELECT order_mgmt.refresh_statistics()"},
 	{"47 3 * * *", "SELECT order_mgmt.purge_job_history()"},
+	{"57 3 * * *", "SELECT order_mgmt.retrain_models()"},
 };
 
 /* ---------- at the place: as the role, in pg_cron's database ---------- */
@@ -114,11 +116,12 @@ query_value(const char *sql, int nargs, Oid *types, Datum *args, bool *isnull)
 static Datum
 all_names(const Errand *errand)
 {
-	Datum names[OM_JOB_COUNT];
+	Datum names[OM_CRON_JOB_COUNT];
 
-	for (int i = 0; i < OM_JOB_COUNT; i++)
+	for (int i = 0; i < OM_CRON_JOB_COUNT; i++)
 		names[i] = text_datum(errand->jobs[i].name);
-	return PointerGetDatum(construct_array(names, OM_JOB_COUNT, TEXTOID, -1, false, TYPALIGN_INT));
+	return PointerGetDatum(
+		construct_array(names, OM_CRON_JOB_COUNT, TEXTOID, -1, false, TYPALIGN_INT));
 }
 
 /* Removes jobs by name; how many there were. */
@@ -136,7 +139,7 @@ unschedule(const Errand *errand, Datum names)
 }
 
 static void
-unschedule_one(const Errand *errand, const OmJob *job)
+unschedule_one(const Errand *errand, const OmCronJob *job)
 {
 	Datum name = text_datum(job->name);
 
@@ -146,7 +149,7 @@ unschedule_one(const Errand *errand, const OmJob *job)
 
 /* Whoever may use schema cron may schedule jobs of its own database. */
 static int64
-schedule_one(const Errand *errand, const OmJob *job, const char *command)
+schedule_one(const Errand *errand, const OmCronJob *job, const char *command)
 {
 	Oid types[4] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID};
 	Datum args[4] = {text_datum(job->name), text_datum(job->schedule), text_datum(command),
@@ -163,9 +166,9 @@ schedule_one(const Errand *errand, const OmJob *job, const char *command)
 static void
 schedule_all(Errand *errand)
 {
-	for (int i = 0; i < OM_JOB_COUNT; i++)
+	for (int i = 0; i < OM_CRON_JOB_COUNT; i++)
 	{
-		OmJob *job = &errand->jobs[i];
+		OmCronJob *job = &errand->jobs[i];
 
 		job->id = 0;
 		if (job->schedule[0] == '\0')
@@ -179,14 +182,14 @@ static int64
 purge_history(const Errand *errand)
 {
 	Oid types[2] = {TEXTOID, TEXTARRAYOID};
-	Datum commands[OM_JOB_COUNT];
+	Datum commands[OM_CRON_JOB_COUNT];
 	Datum args[2] = {text_datum(errand->database)};
 	bool isnull;
 
-	for (int i = 0; i < OM_JOB_COUNT; i++)
+	for (int i = 0; i < OM_CRON_JOB_COUNT; i++)
 		commands[i] = text_datum(job_kinds[i].command);
-	args[1] =
-		PointerGetDatum(construct_array(commands, OM_JOB_COUNT, TEXTOID, -1, false, TYPALIGN_INT));
+	args[1] = PointerGetDatum(
+		construct_array(commands, OM_CRON_JOB_COUNT, TEXTOID, -1, false, TYPALIGN_INT));
 	return DatumGetInt64(query_value(
 		"WITH gone AS (DELETE FROM cron.job_run_details AS r WHERE r.username = CURRENT_USER"
 		" AND r.database = $1 AND r.command = ANY ($2)"
@@ -458,33 +461,33 @@ static void
 make_name(char *name, const char *database, const char *word)
 {
 	char *oid = psprintf("~%u", MyDatabaseId);
-	int room = OM_JOB_NAME_SIZE - 1 - (int) strlen("order_mgmt  ") - (int) strlen(word);
+	int room = OM_CRON_JOB_NAME_SIZE - 1 - (int) strlen("order_mgmt  ") - (int) strlen(word);
 	int length = (int) strlen(database);
 
 	if (length <= room)
-		snprintf(name, OM_JOB_NAME_SIZE, "order_mgmt %s %s", database, word);
+		snprintf(name, OM_CRON_JOB_NAME_SIZE, "order_mgmt %s %s", database, word);
 	else
 	{
 		length = pg_mbcliplen(database, length, room - (int) strlen(oid));
-		snprintf(name, OM_JOB_NAME_SIZE, "order_mgmt %.*s%s %s", length, database, oid, word);
+		snprintf(name, OM_CRON_JOB_NAME_SIZE, "order_mgmt %.*s%s %s", length, database, oid, word);
 	}
 }
 
 void
-om_jobs_init(OmJob jobs[OM_JOB_COUNT])
+om_cronjobs_init(OmCronJob jobs[OM_CRON_JOB_COUNT])
 {
 	char *database = get_database_name(MyDatabaseId);
 
-	memset(jobs, 0, sizeof(OmJob) * OM_JOB_COUNT);
-	for (int i = 0; i < OM_JOB_COUNT; i++)
+	memset(jobs, 0, sizeof(OmCronJob) * OM_CRON_JOB_COUNT);
+	for (int i = 0; i < OM_CRON_JOB_COUNT; i++)
 	{
-		make_name(jobs[i].name, database, om_job_words[i]);
-		strlcpy(jobs[i].schedule, job_kinds[i].schedule, OM_JOB_SCHEDULE_SIZE);
+		make_name(jobs[i].name, database, om_cronjob_words[i]);
+		strlcpy(jobs[i].schedule, job_kinds[i].schedule, OM_CRON_JOB_SCHEDULE_SIZE);
 	}
 }
 
 void
-om_jobs_schedule(OmJob jobs[OM_JOB_COUNT])
+om_cronjobs_schedule(OmCronJob jobs[OM_CRON_JOB_COUNT])
 {
 	Errand errand = {.kind = ERRAND_SCHEDULE};
 
@@ -494,23 +497,23 @@ om_jobs_schedule(OmJob jobs[OM_JOB_COUNT])
 }
 
 int64
-om_jobs_unschedule(void)
+om_cronjobs_unschedule(void)
 {
 	Errand errand = {.kind = ERRAND_UNSCHEDULE};
 
-	om_jobs_init(errand.jobs);
+	om_cronjobs_init(errand.jobs);
 	run(&errand);
 	return errand.count;
 }
 
 int64
-om_jobs_purge_history(void)
+om_cronjobs_purge_history(void)
 {
 	Errand errand = {.kind = ERRAND_PURGE};
 
 	if (cron_database_name() == NULL)
 		return 0;
-	om_jobs_init(errand.jobs);
+	om_cronjobs_init(errand.jobs);
 	run(&errand);
 	return errand.count;
 }
