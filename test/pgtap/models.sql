@@ -114,7 +114,7 @@ SELECT is(order_mgmt.retrain_models('0'), (SELECT count(DISTINCT name) FROM orde
 SELECT is((SELECT max(version) FROM order_mgmt.models WHERE name = 'mean'), 8::bigint, 'and have a version more');
 SAVEPOINT before_failure;
 SET LOCAL client_min_messages = error;
-CREATE OR REPLACE FUNCTION test.learn(jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN RAISE 'no data'; END$$;
+CREATE OR REPLACE FUNCTION test.learn(request jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$BEGIN RAISE 'no data'; END$$;
 SELECT is(order_mgmt.retrain_models('0'), (SELECT count(DISTINCT name) - 1 FROM order_mgmt.model_versions), 'one that fails does not stop the others');
 SELECT is((SELECT max(version) FROM order_mgmt.models WHERE name = 'mean'), 8::bigint, 'and stays as it was');
 ROLLBACK TO before_failure;
