@@ -157,13 +157,14 @@ is(answer($analyst, q(SELECT order_mgmt.predict('points', '{"a": 0.5}') IS NOT N
 
 # --- cancelled -------------------------------------------------------------------------------------------------
 
-$dbh->do(q(SELECT order_mgmt.create_model('long', 'xgboost', '{"query": "SELECT a, b, c, hashint4(n) % 2 = 0 AS y FROM points", "label": "y", "rounds": 10000, "max_depth": 16, "early_stopping_rounds": 0, "eta": 0.001}')));
+$dbh->do(q(SELECT order_mgmt.create_model('long', 'xgboost', '{"query": "SELECT a, b, c, hashint4(n) % 2 = 0 AS y FROM points, generate_series(1, 20)", "label": "y", "rounds": 10000, "max_depth": 16, "early_stopping_rounds": 0, "eta": 0.001}')));
 my $other = session('shop');
 $other->{pg_async} = 0;
 my $sth = $other->prepare(q(SELECT order_mgmt.train_model('long')), { pg_async => DBD::Pg::PG_ASYNC() });
 $sth->execute;
 ok(becomes($node, 'shop', "SELECT state = 'active' FROM pg_stat_activity WHERE pid = $other->{pg_pid}", 't', 30), 'a long training runs');
 ok(becomes($node, 'shop', "SELECT pg_cancel_backend($other->{pg_pid})", 't', 30), 'it is cancelled');
+ok(becomes($node, 'shop', "SELECT state <> 'active' FROM pg_stat_activity WHERE pid = $other->{pg_pid}", 't', 60), 'it does not go on to its last round');
 eval { $other->pg_result };
 is($other->state, '57014', 'and ends');
 is(answer($other, q(SELECT count(*) FROM order_mgmt.model_versions WHERE name = 'long')), 0, 'without a version');
