@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_class.h"
 #include "commands/tablespace.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -43,11 +44,16 @@ static Interval *
 get_age(FunctionCallInfo fcinfo, int n, const char *name)
 {
 	static const Interval zero = {0};
+	static const Interval too_long = {.month = 1000 * MONTHS_PER_YEAR};
 
 	if (PG_ARGISNULL(n))
 		return NULL;
 	if (!DatumGetBool(DirectFunctionCall2(interval_gt, PG_GETARG_DATUM(n), PointerGetDatum(&zero))))
 		om_arg_raise(name, "is not positive");
+	/* Beyond that there are no dates to reckon with. */
+	if (DatumGetBool(
+			DirectFunctionCall2(interval_gt, PG_GETARG_DATUM(n), PointerGetDatum(&too_long))))
+		om_arg_raise(name, "is longer than 1000 years");
 	return PG_GETARG_INTERVAL_P(n);
 }
 
@@ -154,6 +160,8 @@ check_users(Oid relid, const OmPolicy *policy)
 	require_owner(relid);
 	if (get_rel_relispartition(relid))
 		om_arg_raise("relation", "is a partition of another table: give the table itself");
+	if (get_rel_persistence(relid) == RELPERSISTENCE_TEMP)
+		om_arg_raise("relation", "is temporary");
 	if (strcmp(policy->schema, OM_SCHEMA) == 0)
 		om_arg_raise("relation", "is in the schema of order_mgmt");
 }

@@ -7,7 +7,8 @@
  * and the others go on.  A worker makes each step a transaction of its own
  * (maintworker.c).  run_maintenance() has one transaction for all: there each
  * step is a subtransaction, and one month is moved at the end, because a month
- * that has been moved leaves its table locked until the commit.
+ * that has been moved leaves its table locked until the commit; and none where
+ * tables have just taken turns, which are locked as well.
  *
  * One run at a time: OM_LOCK_MAINTENANCE, taken without waiting.  Each step
  * decides by what it finds itself, not by what the list was made from.
@@ -556,21 +557,16 @@ attempt_and_log(const OmMaintStep *step, List **actions)
 	return false;
 }
 
+/* At most one month; what waits for something is passed by. */
 static void
-run_steps(List **actions, bool may_sweep)
+move_one(List **actions, bool may_move)
 {
-	List *moves;
-	ListCell *cell;
+	List *moves = om_maintenance_moves();
+	int before = list_length(*actions);
 	int tried = 0;
 	int failures = 0;
-	int before;
 
-	foreach(cell, om_maintenance_quick_steps(may_sweep))
-		(void) attempt_and_log(lfirst(cell), actions);
-	moves = om_maintenance_moves();
-	before = list_length(*actions);
-	/* What waits for something is passed by. */
-	while (tried < list_length(moves) && failures < FAILURES_AT_MOST &&
+	while (may_move && tried < list_length(moves) && failures < FAILURES_AT_MOST &&
 		   list_length(*actions) == before + failures)
 		failures += !attempt_and_log(list_nth(moves, tried++), actions);
 	if (list_length(moves) > tried)
@@ -584,13 +580,20 @@ om_maintenance_run(void)
 	/* What it has written may be undone, and then the files are named again. */
 	bool has_written = TransactionIdIsValid(GetTopTransactionIdIfAny());
 	List *actions = om_upkeep_run();
+	/* It may have locked what captures need, for which no month is to be copied meanwhile. */
+	bool may_move = actions == NIL;
+	ListCell *cell;
 
 	/* Data of an earlier version have no policies until setup() is run. */
 	if (!OidIsValid(om_relation_find("partition_policies")))
 		return actions;
-	if (om_lock_try(OM_LOCK_MAINTENANCE))
-		run_steps(&actions, !has_written);
-	else
+	if (!om_lock_try(OM_LOCK_MAINTENANCE))
+	{
 		note(&actions, "busy", "maintenance is under way in another session");
+		return actions;
+	}
+	foreach(cell, om_maintenance_quick_steps(!has_written))
+		(void) attempt_and_log(lfirst(cell), &actions);
+	move_one(&actions, may_move);
 	return actions;
 }

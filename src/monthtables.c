@@ -110,6 +110,11 @@ read_leaves(Relation rel, OmMonthTable *table)
 		if (index < 0)
 			continue;
 		leaf->relid = desc->oids[index];
+		if (get_rel_relkind(leaf->relid) != RELKIND_RELATION)
+			refuse("relation",
+				   psprintf("partition %s of table %s is no plain table",
+							quote_identifier(get_rel_name(leaf->relid)), quoted(rel)),
+				   "A month must be a table by itself, neither partitioned nor foreign.");
 		leaf->begin = read_month(rel, desc, bound, leaf->relid, table->table.type);
 		table->nleaves++;
 	}

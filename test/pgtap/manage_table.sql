@@ -150,6 +150,8 @@ CREATE TABLE of_old (at timestamptz) PARTITION BY RANGE (at);
 CREATE TABLE of_old_past PARTITION OF of_old FOR VALUES FROM (MINVALUE) TO ('2028-01-01 00:00+00');
 CREATE TABLE local_months (at timestamptz) PARTITION BY RANGE (at);
 CREATE TABLE local_months_08 PARTITION OF local_months FOR VALUES FROM ('2028-08-01 00:00+02') TO ('2028-09-01 00:00+02');
+CREATE TABLE by_month_and_list (at date, r text) PARTITION BY RANGE (at);
+CREATE TABLE by_month_and_list_08 PARTITION OF by_month_and_list FOR VALUES FROM ('2028-08-01') TO ('2028-09-01') PARTITION BY LIST (r);
 CREATE TABLE of_plain (r text, at date) PARTITION BY LIST (r);
 CREATE TABLE of_plain_x PARTITION OF of_plain FOR VALUES IN ('x');
 SELECT is(refusal(format('SELECT order_mgmt.manage_table(%L, %L)', t, c)), format('OM001 %s %s', path, message), message)
@@ -163,11 +165,14 @@ FROM (VALUES ('plain', 'at', 'relation', 'table test.plain is not partitioned'),
     ('by_year', 'at', 'relation', 'partition by_year_2027 of table test.by_year does not hold a month'),
     ('of_old', 'at', 'relation', 'partition of_old_past of table test.of_old does not hold a month'),
     ('local_months', 'at', 'relation', 'partition local_months_08 of table test.local_months does not hold a month'),
+    ('by_month_and_list', 'at', 'relation', 'partition by_month_and_list_08 of table test.by_month_and_list is no plain table'),
     ('of_plain', 'at', 'relation', 'table test.of_plain_x is not partitioned')) AS v(t, c, path, message);
+CREATE TEMPORARY TABLE passing (at date) PARTITION BY RANGE (at);
+SELECT is(error_of($$SELECT order_mgmt.manage_table('passing', 'at')$$), 'OM001 relation', 'a temporary table');
 SELECT is(error_of($$SELECT order_mgmt.manage_table('sales_eu', 'at')$$), 'OM001 relation', 'a part of a table');
 SELECT is(error_of(format('SELECT order_mgmt.manage_table(%L, %L, %s)', 'by_zoned', 'at', arguments)), 'OM001 ' || path, arguments)
 FROM (VALUES ('premake => -1', 'premake'), ('premake => 121', 'premake'), ('premake => 9223372036854775807', 'premake'),
-    ($$warm_after => '0'$$, 'warm_after'), ($$cold_after => '-1 day'$$, 'cold_after'),
+    ($$warm_after => '0'$$, 'warm_after'), ($$cold_after => '-1 day'$$, 'cold_after'), ($$drop_after => '1001 years'$$, 'drop_after'),
     ($$warm_after => '2 months', cold_after => '2 months'$$, 'cold_after'), ($$cold_after => '2 years', drop_after => '1 year'$$, 'drop_after'),
     ($$warm_after => '2 years', drop_after => '1 year'$$, 'drop_after'), ('stay_hot_reads => 0', 'stay_hot_reads'),
     ('restored_for => NULL', 'restored_for'), ($$lock_timeout => '-1 s'$$, 'lock_timeout')) AS v(arguments, path);

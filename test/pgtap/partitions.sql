@@ -155,6 +155,9 @@ INSERT INTO short SELECT r, at, 1 FROM unnest('{eu,us}'::text[]) AS r, unnest('{
 SET LOCAL order_mgmt.clock = '2028-12-01 23:59:59+00';
 SELECT is(maintained('short_'), NULL, 'not on the day itself');
 SET LOCAL order_mgmt.clock = '2028-12-02 00:00:00+00';
+SET LOCAL order_mgmt.premake_months = 12;
+SELECT is((SELECT string_agg(action || ' ' || object, ', ') FROM order_mgmt.run_maintenance() WHERE action <> 'make partition'),
+    'more to do months that wait for a run of their own: 2', 'none in the run that makes months of orders');
 SELECT is((SELECT string_agg(action || ' ' || object, ', ') FROM order_mgmt.run_maintenance() WHERE action <> 'make partition'),
     'drop test.short_eu_2028_11, more to do months that wait for a run of their own: 1', 'one month a run, where the caller holds the locks');
 SELECT is(maintained('short_'), 'drop short_us_2028_11', 'and the rest in the next');

@@ -363,6 +363,7 @@ DO \$\$
 BEGIN
     FOR i IN 1 .. 500 LOOP
         EXIT WHEN EXISTS (SELECT FROM order_mgmt.partitions WHERE partition_name LIKE '$t%old' AND tier = 'warm');
+        COMMIT;  -- who has looked at a table is in the way of a move
         PERFORM pg_sleep(0.01);
     END LOOP;
 END

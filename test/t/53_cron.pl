@@ -15,7 +15,7 @@ plan skip_all => 'pg_cron is not installed' unless -e "$extensions/extension/pg_
 my $node = PostgreSQL::Test::Cluster->new('cron');
 $node->init(extra => [ '--locale=C', '-E', 'UTF8' ]);
 $node->append_conf('postgresql.conf', join "\n", "shared_preload_libraries = 'order_mgmt, pg_cron'", 'cron.use_background_workers = on',
-	"cron.database_name = 'home'", 'max_worker_processes = 30', 'max_connections = 40', '');
+	"cron.database_name = 'home'", 'max_worker_processes = 30', 'max_connections = 40', "timezone = 'UTC'", '');
 $node->start;
 
 # What a statement raises: SQLSTATE, message and hint, on one line.
@@ -120,6 +120,22 @@ is($node->safe_psql('home', "$history WHERE end_time < now() - interval '7 days'
 is($node->safe_psql('away', 'SELECT order_mgmt.purge_job_history()'), '0', 'nor purged twice');
 cmp_ok($node->safe_psql('home', $history), '<', $kept, 'there is less than before');
 settle($node, $_, $_) for qw(home away);
+
+# Workers purge by themselves, when they look after the database at their start
+$node->safe_psql('away', q(INSERT INTO order_mgmt.dead_letters SELECT n, 'shipper', 128 * n, NULL, 20, now(), now() - n * interval '20 days', 'XX000', 'm', '{"event_type": "order_confirmed", "at": "2026-01-01T00:00:00Z"}', 1, 1 FROM generate_series(1, 2) AS n));
+$node->safe_psql('postgres', q(ALTER DATABASE away SET order_mgmt.dead_letter_retention = '30d'));
+ok(becomes($node, 'away', q(SELECT string_agg(dead_letter_id::text, ' ') FROM order_mgmt.dead_letters), '1', 30), 'a worker discards dead letters that are old enough');
+$node->safe_psql('away', 'DELETE FROM order_mgmt.dead_letters');
+
+# By a clock that is set for the database they date what they do, and make its months
+$node->safe_psql('postgres', q(ALTER DATABASE away SET order_mgmt.clock = '2032-02-29 23:59:59.999+00'));
+my $order = one_order($node, 'away');
+is($node->safe_psql('away', "SELECT order_mgmt.wait_for_order('$order', '30 s')"), 'shipped', 'by a clock that is set for the database');
+is($node->safe_psql('away', "SELECT status, created_at, tableoid::regclass FROM order_mgmt.orders WHERE order_id = '$order'"), 'shipped|2032-02-29 23:59:59.999+00|order_mgmt.orders_2032_02', 'an order of a leap day');
+is($node->safe_psql('away', "SELECT DISTINCT at FROM order_mgmt.track_order('$order')"), '2032-02-29 23:59:59.999+00', 'is shipped on that day');
+ok(becomes($node, 'away', q(SELECT to_regclass('order_mgmt.orders_2032_05') IS NOT NULL), 't', 30), 'and the months that come after it are made');
+settle($node, 'away', 'with a clock that is set');
+$node->safe_psql('postgres', 'ALTER DATABASE away RESET order_mgmt.clock');
 
 # No slot for a worker
 my $stop = $node->safe_psql('away', 'SELECT count(*) FROM order_mgmt.schedule_jobs()');
