@@ -201,10 +201,14 @@ om_archive_add_pending(const char *file, bool at_commit)
 	MemoryContextSwitchTo(caller);
 }
 
+/* Data that come from elsewhere name files that are another database's, too. */
 void
 om_archive_remove_at_commit(const char *file)
 {
-	om_archive_add_pending(file, true /* at_commit */);
+	char *own = psprintf("%s/", om_archive_folder());
+
+	if (strncmp(file, own, strlen(own)) == 0)
+		om_archive_add_pending(file, true /* at_commit */);
 }
 
 static void

@@ -41,7 +41,10 @@ extern List *om_archive_list_files(void);
 /* When a file was last written; DT_NOBEGIN: it is not there. */
 extern TimestampTz om_archive_written_at(const char *name);
 
-/* Both files of a month go when the transaction commits, or (at_commit false) unless it does. */
+/*
+ * Both files of a month go when the transaction commits, or (at_commit false)
+ * unless it does; those of another database stay.
+ */
 extern void om_archive_add_pending(const char *file, bool at_commit);
 extern void om_archive_remove_at_commit(const char *file);
 

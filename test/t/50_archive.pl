@@ -280,7 +280,9 @@ $node->safe_psql('again', q(SELECT order_mgmt.post_restore(); SELECT order_mgmt.
 is($node->safe_psql('again', "SELECT order_mgmt.get_order('$order_id')::text"), $answer, 'and leaves them there');
 is($node->safe_psql('again', q(SET order_mgmt.clock = '2024-09-20'; SELECT count(*) FROM order_mgmt.restore_month('2024-01-01'))), 3, 'a month is restored there');
 is($node->safe_psql('again', 'SELECT * FROM order_mgmt.check_invariants()'), '', 'where invariants hold');
-is(one($dbh, "SELECT order_mgmt.get_order('$order_id')"), $answer, 'here, it is still in the archive');
+is($node->safe_psql('again', q(SET order_mgmt.clock = '2024-09-20'; SELECT count(*) FROM order_mgmt.archive_month('2024-01-01'))), 3, 'and archived again');
+is($node->safe_psql('again', "SELECT order_mgmt.get_order('$order_id')::text"), $answer, 'into files of its own');
+is(one($dbh, "SELECT order_mgmt.get_order('$order_id')"), $answer, 'here, it is still in the archive of before');
 
 $_->disconnect for $dbh, $reader, $writer, $old, $client, $give_up;
 $node->stop;
