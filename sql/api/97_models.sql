@@ -148,7 +148,7 @@ GRANT EXECUTE ON FUNCTION order_mgmt.purge_predictions(interval) TO order_mgmt_o
 
 -- Trains again every model whose newest version is older than an interval, with the rights of the
 -- caller; one that cannot be trained is a WARNING, and the others go on. Returns how many were trained.
--- Errors: OM001, OM006, 42501.
+-- Errors: OM001, OM005 for superusers, OM006, 42501.
 CREATE FUNCTION order_mgmt.retrain_models(
     older interval DEFAULT '1 day'
 )
@@ -156,6 +156,6 @@ RETURNS bigint
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'om_retrain_models';
 COMMENT ON FUNCTION order_mgmt.retrain_models(interval) IS
-    'Trains again the models whose newest version is older than that; returns how many. Errors: OM001, OM006, 42501.';
+    'Trains again the models whose newest version is older than that; returns how many. Errors: OM001, OM005 (superuser), OM006, 42501.';
 REVOKE ALL ON FUNCTION order_mgmt.retrain_models(interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.retrain_models(interval) TO order_mgmt_analyst, order_mgmt_operator;
