@@ -222,6 +222,12 @@ append_to_file("$models->{dir}/broken", '');
 fails($moody, qr/status 500/, '... and failures are counted from the start');
 unlink "$models->{dir}/broken";
 is(predict($moody, '1'), '2', '... so it stays closed');
+append_to_file("$models->{dir}/broken", '');
+fails($forever, qr/circuit open/, 'a circuit that is open');
+is(query("SELECT order_mgmt.set_model_options(name, options || '{\"circuit_failures\": 0}') FROM order_mgmt.models WHERE name = '$forever'"), 't', '... of a model that is to have none');
+fails($forever, qr/status 500/, '... holds no call back') for 1, 2;
+unlink "$models->{dir}/broken";
+is(predict($forever, '1'), '2', '... whatever becomes of it');
 
 # --- secrets ------------------------------------------------------------------------------------
 
@@ -254,6 +260,8 @@ for my $bad (
 	like(set_secret('bad', $bad), qr/ERROR:  OM001/, 'no secret');
 }
 like(set_secret('', qq({"bearer": "$in_error"})), qr/OM001/, '... without a name');
+like(query("SET log_statement = none; SET default_transaction_read_only = on; SELECT order_mgmt.set_model_secret('bad', '{\"bearer\": \"$in_error\"}')"),
+	qr/ERROR:  25006/, '... in a transaction that only reads');
 is(query(q(SELECT order_mgmt.drop_model_secret('bad'))), 'f', 'so there is none to drop');
 is(query(q(SELECT order_mgmt.drop_model_secret('wrong'))), 't', 'one that is there is dropped');
 set_secret('wrong',  qq({"access_key_id": "AKIDEXAMPLE0001", "secret_access_key": "${secret_key}X", "session_token": "$session"}));
