@@ -108,6 +108,13 @@ SELECT is((SELECT m.version FROM order_mgmt.train_model('mean') AS m), 7::bigint
 SELECT order_mgmt.deploy_model('mean', 7) \g /dev/null
 SELECT is(order_mgmt.predict('mean', '{"x": 5}')::numeric, 40::numeric, 'is another');
 
+-- Bytes that are no JSON
+SAVEPOINT damaged;
+UPDATE order_mgmt.model_versions SET model = '\xffffff2f' WHERE name = 'mean';
+SELECT order_mgmt.set_model_options('mean', options || '{"keep_versions": 3}') FROM order_mgmt.models WHERE name = 'mean' AND deployed \g /dev/null
+SELECT is(error_of($$SELECT order_mgmt.predict('mean', '{"x": 5}')$$), 'OM008', 'bytes that are no JSON');
+ROLLBACK TO damaged;
+
 -- Trained again by a job
 SELECT is(order_mgmt.retrain_models(), 0::bigint, 'none is a day old');
 SELECT is(order_mgmt.retrain_models('0'), (SELECT count(DISTINCT name) FROM order_mgmt.model_versions), 'all are older than nothing');
