@@ -197,6 +197,7 @@ to_bytes(Jsonb *model)
 typedef struct State
 {
 	SPIPlanPtr plan;
+	char *sql;    /* that it was made of */
 	Jsonb *model; /* what was learnt, or NULL */
 } State;
 
@@ -221,15 +222,22 @@ unload(void *arg)
 		SPI_freeplan(state->plan);
 }
 
-/* Functions may be replaced while a session has the model loaded; plans see that, and so do we. */
+/*
+ * Functions may be replaced while a session has the model loaded.  Plans see that;
+ * one that takes or returns something else is called by another statement.
+ */
 static void
 prepare(State *state, const Predictor *predictor)
 {
 	Oid types[2] = {JSONBARRAYOID, JSONBOID};
 	SPIPlanPtr plan;
 
-	if (state->plan != NULL)
+	if (state->plan != NULL && strcmp(state->sql, predictor->sql) == 0)
 		return;
+	if (state->plan != NULL)
+		SPI_freeplan(state->plan);
+	state->plan = NULL;
+	state->sql = MemoryContextStrdup(GetMemoryChunkContext(state), predictor->sql);
 	plan = SPI_prepare(predictor->sql, 2, types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare a call of %s", quote_name(predictor->name));

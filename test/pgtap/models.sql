@@ -139,6 +139,12 @@ SELECT is(order_mgmt.predict('mean', '{"x": 5}'), '10', 'another of that name is
 -- A function that is replaced
 CREATE OR REPLACE FUNCTION test.twice(input jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT to_jsonb((input->>'x')::numeric * 3)$$;
 SELECT is(order_mgmt.predict('twice', '{"x": 5}'), '15', 'is used as it is now');
+DROP FUNCTION test.twice;
+CREATE FUNCTION test.twice(inputs jsonb[]) RETURNS jsonb[] LANGUAGE sql AS $$SELECT array_agg(to_jsonb((i->>'x')::numeric * 4)) FROM unnest(inputs) AS i$$;
+SELECT is(order_mgmt.predict('twice', '{"x": 5}'), '20', 'also where it gets a batch now');
+DROP FUNCTION test.twice;
+CREATE FUNCTION test.twice(inputs jsonb[]) RETURNS SETOF jsonb LANGUAGE sql AS $$SELECT to_jsonb((i->>'x')::numeric * 5) FROM unnest(inputs) AS i$$;
+SELECT is(order_mgmt.predict('twice', '{"x": 5}'), '25', 'or returns rows');
 DROP FUNCTION test.nothing;
 SELECT is(error_of($$SELECT order_mgmt.predict('nothing', '1')$$), 'OM008', 'one that is dropped is a failure');
 
