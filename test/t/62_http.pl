@@ -17,7 +17,9 @@ my $session    = 'session/token+of=this==test/0123456789';
 my $bearer     = 'bearer-token-0123456789/abc+def';
 my $header     = 'header-secret-42';
 my $in_error   = 'secret-of-a-call-that-fails';
-my @secrets    = ($secret_key, $session, $bearer, $header, $in_error);
+my $rest       = '-rest-of-it';
+my $pin        = '~7';
+my @secrets    = ($secret_key, $session, $bearer, $header, $in_error, $rest);
 
 my @servers;
 my $messages = '';    # all that clients were told
@@ -253,6 +255,12 @@ for my $way (0 .. 3)
 	fails(generic("/gossip/$way", secret => 'bearer'), qr/status 403: .*Bearer \*\*\*/, "what is told is without the token ($way)");
 	fails(generic("/gossip/$way", secret => 'key'), qr/status 403: .*\*\*\*/, "... and without the header ($way)");
 }
+set_secret('two', qq({"headers": {"X-A": "$header", "X-B": "$header$rest"}}));
+fails(generic('/gossip/0', secret => 'two'), qr/status 403: .*X-A=\*\*\*\W.*X-B=\*\*\*(\s|$)/i, 'one that begins with another is struck out whole');
+set_secret('pin', qq({"headers": {"X-Pin": "$pin"}}));
+fails(generic('/gossip/0', secret => 'pin'), qr/status 403: \*\*\*$/m, 'nothing is told that has one too short to strike out');
+fails(generic('/status/403', secret => 'pin'), qr/status 403: .*as asked/, '... but what has not is');
+is(query(qq(SELECT order_mgmt.drop_model_secret('two'), order_mgmt.drop_model_secret('pin'))), 't|t', 'both are dropped');
 for my $bad (
 	qq({"bearer": "$in_error", "other": 1}), qq({"bearer": "$in_error\\nX: y"}), qq({"secret_access_key": "$in_error"}),
 	qq({"headers": {"X y": "$in_error"}}), qq({"headers": "$in_error"}), qq("$in_error"), qq({"bearer": ["$in_error"]}))
