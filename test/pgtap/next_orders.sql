@@ -196,6 +196,11 @@ SELECT is((SELECT array_agg(DISTINCT left(customer_id, 1)) FROM order_mgmt.predi
     '{a,s}', 'customers with fewer orders are not learnt from');
 SELECT make('short', '{"algorithm": "personal_frequency", "max_history": 2}') \g /dev/null
 SELECT is(next('ann', 'short', 4), 'a 0.5, d 0.5, e 0.5, x 0.5', 'the newest orders only');
+SAVEPOINT cancelled;
+SELECT orders('nix', p) FROM unnest('{c,b,d}'::text[]) AS p \g /dev/null
+SELECT order_mgmt.cancel_order(orders('nix', 'e')) FROM generate_series(1, 5) \g /dev/null
+SELECT is(next('nix', 'short', 2), 'b 0.5, d 0.5', 'of those that count, however many were cancelled since');
+ROLLBACK TO cancelled;
 SELECT make('past', jsonb_build_object('algorithm', 'personal_frequency', 'until', (SELECT created_at FROM order_mgmt.orders
     WHERE order_id = :'order_id'))) \g /dev/null
 SELECT is(next('ann', 'past', 5), 'z 0.75, b 0.25, c 0.25, d 0.25, e 0.25', 'as it was at a time, whatever came later');
