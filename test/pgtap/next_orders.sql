@@ -180,6 +180,10 @@ SELECT is((SELECT count(*) FROM order_mgmt.predict_next_orders(k => 5)), 325::bi
 SELECT results_eq($$SELECT * FROM order_mgmt.predict_next_orders(k => 5) ORDER BY 1, 2$$,
     $$SELECT c.id COLLATE "default", n.* FROM (SELECT DISTINCT customer_id FROM order_mgmt.orders) AS c (id),
       order_mgmt.predict_next_order(c.id, 5) AS n ORDER BY 1, 2$$, 'each predicted as by himself');
+SELECT order_mgmt.set_model_options('next_basket', '{"max_rows_per_batch": 7}') \g /dev/null
+SELECT results_eq($$SELECT * FROM order_mgmt.predict_next_orders(k => 5) ORDER BY 1, 2$$,
+    $$SELECT c.id COLLATE "default", n.* FROM (SELECT DISTINCT customer_id FROM order_mgmt.orders) AS c (id),
+      order_mgmt.predict_next_order(c.id, 5) AS n ORDER BY 1, 2$$, 'in small batches, too');
 
 -- --- what is learnt: in this shop nobody orders anything twice, and all go through the same products ---
 SELECT orders('s' || n, p) FROM generate_series(1, 120) AS n, LATERAL (SELECT p, o FROM regexp_split_to_table('pqrstuv', '')
