@@ -3,7 +3,7 @@
  *		Secrets of models that call others.
  *
  * An error would have the server log the statement, and the secret with it; so
- * ours ask it not to.
+ * whatever is raised here asks it not to.
  */
 #include "postgres.h"
 
@@ -17,8 +17,7 @@ static void
 raise_invalid(const char *name, const char *problem, const char *hint)
 {
 	ereport(ERROR, (errcode(ERRCODE_OM_INVALID), errmsg("%s: %s", name, problem),
-					errdetail_internal("{\"path\": \"%s\"}", name), errhint("%s", hint),
-					errhidestmt(true), errhidecontext(true)));
+					errdetail_internal("{\"path\": \"%s\"}", name), errhint("%s", hint)));
 }
 
 static char *
@@ -31,8 +30,8 @@ arg_name(FunctionCallInfo fcinfo)
 	return name;
 }
 
-/* set_model_secret(name, value) → boolean */
-OM_FUNCTION(om_set_model_secret)
+static bool
+set_secret(FunctionCallInfo fcinfo)
 {
 	char *name = arg_name(fcinfo);
 	Jsonb *value = om_arg_jsonb(fcinfo, 1);
@@ -44,7 +43,39 @@ OM_FUNCTION(om_set_model_secret)
 					  "{\"bearer\"} or {\"headers\": {}}.");
 	om_api_begin_write("set_model_secret()");
 	(void) om_relation_get("model_secrets");
-	PG_RETURN_BOOL(om_secret_set(name, value));
+	return om_secret_set(name, value);
+}
+
+/* Parameters of a prepared statement would be in the context. */
+static OM_NORETURN void
+rethrow_hidden(MemoryContext context)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	error->hide_stmt = true;
+	error->hide_ctx = true;
+	ReThrowError(error);
+}
+
+/* set_model_secret(name, value) → boolean */
+OM_FUNCTION(om_set_model_secret)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool is_new = false;
+
+	PG_TRY();
+	{
+		is_new = set_secret(fcinfo);
+	}
+	PG_CATCH();
+	{
+		rethrow_hidden(caller);
+	}
+	PG_END_TRY();
+	PG_RETURN_BOOL(is_new);
 }
 
 /* drop_model_secret(name) → boolean */

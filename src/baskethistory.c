@@ -193,8 +193,6 @@ take_order(Datum *values, bool *isnull pg_attribute_unused(), void *arg)
 {
 	Found *found = arg;
 
-	if (!is_counting(values[4]))
-		return;
 	if (found->count == found->room)
 	{
 		found->room = Max(found->room * 2, 16);
@@ -238,7 +236,8 @@ om_baskethistory_read_customer(const OmBasketPeriod *period, const char *custome
 	OmListing listing = {.customer_id = customer_id,
 						 .since = period->since,
 						 .until = period->until,
-						 .limit = 2 * (int64) period->most};
+						 .admits = is_counting,
+						 .limit = period->most};
 	Found found = {0};
 	OmBasketsBuilder *builder = om_baskets_begin(0 /* least */, period->most);
 	OmOrderTables *tables;

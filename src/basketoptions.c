@@ -16,9 +16,6 @@
 #include "jsonout.h"
 
 #define DEFAULT_MAX_HISTORY 100
-#define MAX_MAX_HISTORY 10000
-#define MAX_NEIGHBOURS 10000
-#define MAX_GROUPS 100
 
 /* Those that every model has come last. */
 static const char *const keys[] = {
@@ -138,16 +135,19 @@ parse_parameters(Jsonb *options)
 	OmBasketParameters first = om_basketmodel_defaults;
 
 	first.algorithm = get_algorithm(options);
-	first.neighbours =
-		om_basketoptions_get_count(options, "neighbours", 1, MAX_NEIGHBOURS, first.neighbours);
-	first.groups = om_basketoptions_get_count(options, "groups", 1, MAX_GROUPS, first.groups);
-	first.within_decay = get_number(options, "within_decay", 0.01, 1, first.within_decay);
-	first.group_decay = get_number(options, "group_decay", 0.01, 1, first.group_decay);
+	first.neighbours = om_basketoptions_get_count(options, "neighbours", 1,
+												  OM_BASKET_MAX_NEIGHBOURS, first.neighbours);
+	first.groups =
+		om_basketoptions_get_count(options, "groups", 1, OM_BASKET_MAX_GROUPS, first.groups);
+	first.within_decay =
+		get_number(options, "within_decay", OM_BASKET_LEAST_DECAY, 1, first.within_decay);
+	first.group_decay =
+		get_number(options, "group_decay", OM_BASKET_LEAST_DECAY, 1, first.group_decay);
 	first.alpha = get_number(options, "alpha", 0, 1, first.alpha);
 	first.recency =
-		om_basketoptions_get_count(options, "recency", 1, MAX_MAX_HISTORY, first.recency);
+		om_basketoptions_get_count(options, "recency", 1, OM_BASKET_MAX_HISTORY, first.recency);
 	first.asymmetry = get_number(options, "asymmetry", 0, 1, first.asymmetry);
-	first.locality = get_number(options, "locality", 0, 1000, first.locality);
+	first.locality = get_number(options, "locality", 0, OM_BASKET_MAX_LOCALITY, first.locality);
 	return first;
 }
 
@@ -161,9 +161,10 @@ om_basketoptions_parse(Jsonb *options)
 	parsed.is_fixed = !get_bool(options, "tune", true);
 	parsed.period.since = get_time(options, "since", DT_NOBEGIN);
 	parsed.period.until = get_time(options, "until", DT_NOEND);
-	parsed.period.least = om_basketoptions_get_count(options, "min_orders", 1, MAX_MAX_HISTORY, 1);
-	parsed.period.most =
-		om_basketoptions_get_count(options, "max_history", 1, MAX_MAX_HISTORY, DEFAULT_MAX_HISTORY);
+	parsed.period.least =
+		om_basketoptions_get_count(options, "min_orders", 1, OM_BASKET_MAX_HISTORY, 1);
+	parsed.period.most = om_basketoptions_get_count(options, "max_history", 1,
+													OM_BASKET_MAX_HISTORY, DEFAULT_MAX_HISTORY);
 	return parsed;
 }
 

@@ -13,6 +13,13 @@
 #include "basketmodel.h"
 #include "baskettraining.h"
 
+/* What is in its range where a model is made is so in its bytes. */
+#define OM_BASKET_MAX_HISTORY 10000
+#define OM_BASKET_MAX_NEIGHBOURS 10000
+#define OM_BASKET_MAX_GROUPS 100
+#define OM_BASKET_LEAST_DECAY 0.01
+#define OM_BASKET_MAX_LOCALITY 1000
+
 typedef struct OmBasketOptions
 {
 	OmBasketParameters parameters;

@@ -358,11 +358,14 @@ weigh_own(const OmBasketModel *model, OmBasketWork *work, const OmBasketRun *run
 		lines += run->nitems[i];
 	if (lines > work->own_room)
 	{
+		/* First the new one: the work is used again after an error. */
+		OmBasketOwn *own =
+			MemoryContextAllocHuge(GetMemoryChunkContext(work), sizeof(OmBasketOwn) * lines * 2);
+
 		if (work->own != NULL)
 			pfree(work->own);
+		work->own = own;
 		work->own_room = lines * 2;
-		work->own = MemoryContextAllocHuge(GetMemoryChunkContext(work),
-										   sizeof(OmBasketOwn) * work->own_room);
 	}
 	work->nown = om_basketmodel_weigh_run(&model->parameters, run, work->place, work->own);
 	work->rebuying = lines > first ? (lines - work->nown + 1.0) / (lines - first + 5) : 0.2;

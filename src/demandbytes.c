@@ -6,6 +6,7 @@
  */
 #include "postgres.h"
 
+#include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
 
@@ -94,6 +95,8 @@ om_demand_from_bytes(const char *data, Size size)
 		refuse_bytes();
 	model->begin = (int32) pq_getmsgint(&in, sizeof(int32));
 	model->end = (int32) pq_getmsgint(&in, sizeof(int32));
+	if (!IS_VALID_DATE(model->begin) || !IS_VALID_DATE(model->end) || model->begin > model->end)
+		refuse_bytes();
 	model->interval = pq_getmsgfloat8(&in);
 	model->wape = pq_getmsgfloat8(&in);
 	get_floats(&in, &model->outlook.path[0][0], OM_DEMAND_PATHS * OM_DEMAND_HORIZON);

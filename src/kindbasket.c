@@ -35,6 +35,9 @@
 #define MAGIC 0x4F4D4E42
 #define FORMAT 1
 
+/* No weight that is learnt comes near. */
+#define MOST_WEIGHT 1e9
+
 #define DEFAULT_K 10
 
 struct OmBasketState
@@ -84,22 +87,53 @@ write_parameters(StringInfo buffer, const OmBasketParameters *parameters)
 		write_double(buffer, parameters->other_weights[i]);
 }
 
+static void refuse_bytes(void) __attribute__((noreturn));
+
+static void
+refuse_bytes(void)
+{
+	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+					errmsg("these are not the bytes of a model of next baskets"),
+					errhint("Train the model again.")));
+}
+
+/* What follows computes with these numbers, and finds its places in memory by them. */
+static int
+read_count(const char **position, const char *end, int least, int most)
+{
+	uint64 count = om_baskets_read_number(position, end);
+
+	if (count < (uint64) least || count > (uint64) most)
+		refuse_bytes();
+	return (int) count;
+}
+
+static double
+read_part(const char **position, const char *end, double least, double most)
+{
+	double value = read_double(position, end);
+
+	if (!(value >= least && value <= most)) /* NaN is neither */
+		refuse_bytes();
+	return value;
+}
+
 static void
 read_parameters(const char **position, const char *end, OmBasketParameters *parameters)
 {
-	parameters->algorithm = om_baskets_read_number(position, end) % OM_BASKET_ALGORITHM_COUNT;
-	parameters->neighbours = om_baskets_read_number(position, end);
-	parameters->groups = om_baskets_read_number(position, end);
-	parameters->within_decay = read_double(position, end);
-	parameters->group_decay = read_double(position, end);
-	parameters->alpha = read_double(position, end);
-	parameters->recency = om_baskets_read_number(position, end);
-	parameters->asymmetry = read_double(position, end);
-	parameters->locality = read_double(position, end);
+	parameters->algorithm = read_count(position, end, 0, OM_BASKET_ALGORITHM_COUNT - 1);
+	parameters->neighbours = read_count(position, end, 1, OM_BASKET_MAX_NEIGHBOURS);
+	parameters->groups = read_count(position, end, 1, OM_BASKET_MAX_GROUPS);
+	parameters->within_decay = read_part(position, end, OM_BASKET_LEAST_DECAY, 1);
+	parameters->group_decay = read_part(position, end, OM_BASKET_LEAST_DECAY, 1);
+	parameters->alpha = read_part(position, end, 0, 1);
+	parameters->recency = read_count(position, end, 1, OM_BASKET_MAX_HISTORY);
+	parameters->asymmetry = read_part(position, end, 0, 1);
+	parameters->locality = read_part(position, end, 0, OM_BASKET_MAX_LOCALITY);
 	for (int i = 0; i < OM_BASKET_OWNED_FEATURES; i++)
-		parameters->owned_weights[i] = read_double(position, end);
+		parameters->owned_weights[i] = read_part(position, end, -MOST_WEIGHT, MOST_WEIGHT);
 	for (int i = 0; i < OM_BASKET_OTHER_FEATURES; i++)
-		parameters->other_weights[i] = read_double(position, end);
+		parameters->other_weights[i] = read_part(position, end, -MOST_WEIGHT, MOST_WEIGHT);
 }
 
 static void
@@ -116,7 +150,7 @@ read_period(const char **position, const char *end, OmBasketPeriod *period)
 {
 	period->since = om_baskets_read_number(position, end);
 	period->until = om_baskets_read_number(position, end);
-	period->most = om_baskets_read_number(position, end);
+	period->most = read_count(position, end, 1, OM_BASKET_MAX_HISTORY);
 	period->horizon = om_baskets_read_number(position, end);
 }
 
@@ -147,9 +181,7 @@ load(const OmModelInfo *info pg_attribute_unused(), OmModelBytes bytes, MemoryCo
 
 	if (om_baskets_read_number(&position, end) != MAGIC ||
 		om_baskets_read_number(&position, end) != FORMAT)
-		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-						errmsg("these are not the bytes of a model of next baskets"),
-						errhint("Train the model again.")));
+		refuse_bytes();
 	read_parameters(&position, end, &parameters);
 	read_period(&position, end, &state->period);
 	state->baskets = om_baskets_read(&position, end);

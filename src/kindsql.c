@@ -17,10 +17,12 @@
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "mb/pg_wchar.h"
 #include "nodes/value.h"
 #include "parser/parse_func.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/syscache.h"
 #include "utils/varlena.h"
 
@@ -167,24 +169,47 @@ find_predictor(Jsonb *options)
 	return predictor;
 }
 
+/* The bytes of a model are JSON as text, in UTF-8: whatever they are, reading them is safe. */
+static Jsonb *
+learnt(OmModelBytes bytes)
+{
+	char *text;
+
+	if (bytes.data == NULL)
+		return NULL;
+	text = pnstrdup(bytes.data, bytes.size);
+	text = pg_any_to_server(text, (int) bytes.size, PG_UTF8);
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+}
+
+static bytea *
+to_bytes(Jsonb *model)
+{
+	StringInfoData text;
+	char *utf8;
+
+	initStringInfo(&text);
+	(void) JsonbToCString(&text, &model->root, (int) VARSIZE(model));
+	utf8 = pg_server_to_any(text.data, text.len, PG_UTF8);
+	return (bytea *) cstring_to_text(utf8);
+}
+
 typedef struct State
 {
 	SPIPlanPtr plan;
+	char *sql;    /* that it was made of */
 	Jsonb *model; /* what was learnt, or NULL */
 } State;
 
 static void *
 load(const OmModelInfo *info, OmModelBytes bytes, MemoryContext context)
 {
-	State *state = MemoryContextAllocZero(context, sizeof(State));
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	State *state = palloc0(sizeof(State));
 
 	(void) info;
-	if (bytes.data != NULL)
-	{
-		state->model = MemoryContextAlloc(context, VARHDRSZ + bytes.size);
-		SET_VARSIZE(state->model, VARHDRSZ + bytes.size);
-		memcpy(VARDATA(state->model), bytes.data, bytes.size);
-	}
+	state->model = learnt(bytes);
+	MemoryContextSwitchTo(caller);
 	return state;
 }
 
@@ -197,15 +222,22 @@ unload(void *arg)
 		SPI_freeplan(state->plan);
 }
 
-/* Functions may be replaced while a session has the model loaded; plans see that, and so do we. */
+/*
+ * Functions may be replaced while a session has the model loaded.  Plans see that;
+ * one that takes or returns something else is called by another statement.
+ */
 static void
 prepare(State *state, const Predictor *predictor)
 {
 	Oid types[2] = {JSONBARRAYOID, JSONBOID};
 	SPIPlanPtr plan;
 
-	if (state->plan != NULL)
+	if (state->plan != NULL && strcmp(state->sql, predictor->sql) == 0)
 		return;
+	if (state->plan != NULL)
+		SPI_freeplan(state->plan);
+	state->plan = NULL;
+	state->sql = MemoryContextStrdup(GetMemoryChunkContext(state), predictor->sql);
 	plan = SPI_prepare(predictor->sql, 2, types);
 	if (plan == NULL)
 		elog(ERROR, "could not prepare a call of %s", quote_name(predictor->name));
@@ -280,19 +312,6 @@ find_trainer(Jsonb *options, List **name)
 }
 
 static Jsonb *
-learnt(OmModelBytes bytes)
-{
-	Jsonb *model;
-
-	if (bytes.data == NULL)
-		return NULL;
-	model = palloc(VARHDRSZ + bytes.size);
-	SET_VARSIZE(model, VARHDRSZ + bytes.size);
-	memcpy(VARDATA(model), bytes.data, bytes.size);
-	return model;
-}
-
-static Jsonb *
 describe(const OmTrainRequest *request)
 {
 	OmJson json = {0};
@@ -347,7 +366,7 @@ train(const OmTrainRequest *request, OmTrainResult *result)
 		getKeyJsonValueFromContainer(&model->root, "metrics", 7, &metrics) != NULL &&
 		metrics.type == jbvBinary && JsonContainerIsObject(metrics.val.binary.data))
 		result->metrics = JsonbValueToJsonb(&metrics);
-	result->model = (bytea *) model;
+	result->model = to_bytes(model);
 }
 
 /* --- the kind ------------------------------------------------------------------------------------- */

@@ -176,11 +176,19 @@ is_in_range(const Walk *walk, TupleTableSlot *slot)
 }
 
 static bool
+is_admitted(TupleTableSlot *slot, const OmListing *listing)
+{
+	bool isnull;
+
+	return listing->admits == NULL || listing->admits(slot_getattr(slot, ORDER_STATUS, &isnull));
+}
+
+static bool
 is_wanted(const Walk *walk, TupleTableSlot *slot)
 {
 	const OmListing *listing = walk->listing;
 
-	return is_text(slot, ORDER_STATUS, listing->status) &&
+	return is_text(slot, ORDER_STATUS, listing->status) && is_admitted(slot, listing) &&
 		   is_text(slot, ORDER_CUSTOMER_ID, listing->customer_id) &&
 		   is_text(slot, ORDER_REF, listing->order_ref) && is_in_range(walk, slot) &&
 		   comes_after(walk, slot);

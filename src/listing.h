@@ -18,10 +18,11 @@
 /* Which orders. */
 typedef struct OmListing
 {
-	const char *customer_id; /* NULL: of all */
-	const char *order_ref;   /* NULL: any */
-	const char *status;      /* NULL: any */
-	TimestampTz since;       /* since <= created_at < until */
+	const char *customer_id;      /* NULL: of all */
+	const char *order_ref;        /* NULL: any */
+	const char *status;           /* NULL: any */
+	bool (*admits)(Datum status); /* or those that it wants; NULL: any */
+	TimestampTz since;            /* since <= created_at < until */
 	TimestampTz until;
 	const pg_uuid_t *after; /* only those that come later in the list; NULL: all */
 	bool oldest_first;      /* then without "after" and "limit" */

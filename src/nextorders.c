@@ -36,6 +36,9 @@ typedef struct Asking
 	void *arg;
 	OmModel *model;
 	MemoryContext caller;
+	const OmBaskets *new_orders; /* of all customers; NULL: each is looked up */
+	int first;                   /* of the batch */
+	int end;
 } Asking;
 
 /* ---------- models of kind next_basket ---------- */
@@ -65,7 +68,7 @@ log_prediction(const Asking *asking, const char *customer_id, const OmNextProduc
 }
 
 static void
-predict_customer(const Asking *asking, const char *customer_id, const OmBaskets *new_orders)
+predict_customer(const Asking *asking, const char *customer_id)
 {
 	OmNextProduct products[OM_NEXTORDERS_MAX_K];
 	MemoryContext context;
@@ -74,8 +77,8 @@ predict_customer(const Asking *asking, const char *customer_id, const OmBaskets 
 	int count;
 
 	INSTR_TIME_SET_CURRENT(start);
-	count =
-		om_kindbasket_predict(asking->model->state, customer_id, new_orders, asking->k, products);
+	count = om_kindbasket_predict(asking->model->state, customer_id, asking->new_orders, asking->k,
+								  products);
 	INSTR_TIME_SET_CURRENT(end);
 	INSTR_TIME_SUBTRACT(end, start);
 	log_prediction(asking, customer_id, products, count, INSTR_TIME_GET_MICROSEC(end));
@@ -86,27 +89,52 @@ predict_customer(const Asking *asking, const char *customer_id, const OmBaskets 
 }
 
 static void
-predict_all(void *arg)
+read_new_orders(void *arg)
 {
 	Asking *asking = arg;
+
+	asking->new_orders = om_kindbasket_read_new_orders(asking->model->state);
+}
+
+static void
+predict_batch(void *arg)
+{
+	const Asking *asking = arg;
 	const OmBasketState *state = asking->model->state;
-	bool all = asking->customer_ids == NULL;
-	int count = all ? om_kindbasket_ncustomers(state) : asking->count;
-	const OmBaskets *new_orders =
-		count > FEW_CUSTOMERS ? om_kindbasket_read_new_orders(state) : NULL;
 	MemoryContext context =
 		AllocSetContextCreate(CurrentMemoryContext, "next order", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext before = MemoryContextSwitchTo(context);
 
-	for (int i = 0; i < count; i++)
+	for (int i = asking->first; i < asking->end; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		predict_customer(asking, all ? om_kindbasket_customer(state, i) : asking->customer_ids[i],
-						 new_orders);
+		predict_customer(asking, asking->customer_ids == NULL ? om_kindbasket_customer(state, i)
+															  : asking->customer_ids[i]);
 		MemoryContextReset(context);
 	}
 	MemoryContextSwitchTo(before);
 	MemoryContextDelete(context);
+}
+
+/* The time limit of the model is that of a batch, and so that of reading what is new. */
+static ErrorData *
+predict_all(Asking *asking)
+{
+	OmModel *model = asking->model;
+	int count =
+		asking->customer_ids == NULL ? om_kindbasket_ncustomers(model->state) : asking->count;
+	int size = model->options.max_rows_per_batch;
+	ErrorData *error = NULL;
+
+	if (count > FEW_CUSTOMERS)
+		error = om_predict_attempt(model, read_new_orders, asking);
+	for (int first = 0; first < count && error == NULL; first += size)
+	{
+		asking->first = first;
+		asking->end = first + Min(size, count - first);
+		error = om_predict_attempt(model, predict_batch, asking);
+	}
+	return error;
 }
 
 /* ---------- models of other kinds ---------- */
@@ -226,7 +254,7 @@ is_next_basket(const OmModel *model)
 static void
 ask_directly(Asking *asking)
 {
-	ErrorData *error = om_predict_attempt(asking->model, predict_all, asking);
+	ErrorData *error = predict_all(asking);
 
 	if (error == NULL)
 		return;

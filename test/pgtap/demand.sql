@@ -170,6 +170,8 @@ UPDATE order_mgmt.model_versions SET model = '\x00' WHERE name = 'average';
 SELECT is(error_of($$SELECT * FROM order_mgmt.forecast_demand(model => 'average')$$), 'OM008', 'bytes that are no model') FROM order_mgmt.deploy_model('average', 1);
 UPDATE order_mgmt.model_versions SET model = substr(model, 1, 1000) WHERE name = 'naive';
 SELECT is(error_of($$SELECT * FROM order_mgmt.forecast_demand(model => 'naive')$$), 'OM008', 'half a model') FROM order_mgmt.set_model_options('naive', '{}');
+UPDATE order_mgmt.model_versions SET model = overlay(model PLACING '\x80000000' FROM 9) WHERE name = 'history';
+SELECT is(error_of($$SELECT * FROM order_mgmt.forecast_demand(model => 'history')$$), 'OM008', 'a history that ends before all time') FROM order_mgmt.set_model_options('history', '{"from": "history", "interval": 0.7}');
 
 -- Who may do what
 GRANT USAGE ON SCHEMA test TO PUBLIC;

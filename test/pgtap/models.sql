@@ -108,6 +108,13 @@ SELECT is((SELECT m.version FROM order_mgmt.train_model('mean') AS m), 7::bigint
 SELECT order_mgmt.deploy_model('mean', 7) \g /dev/null
 SELECT is(order_mgmt.predict('mean', '{"x": 5}')::numeric, 40::numeric, 'is another');
 
+-- Bytes that are no JSON
+SAVEPOINT damaged;
+UPDATE order_mgmt.model_versions SET model = '\xffffff2f' WHERE name = 'mean';
+SELECT order_mgmt.set_model_options('mean', options || '{"keep_versions": 3}') FROM order_mgmt.models WHERE name = 'mean' AND deployed \g /dev/null
+SELECT is(error_of($$SELECT order_mgmt.predict('mean', '{"x": 5}')$$), 'OM008', 'bytes that are no JSON');
+ROLLBACK TO damaged;
+
 -- Trained again by a job, which lends nobody the powers of a superuser
 SELECT is(error_of($$SELECT order_mgmt.retrain_models('0')$$), 'OM005', 'a superuser trains by name only');
 CREATE ROLE test_analyst IN ROLE order_mgmt_analyst;
@@ -140,6 +147,12 @@ SELECT is(order_mgmt.predict('mean', '{"x": 5}'), '10', 'another of that name is
 -- A function that is replaced
 CREATE OR REPLACE FUNCTION test.twice(input jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT to_jsonb((input->>'x')::numeric * 3)$$;
 SELECT is(order_mgmt.predict('twice', '{"x": 5}'), '15', 'is used as it is now');
+DROP FUNCTION test.twice;
+CREATE FUNCTION test.twice(inputs jsonb[]) RETURNS jsonb[] LANGUAGE sql AS $$SELECT array_agg(to_jsonb((i->>'x')::numeric * 4)) FROM unnest(inputs) AS i$$;
+SELECT is(order_mgmt.predict('twice', '{"x": 5}'), '20', 'also where it gets a batch now');
+DROP FUNCTION test.twice;
+CREATE FUNCTION test.twice(inputs jsonb[]) RETURNS SETOF jsonb LANGUAGE sql AS $$SELECT to_jsonb((i->>'x')::numeric * 5) FROM unnest(inputs) AS i$$;
+SELECT is(order_mgmt.predict('twice', '{"x": 5}'), '25', 'or returns rows');
 DROP FUNCTION test.nothing;
 SELECT is(error_of($$SELECT order_mgmt.predict('nothing', '1')$$), 'OM008', 'one that is dropped is a failure');
 

@@ -79,6 +79,23 @@ SELECT is(next('dan', 'tifu'), 'e 0.5, z 0.3125, b 0.125, c 0.0625, d 0', 'who s
 SELECT make('tifu2', '{"algorithm": "tifu_knn", "groups": 2, "within_decay": 0.5, "group_decay": 0.5, "alpha": 0.5,
     "neighbours": 2}') \g /dev/null
 SELECT is(next('ann', 'tifu2'), 'z 0.375, b 0.3125, c 0.25, d 0.25, e 0', 'the mean of two neighbours');
+-- Its bytes with others in their place: groups at 9, group_decay at 19.
+CREATE FUNCTION damaged(place int, others bytea) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    whole CONSTANT bytea NOT NULL := (SELECT model FROM order_mgmt.model_versions WHERE name = 'tifu2');
+    answer text;
+BEGIN
+    UPDATE order_mgmt.model_versions SET model = overlay(whole PLACING others FROM place) WHERE name = 'tifu2';
+    PERFORM order_mgmt.set_model_options('tifu2', jsonb_build_object('algorithm', 'tifu_knn', 'timeout_ms', 60000 + 256 * place + get_byte(others, 0)));
+    answer := error_of('SELECT * FROM order_mgmt.predict_next_order(''ann'', 5, ''tifu2'')');
+    UPDATE order_mgmt.model_versions SET model = whole WHERE name = 'tifu2';
+    RETURN answer;
+END
+$$;
+SELECT is(damaged(19, '\x80808080808080f03f'), 'no error', 'group_decay 1 is none that is damaged');
+SELECT is(damaged(19, '\x9ceb81c0c887f99b7e'), 'OM008', 'group_decay 1e300 is');
+SELECT is(damaged(19, '\x81808080808080fc7f'), 'OM008', 'and NaN');
+SELECT is(damaged(9, '\x00'), 'OM008', 'and no groups');
 
 -- --- up_cf: of the last 2 orders, ann = z 1, c 1/2; bob = b 1, d 1/2, z 1/2; cat = c 1, d 1/2; dan = e 1 ---
 -- ann and bob have had 3 products each, 2 in common; cat 2, 1 in common with ann. Asymmetry 1/2:
@@ -163,6 +180,10 @@ SELECT is((SELECT count(*) FROM order_mgmt.predict_next_orders(k => 5)), 325::bi
 SELECT results_eq($$SELECT * FROM order_mgmt.predict_next_orders(k => 5) ORDER BY 1, 2$$,
     $$SELECT c.id COLLATE "default", n.* FROM (SELECT DISTINCT customer_id FROM order_mgmt.orders) AS c (id),
       order_mgmt.predict_next_order(c.id, 5) AS n ORDER BY 1, 2$$, 'each predicted as by himself');
+SELECT order_mgmt.set_model_options('next_basket', '{"max_rows_per_batch": 7}') \g /dev/null
+SELECT results_eq($$SELECT * FROM order_mgmt.predict_next_orders(k => 5) ORDER BY 1, 2$$,
+    $$SELECT c.id COLLATE "default", n.* FROM (SELECT DISTINCT customer_id FROM order_mgmt.orders) AS c (id),
+      order_mgmt.predict_next_order(c.id, 5) AS n ORDER BY 1, 2$$, 'in small batches, too');
 
 -- --- what is learnt: in this shop nobody orders anything twice, and all go through the same products ---
 SELECT orders('s' || n, p) FROM generate_series(1, 120) AS n, LATERAL (SELECT p, o FROM regexp_split_to_table('pqrstuv', '')
@@ -179,6 +200,11 @@ SELECT is((SELECT array_agg(DISTINCT left(customer_id, 1)) FROM order_mgmt.predi
     '{a,s}', 'customers with fewer orders are not learnt from');
 SELECT make('short', '{"algorithm": "personal_frequency", "max_history": 2}') \g /dev/null
 SELECT is(next('ann', 'short', 4), 'a 0.5, d 0.5, e 0.5, x 0.5', 'the newest orders only');
+SAVEPOINT cancelled;
+SELECT orders('nix', p) FROM unnest('{c,b,d}'::text[]) AS p \g /dev/null
+SELECT order_mgmt.cancel_order(orders('nix', 'e')) FROM generate_series(1, 5) \g /dev/null
+SELECT is(next('nix', 'short', 2), 'b 0.5, d 0.5', 'of those that count, however many were cancelled since');
+ROLLBACK TO cancelled;
 SELECT make('past', jsonb_build_object('algorithm', 'personal_frequency', 'until', (SELECT created_at FROM order_mgmt.orders
     WHERE order_id = :'order_id'))) \g /dev/null
 SELECT is(next('ann', 'past', 5), 'z 0.75, b 0.25, c 0.25, d 0.25, e 0.25', 'as it was at a time, whatever came later');

@@ -64,6 +64,8 @@ load(const OmModelInfo *model, OmModelBytes bytes, MemoryContext context)
 {
 	double *mean = MemoryContextAlloc(context, sizeof(double));
 
+	if (bytes.size != sizeof(double))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED), errmsg("the model is no number")));
 	memcpy(mean, bytes.data, sizeof(double));
 	return mean;
 }

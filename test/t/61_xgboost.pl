@@ -90,6 +90,12 @@ is(predicted('points', '{"a": null, "b": 0.5}'), predicted('points', '{"b": 0.5}
 is(predicted('points', '{"b": 0.4, "c": 1, "a": 0.3}'), predicted('points', '{"a": 0.3, "b": 0.4, "c": true}'), 'whatever the order, and true is 1');
 is(answer($dbh, q(SELECT count(*) || ' ' || bool_and(output = order_mgmt.predict('points', input)) FROM order_mgmt.predict_query('points', 'SELECT a, b, c FROM points ORDER BY n LIMIT 50'))),
 	'50 true', 'a batch has the answers of its rows');
+$dbh->begin_work;
+$dbh->do(q(SELECT order_mgmt.set_model_options(name, options || '{"max_rows_per_batch": 1000000}') FROM order_mgmt.models WHERE name = 'points'));
+is(answer($dbh, q(SELECT count(*) || ' ' || (count(DISTINCT (input, output)) = count(DISTINCT input)) FROM order_mgmt.predict_query('points',
+	'SELECT a, b, c FROM (SELECT a, b, c FROM points ORDER BY n LIMIT 50) AS p, generate_series(1, 4001) AS g ORDER BY g'))),
+	'200050 true', 'one of 200,000 too, which goes through in parts');
+$dbh->rollback;
 cmp_ok(answer($dbh, q(SELECT value FROM order_mgmt.evaluate_model('points', '{"query": "SELECT a, b, c, y FROM known", "label": "y"}') WHERE metric = 'auc')), '>', 0.95, 'evaluate_model() finds the same');
 like(predicted('points', '{"d": 1}'), qr/^OM008 .*has no feature "d"/s, 'an unknown feature');
 like(predicted('points', '{"a": "much"}'), qr/^OM008 .*feature "a" is not a number/s, 'a feature that is no number');

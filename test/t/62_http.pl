@@ -17,7 +17,9 @@ my $session    = 'session/token+of=this==test/0123456789';
 my $bearer     = 'bearer-token-0123456789/abc+def';
 my $header     = 'header-secret-42';
 my $in_error   = 'secret-of-a-call-that-fails';
-my @secrets    = ($secret_key, $session, $bearer, $header, $in_error);
+my $rest       = '-rest-of-it';
+my $pin        = '~7';
+my @secrets    = ($secret_key, $session, $bearer, $header, $in_error, $rest);
 
 my @servers;
 my $messages = '';    # all that clients were told
@@ -222,6 +224,12 @@ append_to_file("$models->{dir}/broken", '');
 fails($moody, qr/status 500/, '... and failures are counted from the start');
 unlink "$models->{dir}/broken";
 is(predict($moody, '1'), '2', '... so it stays closed');
+append_to_file("$models->{dir}/broken", '');
+fails($forever, qr/circuit open/, 'a circuit that is open');
+is(query("SELECT order_mgmt.set_model_options(name, options || '{\"circuit_failures\": 0}') FROM order_mgmt.models WHERE name = '$forever'"), 't', '... of a model that is to have none');
+fails($forever, qr/status 500/, '... holds no call back') for 1, 2;
+unlink "$models->{dir}/broken";
+is(predict($forever, '1'), '2', '... whatever becomes of it');
 
 # --- secrets ------------------------------------------------------------------------------------
 
@@ -247,6 +255,12 @@ for my $way (0 .. 3)
 	fails(generic("/gossip/$way", secret => 'bearer'), qr/status 403: .*Bearer \*\*\*/, "what is told is without the token ($way)");
 	fails(generic("/gossip/$way", secret => 'key'), qr/status 403: .*\*\*\*/, "... and without the header ($way)");
 }
+set_secret('two', qq({"headers": {"X-A": "$header", "X-B": "$header$rest"}}));
+fails(generic('/gossip/0', secret => 'two'), qr/status 403: .*X-A=\*\*\*\W.*X-B=\*\*\*(\s|$)/i, 'one that begins with another is struck out whole');
+set_secret('pin', qq({"headers": {"X-Pin": "$pin"}}));
+fails(generic('/gossip/0', secret => 'pin'), qr/status 403: \*\*\*$/m, 'nothing is told that has one too short to strike out');
+fails(generic('/status/403', secret => 'pin'), qr/status 403: .*as asked/, '... but what has not is');
+is(query(qq(SELECT order_mgmt.drop_model_secret('two'), order_mgmt.drop_model_secret('pin'))), 't|t', 'both are dropped');
 for my $bad (
 	qq({"bearer": "$in_error", "other": 1}), qq({"bearer": "$in_error\\nX: y"}), qq({"secret_access_key": "$in_error"}),
 	qq({"headers": {"X y": "$in_error"}}), qq({"headers": "$in_error"}), qq("$in_error"), qq({"bearer": ["$in_error"]}))
@@ -254,6 +268,8 @@ for my $bad (
 	like(set_secret('bad', $bad), qr/ERROR:  OM001/, 'no secret');
 }
 like(set_secret('', qq({"bearer": "$in_error"})), qr/OM001/, '... without a name');
+like(query("SET log_statement = none; SET default_transaction_read_only = on; SELECT order_mgmt.set_model_secret('bad', '{\"bearer\": \"$in_error\"}')"),
+	qr/ERROR:  25006/, '... in a transaction that only reads');
 is(query(q(SELECT order_mgmt.drop_model_secret('bad'))), 'f', 'so there is none to drop');
 is(query(q(SELECT order_mgmt.drop_model_secret('wrong'))), 't', 'one that is there is dropped');
 set_secret('wrong',  qq({"access_key_id": "AKIDEXAMPLE0001", "secret_access_key": "${secret_key}X", "session_token": "$session"}));

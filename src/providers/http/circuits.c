@@ -52,13 +52,14 @@ find(const char *key, HASHACTION action, bool *found)
 	return hash_search(circuits, bounded, action, found);
 }
 
+/* A model that is to have no circuit any more has none, whatever there was before. */
 bool
-http_circuit_admits(const char *key, bool *is_probe)
+http_circuit_admits(const char *key, int failures_to_open, bool *is_probe)
 {
-	HttpCircuit *circuit = find(key, HASH_FIND, NULL);
+	HttpCircuit *circuit = find(key, failures_to_open == 0 ? HASH_REMOVE : HASH_FIND, NULL);
 
 	*is_probe = false;
-	if (circuit == NULL || circuit->open_until == 0)
+	if (failures_to_open == 0 || circuit == NULL || circuit->open_until == 0)
 		return true;
 	if (circuit->probing || GetCurrentTimestamp() < circuit->open_until)
 		return false;
@@ -80,7 +81,10 @@ http_circuit_failed(const char *key, int failures_to_open, int open_ms)
 	HttpCircuit *circuit;
 
 	if (failures_to_open == 0)
+	{
+		(void) find(key, HASH_REMOVE, NULL);
 		return;
+	}
 	circuit = find(key, HASH_ENTER, &found);
 	if (!found)
 	{

@@ -17,7 +17,7 @@
 /* Of so much an excerpt is made: more than can be struck out of its beginning. */
 #define LOOKED_AT 65536
 
-/* A word that is shorter would make holes in everything. */
+/* A word that is shorter would make holes by which it could be told: no text with it is shown. */
 #define MIN_WORD 4
 
 typedef Jsonb *(*SecretReader)(const char *name);
@@ -36,7 +36,7 @@ get_member(JsonbContainer *object, const char *key)
 static void
 add_word(HttpCredentials *credentials, char *word)
 {
-	if (word != NULL && strlen(word) >= MIN_WORD)
+	if (word != NULL)
 		credentials->words = lappend(credentials->words, word);
 }
 
@@ -179,12 +179,38 @@ strike_out(char *text, const char *word)
 	Size length = strlen(word);
 	char *found = text;
 
-	while (length >= MIN_WORD && (found = strstr(found, word)) != NULL)
+	while ((found = strstr(found, word)) != NULL)
 	{
 		memcpy(found, "***", 3);
 		memmove(found + 3, found + length, strlen(found + length) + 1);
 		found += 3;
 	}
+}
+
+static int
+compare_lengths(const ListCell *a, const ListCell *b)
+{
+	Size left = strlen(lfirst(a));
+	Size right = strlen(lfirst(b));
+
+	return left > right ? -1 : left < right;
+}
+
+/* The longest first: of one that begins with another the rest would stay. */
+static List *
+sort_words(const HttpCredentials *credentials)
+{
+	List *words = NIL;
+	ListCell *cell;
+
+	foreach(cell, credentials->words)
+	{
+		const char *word = lfirst(cell);
+
+		words = lappend(words, normalize(word, strlen(word)));
+	}
+	list_sort(words, compare_lengths);
+	return words;
 }
 
 /* Bytes that are no characters become question marks. */
@@ -213,11 +239,14 @@ http_credentials_excerpt(const HttpCredentials *credentials, const char *text, S
 	char *excerpt = normalize(text, Min(size, LOOKED_AT));
 	ListCell *cell;
 
-	foreach(cell, credentials->words)
+	foreach(cell, sort_words(credentials))
 	{
 		const char *word = lfirst(cell);
 
-		strike_out(excerpt, normalize(word, strlen(word)));
+		if (strlen(word) >= MIN_WORD)
+			strike_out(excerpt, word);
+		else if (strstr(excerpt, word) != NULL)
+			return pstrdup("***");
 	}
 	make_valid(excerpt);
 	excerpt[pg_encoding_mbcliplen(PG_UTF8, excerpt, strlen(excerpt), EXCERPT_CHARS)] = '\0';

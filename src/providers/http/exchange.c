@@ -36,8 +36,8 @@ static void
 raise_too_late(void)
 {
 	ereport(ERROR, (errcode(ERRCODE_OM_PREDICTION), errmsg("no answer came in time"),
-					errhint("Options timeout and timeout_ms of the model, and setting "
-							"order_mgmt.predict_timeout, say how long to wait.")));
+					errhint("Option timeout_ms of the model, or setting "
+							"order_mgmt.predict_timeout, says how long to wait.")));
 }
 
 static long

@@ -216,7 +216,7 @@ typedef struct HttpCircuit HttpCircuit;
 extern void http_circuits_init(void);
 
 /* False: it is open, so the call is not to be made.  is_probe: everything depends on this call. */
-extern bool http_circuit_admits(const char *key, bool *is_probe);
+extern bool http_circuit_admits(const char *key, int failures_to_open, bool *is_probe);
 
 extern void http_circuit_succeeded(const char *key);
 extern void http_circuit_failed(const char *key, int failures_to_open, int open_ms);

@@ -370,7 +370,7 @@ http_transfer_begin(void *owner, HttpCall *call, MemoryContext context)
 	MemoryContextSwitchTo(caller);
 	dlist_push_tail(&transfers, &transfer->node);
 	ntransfers++;
-	if (http_circuit_admits(call->circuit, &transfer->is_probe))
+	if (http_circuit_admits(call->circuit, call->circuit_failures, &transfer->is_probe))
 		start_attempt(transfer);
 	else
 	{

@@ -12,6 +12,7 @@
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
@@ -22,6 +23,9 @@ PG_MODULE_MAGIC;
 PGDLLEXPORT const OmPredictProvider *order_mgmt_provider_init(int abi);
 
 #define MARK 0x4f4d5831 /* OMX1 */
+
+/* Features of inputs that are predicted together. */
+#define MOST_VALUES (512 * 1024)
 
 static void
 validate_options(const OmModelInfo *info)
@@ -213,18 +217,34 @@ make_output(bool is_binary, float result)
 	return JsonbValueToJsonb(pushJsonbValue(&parse, WJB_END_OBJECT, NULL));
 }
 
+static void
+predict_part(const OmPredictRequest *request, int first, int count, float *values)
+{
+	const State *state = request->state;
+	float *results;
+
+	for (int i = 0; i < count; i++)
+		read_input(state, request->inputs[first + i], values + (Size) i * state->nfeatures);
+	results = boost_booster_predict(state->booster, values, count, state->nfeatures);
+	for (int i = 0; i < count; i++)
+		request->outputs[first + i] = make_output(state->is_binary, results[i]);
+	pfree(results);
+}
+
+/* A batch may be a million inputs with hundreds of features: it goes through in parts. */
 static int
 predict_batch(const OmPredictRequest *request)
 {
 	const State *state = request->state;
-	float *values = palloc(sizeof(float) * request->count * state->nfeatures);
-	float *results;
+	int rows = Max(1, Min(request->count, MOST_VALUES / Max(1, state->nfeatures)));
+	float *values = palloc(sizeof(float) * rows * state->nfeatures);
 
-	for (int i = 0; i < request->count; i++)
-		read_input(state, request->inputs[i], values + (Size) i * state->nfeatures);
-	results = boost_booster_predict(state->booster, values, request->count, state->nfeatures);
-	for (int i = 0; i < request->count; i++)
-		request->outputs[i] = make_output(state->is_binary, results[i]);
+	for (int first = 0; first < request->count; first += rows)
+	{
+		CHECK_FOR_INTERRUPTS();
+		predict_part(request, first, Min(rows, request->count - first), values);
+	}
+	pfree(values);
 	return request->count;
 }
 
