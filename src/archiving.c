@@ -402,6 +402,16 @@ make_archive(const Member *member, DateADT month, const char *file,
 	return archive;
 }
 
+/* Functions of types, defaults and constraints are the owner's code; memory stays the caller's. */
+static void
+begin_as_owner(OmQueryScope *scope, Oid parent)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	om_query_begin_as_owner(scope, parent);
+	MemoryContextSwitchTo(caller);
+}
+
 /* The file of one partition, and its row; an earlier file of the month goes. */
 static void
 write_member(Member *member, DateADT month)
@@ -417,11 +427,14 @@ write_member(Member *member, DateADT month)
 	OmArchiveWriter *writer =
 		om_archive_writer_begin(file, manifest, RelationGetDescr(leaf), places);
 	uint8 manifest_sha256[OM_SHA256_SIZE];
+	OmQueryScope scope;
 
+	begin_as_owner(&scope, member->parent);
 	if (OidIsValid(om_primary_key(leaf)))
 		write_by_key(writer, leaf, snapshot);
 	else
 		write_by_time(writer, leaf, linitial_int(keys), snapshot);
+	om_query_end(&scope);
 	om_archive_writer_end(writer, manifest_sha256);
 	UnregisterSnapshot(snapshot);
 	om_textform_end(level);
@@ -675,12 +688,15 @@ restore_member(Member *member)
 	const OmArchive *archive = member->archive;
 	OmMonthBounds bounds = {archive->lower_bound, archive->upper_bound};
 	OmArchiveManifest *manifest = om_archive_read_manifest(archive->file, archive->manifest_sha256);
+	OmQueryScope scope;
 	int level;
 	int64 rows;
 
 	member->twin = om_month_twin_make(member->parent, &bounds, "WITH (fillfactor = 100)");
 	level = om_textform_begin();
+	begin_as_owner(&scope, member->parent);
 	rows = fill_twin(member, manifest);
+	om_query_end(&scope);
 	om_textform_end(level);
 	if (rows != archive->rows)
 		elog(ERROR, "archive \"%s\" gave " INT64_FORMAT " rows", archive->file, rows);
