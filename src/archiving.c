@@ -593,21 +593,21 @@ find_column(const OmArchiveManifest *manifest, const char *name)
 static void
 find_default(Relation twin, int attribute, Target *target)
 {
-	Node *expression = build_column_default(twin, attribute + 1);
+	Form_pg_attribute described = TupleDescAttr(RelationGetDescr(twin), attribute);
+	Node *expression;
 	EState *estate;
 
 	target->isnull = true;
+	if (described->attgenerated != '\0')
+		return; /* it comes of the row */
+	expression = build_column_default(twin, attribute + 1);
 	if (expression == NULL)
 		return;
 	estate = CreateExecutorState();
 	target->value = ExecEvalExpr(ExecPrepareExpr(expression_planner((Expr *) expression), estate),
 								 GetPerTupleExprContext(estate), &target->isnull);
 	if (!target->isnull)
-	{
-		Form_pg_attribute column = TupleDescAttr(RelationGetDescr(twin), attribute);
-
-		target->value = datumCopy(target->value, column->attbyval, column->attlen);
-	}
+		target->value = datumCopy(target->value, described->attbyval, described->attlen);
 	FreeExecutorState(estate);
 }
 
@@ -656,7 +656,7 @@ read_values(Target *targets, int count, char **cells, Datum *values, bool *isnul
 static int64
 fill_twin(const Member *member, const OmArchiveManifest *manifest)
 {
-	OmMonthFill *fill = om_month_fill_begin(member->twin);
+	OmMonthFill *fill = om_month_fill_begin(member->twin, true /* is_foreign */);
 	Relation twin = table_open(member->twin, NoLock);
 	int natts = RelationGetDescr(twin)->natts;
 	Target *targets = prepare_targets(twin, manifest);

@@ -2,7 +2,7 @@
 -- values of many types, and with columns that have come and gone.
 BEGIN;
 \i helpers.psql
-SELECT plan(28);
+SELECT plan(29);
 SET LOCAL order_mgmt.clock = '2024-06-02';
 SET LOCAL datestyle = 'ISO';
 SET LOCAL timezone = 'Asia/Kathmandu';
@@ -108,6 +108,12 @@ SELECT order_mgmt.archive_month('2024-02-01', 'owned_months') \g /dev/null
 ALTER TABLE owned_months ADD COLUMN who text DEFAULT test.seen_by();
 SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'owned_months')$$), 'no error', 'types of a table are used as by its owner');
 SELECT is(rows_of($$SELECT n, who FROM owned_months$$), '(1,order_mgmt_operator)', 'so are defaults');
+
+-- A generated column that has come since
+SELECT order_mgmt.archive_month('2024-02-01', 'owned_months') \g /dev/null
+ALTER TABLE owned_months ADD COLUMN twice int GENERATED ALWAYS AS (n * 2) STORED;
+SELECT order_mgmt.restore_month('2024-02-01', 'owned_months') \g /dev/null
+SELECT is(rows_of($$SELECT n, who, twice FROM owned_months$$), '(1,order_mgmt_operator,2)', 'a generated column that has come since is worked out');
 
 SELECT * FROM finish();
 ROLLBACK;
