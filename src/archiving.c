@@ -28,6 +28,7 @@
 #include "partitioning/partdesc.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -235,6 +236,19 @@ describe(List *members)
 	return result;
 }
 
+/* What the file has, and nothing else has, would be lost with it, or come twice. */
+static void
+require_free(const Member *member)
+{
+	if (OidIsValid(member->leaf) && member->archive != NULL && member->archive->cold)
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+						errmsg("table \"%s\" has a partition for the month, and an archive of it",
+							   member->table_name),
+						om_errdetail("table", get_rel_name(member->leaf)),
+						errhint("Detach the partition that is there and restore the month; then "
+								"its rows can be added to the month.")));
+}
+
 /* ---------- to a file ---------- */
 
 /* Columns of the primary key, else the one by which the table is partitioned. */
@@ -311,6 +325,7 @@ make_manifest(const Member *member, DateADT month, Relation leaf, List *keys, in
 	manifest->database = get_database_name(MyDatabaseId);
 	manifest->schema_name = member->schema_name;
 	manifest->table_name = member->table_name;
+	manifest->owner = GetUserNameFromId(om_relation_owner(member->parent), false /* noerr */);
 	manifest->partition_name = pstrdup(RelationGetRelationName(leaf));
 	manifest->month = om_archives_month_text(month);
 	manifest->lower_bound = bounds.from;
@@ -544,6 +559,8 @@ om_archive_month(Oid relation, TimestampTz at)
 	leaves = leaves_of(members);
 	if (leaves == NIL)
 		return describe(members);
+	foreach(cell, members)
+		require_free(lfirst(cell));
 	if (!ours)
 		require_over(month);
 	OM_FAULT_POINT("archiving/begun");
@@ -682,6 +699,23 @@ fill_twin(const Member *member, const OmArchiveManifest *manifest)
 	return om_month_fill_end(fill);
 }
 
+/* Archives are found by name: another table of this name may be somebody else's. */
+static void
+require_owner(const Member *member, const OmArchiveManifest *manifest)
+{
+	Oid owner = om_relation_owner(member->parent);
+	Oid before = manifest->owner == NULL ? owner : get_role_oid(manifest->owner, true);
+
+	if (owner == before || (OidIsValid(before) && has_privs_of_role(owner, before)))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+					errmsg("the archive of table \"%s\" was written for role \"%s\"",
+						   member->table_name, manifest->owner),
+					om_errdetail("table", member->table_name),
+					errhint("Give the table to this role, or grant it to the owner of the table, "
+							"until the month is back.")));
+}
+
 static void
 restore_member(Member *member)
 {
@@ -692,6 +726,7 @@ restore_member(Member *member)
 	int level;
 	int64 rows;
 
+	require_owner(member, manifest);
 	member->twin = om_month_twin_make(member->parent, &bounds, "WITH (fillfactor = 100)");
 	level = om_textform_begin();
 	begin_as_owner(&scope, member->parent);
@@ -712,15 +747,14 @@ event_twin(List *members)
 	return ((Member *) linitial(members))->twin;
 }
 
-static void
-require_free(const Member *member)
+void
+om_archiving_require_owner(Oid parent, TimestampTz at)
 {
-	if (OidIsValid(member->leaf))
-		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
-						errmsg("table \"%s\" has a partition for the month, and an archive of it",
-							   member->table_name),
-						om_errdetail("table", get_rel_name(member->leaf)),
-						errhint("Detach the partition that is there, then restore the month.")));
+	const Member *member = make_member(parent, om_archives_month(at));
+	const OmArchive *archive = member->archive;
+
+	if (archive != NULL)
+		require_owner(member, om_archive_read_manifest(archive->file, archive->manifest_sha256));
 }
 
 static bool

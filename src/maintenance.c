@@ -235,10 +235,12 @@ drop_live(const OmMonth *month)
 static void
 archive(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
 {
+	Oid relation = policy->owner == NULL ? InvalidOid : month->parent;
 	ListCell *cell;
 
 	entry->rows = entry->bytes = 0;
-	foreach(cell, om_archive_month(om_tiers_relation(policy), month->begin))
+	/* Of a table by list and month only what the step is about: others may have to wait. */
+	foreach(cell, om_archive_month(relation, month->begin))
 	{
 		const OmArchived *archived = lfirst(cell);
 
@@ -287,6 +289,8 @@ drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
 	bool isnull;
 
 	om_lock_acquire(OM_LOCK_ARCHIVE);
+	if (policy->owner != NULL)
+		om_archiving_require_owner(month->parent, month->begin);
 	lock_out_readers(month, policy);
 	om_query_begin(&scope);
 	(void) om_query_run(&forget_query, args, NULL);

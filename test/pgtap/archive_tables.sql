@@ -2,7 +2,7 @@
 -- values of many types, and with columns that have come and gone.
 BEGIN;
 \i helpers.psql
-SELECT plan(29);
+SELECT plan(34);
 SET LOCAL order_mgmt.clock = '2024-06-02';
 SET LOCAL datestyle = 'ISO';
 SET LOCAL timezone = 'Asia/Kathmandu';
@@ -114,6 +114,23 @@ SELECT order_mgmt.archive_month('2024-02-01', 'owned_months') \g /dev/null
 ALTER TABLE owned_months ADD COLUMN twice int GENERATED ALWAYS AS (n * 2) STORED;
 SELECT order_mgmt.restore_month('2024-02-01', 'owned_months') \g /dev/null
 SELECT is(rows_of($$SELECT n, who, twice FROM owned_months$$), '(1,order_mgmt_operator,2)', 'a generated column that has come since is worked out');
+
+-- What only the archive has is not written over
+SELECT order_mgmt.archive_month('2024-02-01', 'owned_months') \g /dev/null
+CREATE TABLE again PARTITION OF owned_months FOR VALUES FROM ('2024-02-01 00:00+00') TO ('2024-03-01 00:00+00');
+ALTER TABLE again OWNER TO order_mgmt_operator;
+INSERT INTO owned_months VALUES ('2024-02-03', -3);
+SELECT is(error_of($$SELECT order_mgmt.archive_month('2024-02-01', 'owned_months')$$), 'OM005', 'a month that is in an archive is not archived again');
+SELECT is(rows_of($$SELECT state, rows FROM order_mgmt.archives WHERE table_name = 'owned_months'$$), '(cold,1)', 'its archive stays');
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'owned_months')$$), 'OM005', 'nor does it come back beside another partition');
+
+-- A table of the same name, of somebody else
+DROP TABLE owned_months;
+CREATE TABLE owned_months (at timestamptz NOT NULL, n int, who text, twice int) PARTITION BY RANGE (at);
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'owned_months')$$), 'no error', 'a superuser may have the rows of others');
+SELECT order_mgmt.archive_month('2024-02-01', 'owned_months') \g /dev/null
+ALTER TABLE owned_months OWNER TO order_mgmt_operator;
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'owned_months')$$), 'OM005', 'others do not get them with the name of the table');
 
 SELECT * FROM finish();
 ROLLBACK;
