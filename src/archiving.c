@@ -628,6 +628,25 @@ find_default(Relation twin, int attribute, Target *target)
 	FreeExecutorState(estate);
 }
 
+/* What is left out of a month is lost when it goes again; a column may have another name now. */
+static void
+require_columns(const Member *member, const OmArchiveManifest *manifest)
+{
+	for (int i = 0; i < manifest->ncolumns; i++)
+	{
+		const char *name = manifest->columns[i].name;
+
+		if (get_attnum(member->twin, name) == InvalidAttrNumber)
+			ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+							errmsg("table \"%s\" has no column \"%s\" any more, and the archive has",
+								   member->table_name, name),
+							om_errdetail("column", name),
+							errhint("Rename the column back, or add one of type %s, restore the "
+									"month, and rename or drop it then.",
+									manifest->columns[i].type)));
+	}
+}
+
 static Target *
 prepare_targets(Relation twin, const OmArchiveManifest *manifest)
 {
@@ -662,8 +681,8 @@ read_values(Target *targets, int count, char **cells, Datum *values, bool *isnul
 		char *cell = target->column < 0 ? NULL : cells[target->column];
 
 		isnull[i] = target->column < 0 ? target->isnull : cell == NULL;
-		values[i] = isnull[i] ? (Datum) 0
-				  : target->column < 0
+		/* That of a domain may refuse NULL. */
+		values[i] = target->column < 0
 					  ? target->value
 					  : InputFunctionCall(&target->input, cell, target->param, target->typmod);
 	}
@@ -728,6 +747,7 @@ restore_member(Member *member)
 
 	require_owner(member, manifest);
 	member->twin = om_month_twin_make(member->parent, &bounds, "WITH (fillfactor = 100)");
+	require_columns(member, manifest);
 	level = om_textform_begin();
 	begin_as_owner(&scope, member->parent);
 	rows = fill_twin(member, manifest);

@@ -386,6 +386,8 @@ check_row(OmMonthFill *fill, TupleTableSlot *slot)
 	slot->tts_tableOid = RelationGetRelid(fill->rel);
 	if (constr != NULL && constr->has_generated_stored)
 		ExecComputeStoredGenerated(fill->info, fill->estate, slot, CMD_INSERT);
+	if (constr != NULL)
+		ExecConstraints(fill->info, slot, fill->estate);
 	ResetPerTupleExprContext(fill->estate);
 }
 

@@ -62,7 +62,10 @@ extern Oid om_month_twin_make(Oid parent, const OmMonthBounds *bounds, const cha
  */
 typedef struct OmMonthFill OmMonthFill;
 
-/* Rows that do not come from a partition of the table (is_foreign) get their generated columns. */
+/*
+ * Rows that do not come from a partition of the table (is_foreign) get their generated columns,
+ * and are checked: NOT NULL, CHECK constraints, bounds.
+ */
 extern OmMonthFill *om_month_fill_begin(Oid twin, bool is_foreign);
 
 /* Values and nulls have one entry per column of the table; they need not outlive the call. */

@@ -2,7 +2,7 @@
 -- values of many types, and with columns that have come and gone.
 BEGIN;
 \i helpers.psql
-SELECT plan(34);
+SELECT plan(40);
 SET LOCAL order_mgmt.clock = '2024-06-02';
 SET LOCAL datestyle = 'ISO';
 SET LOCAL timezone = 'Asia/Kathmandu';
@@ -47,6 +47,8 @@ SELECT is(rows_of($$SELECT count(*) FROM order_mgmt.archive_month('2024-01-01', 
 ALTER TABLE sales DROP COLUMN span;
 ALTER TABLE sales ADD COLUMN later text NOT NULL DEFAULT 'now';
 ALTER TABLE sales ADD COLUMN last text;
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-01-01', 'sales')$$), 'OM005', 'values have no place in a table without their column');
+ALTER TABLE sales ADD COLUMN span interval;
 SELECT is(rows_of($$SELECT relation, rows FROM order_mgmt.restore_month('2024-01-01', 'sales')$$), '("""sales EU""",200) (sales_us,110)', 'it comes back');
 SELECT is((SELECT count(*) FROM sales), 311::bigint, 'with all rows');
 SELECT is((SELECT string_agg(DISTINCT concat_ws(' ', later, last), ',') FROM sales), 'now', 'new columns have their defaults');
@@ -131,6 +133,23 @@ SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'owned_months
 SELECT order_mgmt.archive_month('2024-02-01', 'owned_months') \g /dev/null
 ALTER TABLE owned_months OWNER TO order_mgmt_operator;
 SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'owned_months')$$), 'OM005', 'others do not get them with the name of the table');
+
+-- A table that has changed since
+CREATE TABLE changed (at timestamptz NOT NULL, n int, word text) PARTITION BY RANGE (at);
+CREATE TABLE changed_1 PARTITION OF changed FOR VALUES FROM ('2024-02-01 00:00+00') TO ('2024-03-01 00:00+00');
+INSERT INTO changed VALUES ('2024-02-02', 7), ('2024-02-03', NULL);
+SELECT order_mgmt.archive_month('2024-02-01', 'changed') \g /dev/null
+ALTER TABLE changed RENAME COLUMN n TO number;
+SELECT throws_like($$SELECT order_mgmt.restore_month('2024-02-01', 'changed')$$, '%no column "n" any more%', 'a column of another name is not left empty');
+ALTER TABLE changed RENAME COLUMN number TO n;
+ALTER TABLE changed ALTER COLUMN n SET NOT NULL;
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'changed')$$), '23502', 'NOT NULL holds for what comes back');
+ALTER TABLE changed ALTER COLUMN n DROP NOT NULL;
+ALTER TABLE changed ADD CONSTRAINT small CHECK (n < 7);
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'changed')$$), '23514', 'so do constraints');
+ALTER TABLE changed DROP CONSTRAINT small;
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'changed')$$), 'no error', 'without them it comes back');
+SELECT is((SELECT count(*) FROM changed), 2::bigint, 'as a whole');
 
 SELECT * FROM finish();
 ROLLBACK;
