@@ -2,7 +2,7 @@
 -- read, and what stands in the way.
 BEGIN;
 \i helpers.psql
-SELECT plan(42);
+SELECT plan(43);
 
 SET LOCAL order_mgmt.clock = '2020-03-31 23:00+00';
 SELECT open_shop('ann', 1000, 'p', 1000), open_shop('bob', 1000, 'q', 1) \g /dev/null
@@ -100,6 +100,12 @@ SELECT invariants_hold('invariants hold with the month');
 SELECT is(rows_of($$SELECT count(*) FROM order_mgmt.restore_month('2020-03-01')$$), '(3)', 'restored again, it stays as it is');
 -- Older months go first
 SELECT throws_like($$SELECT * FROM order_mgmt.archive_month('2020-04-01')$$, '%older months go first%', 'a month waits for older ones');
+
+-- What drop_after has dropped is over for good
+SELECT order_mgmt.archive_month('2020-03-01') \g /dev/null
+DELETE FROM order_mgmt.archives WHERE month = '2020-03-01';
+SET LOCAL order_mgmt.clock = '2020-03-31 12:00+00';
+SELECT throws_like($$SELECT order_mgmt.capture_order('ann', lines('p'))$$, 'month 2020-03 has been archived and dropped', 'no order comes into a month that has been dropped');
 
 SELECT * FROM finish();
 ROLLBACK;
