@@ -2,7 +2,7 @@
 -- values of many types, and with columns that have come and gone.
 BEGIN;
 \i helpers.psql
-SELECT plan(40);
+SELECT plan(43);
 SET LOCAL order_mgmt.clock = '2024-06-02';
 SET LOCAL datestyle = 'ISO';
 SET LOCAL timezone = 'Asia/Kathmandu';
@@ -85,6 +85,9 @@ SELECT is(rows_of($$SELECT rows FROM order_mgmt.restore_month('2024-02-01', 'emp
 SELECT isnt(to_regclass('empty_1'), NULL, 'as an empty table');
 
 -- What is refused
+SELECT is(error_of($$SELECT * FROM order_mgmt.archive_month('294277-01-01', 'empty')$$), 'OM001 month', 'a month later than all times');
+SELECT is(error_of($$SELECT * FROM order_mgmt.archive_month('5874897-12-31', 'empty')$$), 'OM001 month', 'much later');
+SELECT is(error_of($$SELECT * FROM order_mgmt.archive_month('294276-12-31', 'empty')$$), 'OM004', 'the last of all months is not there');
 SELECT is(error_of($$SELECT * FROM order_mgmt.archive_month('2024-05-01', 'empty')$$), 'OM004', 'a month that is not there');
 CREATE TABLE empty_2 PARTITION OF empty FOR VALUES FROM ('2024-06-01 00:00+00') TO ('2024-07-01 00:00+00');
 SELECT is(error_of($$SELECT * FROM order_mgmt.archive_month('2024-06-01', 'empty')$$), 'OM005', 'a month that is not over');
