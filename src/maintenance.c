@@ -288,7 +288,6 @@ drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
 	OmQueryScope scope;
 	bool isnull;
 
-	om_lock_acquire(OM_LOCK_ARCHIVE);
 	if (policy->owner != NULL)
 		om_archiving_require_owner(month->parent, month->begin);
 	lock_out_readers(month, policy);
@@ -329,16 +328,32 @@ log_waiting(const OmMaintStep *step, const char *reason)
 	om_maintlog_add_news(&entry);
 }
 
+/*
+ * Before the table is looked at: who archives it by hand could not lock it for the swap
+ * while we wait for them.
+ */
+static void
+lock_archives(void)
+{
+	if (!om_lock_try(OM_LOCK_ARCHIVE))
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("another session archives or restores a month"),
+						errhint("The next run tries again.")));
+}
+
 static void
 move_month(const OmMaintStep *step, List **actions)
 {
 	/* It may have been changed since the list was made. */
 	const OmPolicy *policy = om_policy_find(step->policy->schema, step->policy->name);
-	OmMonth *month = policy == NULL ? NULL : find_due(step, policy, om_clock_now());
 	TimestampTz begin = GetCurrentTimestamp();
 	OmMaintEntry entry = om_maintlog_entry(action_of(step), step->object);
+	OmMonth *month;
 	char *reason;
 
+	if (step->move != OM_MOVE_WARM)
+		lock_archives();
+	month = policy == NULL ? NULL : find_due(step, policy, om_clock_now());
 	if (month == NULL)
 		return;
 	reason = om_tiers_obstacle(month, policy);
