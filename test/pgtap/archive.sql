@@ -2,7 +2,7 @@
 -- read, and what stands in the way.
 BEGIN;
 \i helpers.psql
-SELECT plan(43);
+SELECT plan(44);
 
 SET LOCAL order_mgmt.clock = '2020-03-31 23:00+00';
 SELECT open_shop('ann', 1000, 'p', 1000), open_shop('bob', 1000, 'q', 1) \g /dev/null
@@ -19,7 +19,9 @@ SELECT order_mgmt.add_order_note((SELECT id FROM made WHERE n = 1), 'a note') \g
 
 SELECT is(error_of($$SELECT * FROM order_mgmt.archive_month('2020-03-01')$$), 'OM005', 'a month that has just ended stays');
 SET LOCAL order_mgmt.clock = '2020-04-02 01:00+00';
+SELECT pg_stat_get_xact_numscans('order_mgmt.orders_2020_03'::regclass) AS scans \gset
 SELECT throws_like($$SELECT * FROM order_mgmt.archive_month('2020-03-01')$$, '%have not given back what they held', 'a month with holds of cancelled orders stays');
+SELECT is(pg_stat_get_xact_numscans('order_mgmt.orders_2020_03'::regclass), :scans::bigint, 'that it was looked at for this is no use of it');
 SELECT order_mgmt.run_pipeline() \g /dev/null
 SELECT order_mgmt.capture_order('ann', lines('p')) \g /dev/null
 SELECT order_mgmt.run_pipeline() \g /dev/null
