@@ -54,6 +54,7 @@
 #include "locks.h"
 #include "months.h"
 #include "monthswap.h"
+#include "monthtables.h"
 #include "names.h"
 #include "obstacles.h"
 #include "plans.h"
@@ -376,10 +377,11 @@ begin_sort(Relation leaf, AttrNumber column)
 								maintenance_work_mem, NULL, TUPLESORT_NONE);
 }
 
-/* A table without a primary key goes by time. */
+/* A table without a primary key goes by time.  It is opened anew, so that the scan does not count. */
 static void
-write_by_time(OmArchiveWriter *writer, Relation leaf, AttrNumber column, Snapshot snapshot)
+write_by_time(OmArchiveWriter *writer, Oid relid, AttrNumber column, Snapshot snapshot)
 {
+	Relation leaf = table_open(relid, AccessShareLock);
 	Tuplesortstate *sort = begin_sort(leaf, column);
 	TupleTableSlot *found = table_slot_create(leaf, NULL);
 	TupleTableSlot *sorted = MakeSingleTupleTableSlot(RelationGetDescr(leaf), &TTSOpsMinimalTuple);
@@ -394,6 +396,7 @@ write_by_time(OmArchiveWriter *writer, Relation leaf, AttrNumber column, Snapsho
 	tuplesort_end(sort);
 	ExecDropSingleTupleTableSlot(found);
 	ExecDropSingleTupleTableSlot(sorted);
+	table_close(leaf, NoLock);
 }
 
 static OmArchive *
@@ -445,10 +448,11 @@ write_member(Member *member, DateADT month)
 	OmQueryScope scope;
 
 	begin_as_owner(&scope, member->parent);
+	om_query_uncounted();
 	if (OidIsValid(om_primary_key(leaf)))
 		write_by_key(writer, leaf, snapshot);
 	else
-		write_by_time(writer, leaf, linitial_int(keys), snapshot);
+		write_by_time(writer, member->leaf, linitial_int(keys), snapshot);
 	om_query_end(&scope);
 	om_archive_writer_end(writer, manifest_sha256);
 	UnregisterSnapshot(snapshot);
@@ -543,6 +547,21 @@ require_tables(void)
 						errhint("Move months in READ COMMITTED.")));
 }
 
+/* What the file cannot keep, the month would come back without. */
+static void
+require_plain(List *members)
+{
+	ListCell *cell;
+
+	foreach(cell, members)
+	{
+		const Member *member = lfirst(cell);
+
+		if (OidIsValid(member->leaf))
+			om_monthtables_require_plain(member->parent, member->leaf);
+	}
+}
+
 List *
 om_archive_month(Oid relation, TimestampTz at)
 {
@@ -567,6 +586,8 @@ om_archive_month(Oid relation, TimestampTz at)
 	lock_to_copy(leaves);
 	if (ours)
 		require_no_obstacle(month);
+	else
+		require_plain(members);
 	foreach(cell, members)
 	{
 		Member *member = lfirst(cell);
@@ -637,13 +658,14 @@ require_columns(const Member *member, const OmArchiveManifest *manifest)
 		const char *name = manifest->columns[i].name;
 
 		if (get_attnum(member->twin, name) == InvalidAttrNumber)
-			ereport(ERROR, (errcode(ERRCODE_OM_STATE),
-							errmsg("table \"%s\" has no column \"%s\" any more, and the archive has",
-								   member->table_name, name),
-							om_errdetail("column", name),
-							errhint("Rename the column back, or add one of type %s, restore the "
-									"month, and rename or drop it then.",
-									manifest->columns[i].type)));
+			ereport(ERROR,
+					(errcode(ERRCODE_OM_STATE),
+					 errmsg("table \"%s\" has no column \"%s\" any more, and the archive has",
+							member->table_name, name),
+					 om_errdetail("column", name),
+					 errhint("Rename the column back, or add one of type %s, restore the "
+							 "month, and rename or drop it then.",
+							 manifest->columns[i].type)));
 	}
 }
 
@@ -735,8 +757,19 @@ require_owner(const Member *member, const OmArchiveManifest *manifest)
 							"until the month is back.")));
 }
 
+/* As a new month of the table has them, so the grants and the like of the youngest one. */
 static void
-restore_member(Member *member)
+carry_grants(const Member *member)
+{
+	List *leaves = om_month_leaves(member->parent);
+
+	if (leaves != NIL)
+		om_monthtables_carry(member->parent, llast_oid(leaves), member->schema_name,
+							 get_rel_name(member->twin));
+}
+
+static void
+restore_member(Member *member, bool ours)
 {
 	const OmArchive *archive = member->archive;
 	OmMonthBounds bounds = {archive->lower_bound, archive->upper_bound};
@@ -747,6 +780,8 @@ restore_member(Member *member)
 
 	require_owner(member, manifest);
 	member->twin = om_month_twin_make(member->parent, &bounds, "WITH (fillfactor = 100)");
+	if (!ours)
+		carry_grants(member);
 	require_columns(member, manifest);
 	level = om_textform_begin();
 	begin_as_owner(&scope, member->parent);
@@ -813,7 +848,7 @@ om_restore_month(Oid relation, TimestampTz at)
 		if (member->archive == NULL || !member->archive->cold)
 			continue;
 		require_free(member);
-		restore_member(member);
+		restore_member(member, om_archiving_is_ours(relation));
 		coming = lappend(coming, member);
 	}
 	OM_FAULT_POINT("archiving/all-filled");
@@ -822,65 +857,4 @@ om_restore_month(Oid relation, TimestampTz at)
 	swap(coming);
 	OM_FAULT_POINT("archiving/restored");
 	return describe(members);
-}
-
-/* ---------- files that nobody needs ---------- */
-
-static bool
-is_named(List *files, const char *name)
-{
-	ListCell *cell;
-
-	foreach(cell, files)
-	{
-		const char *file = lfirst(cell);
-
-		if (strcmp(name, psprintf("%s%s", file, OM_ARCHIVE_DATA)) == 0 ||
-			strcmp(name, psprintf("%s%s", file, OM_ARCHIVE_MANIFEST)) == 0)
-			return true;
-	}
-	return false;
-}
-
-static OmQuery begun_query = {.sql = "SELECT created_at FROM order_mgmt.installation", .nargs = 0};
-
-/* Time of setup(). */
-static TimestampTz
-installed_at(void)
-{
-	TimestampTz at = DT_NOEND;
-	OmQueryScope scope;
-	bool isnull;
-
-	om_query_begin(&scope);
-	if (om_query_run(&begun_query, NULL, NULL) > 0)
-		at = DatumGetTimestampTz(om_result_get(0, 1, &isnull));
-	om_query_end(&scope);
-	return at;
-}
-
-/* What is older than the installation is not its own: it may be all that is left of one before. */
-List *
-om_archive_sweep(void)
-{
-	List *removed = NIL;
-	TimestampTz begun;
-	List *files;
-	ListCell *cell;
-
-	if (!om_archive_is_set() || !OidIsValid(om_relation_find("archives")) ||
-		!om_lock_try(OM_LOCK_ARCHIVE))
-		return NIL; /* whoever archives now has files that no row names yet */
-	files = om_archives_files();
-	begun = installed_at();
-	foreach(cell, om_archive_list_files())
-	{
-		char *name = lfirst(cell);
-
-		if (is_named(files, name) || om_archive_written_at(name) < begun)
-			continue;
-		om_archive_unlink(name);
-		removed = lappend(removed, name);
-	}
-	return removed;
 }

@@ -41,7 +41,4 @@ extern void om_archiving_require_owner(Oid parent, TimestampTz month);
 /* Whether a relation is one of the three tables of orders. */
 extern bool om_archiving_is_ours(Oid relation);
 
-/* Removes files of this database that no row names; names of what went. */
-extern List *om_archive_sweep(void);
-
 #endif /* OM_ARCHIVING_H */

@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 #include "pgstat.h"
 
+#include "archivesweep.h"
 #include "archiving.h"
 #include "clock.h"
 #include "errors.h"

@@ -328,8 +328,8 @@ struct OmMonthFill
 	BulkInsertState bulk;
 	CommandId command;
 	MemoryContext context; /* of what a write leaves behind */
-	EState *estate;      /* of what is asked of rows from elsewhere; NULL: of none */
-	ResultRelInfo *info; /* with that */
+	EState *estate;        /* of what is asked of rows from elsewhere; NULL: of none */
+	ResultRelInfo *info;   /* with that */
 	TupleTableSlot **slots;
 	int nwaiting;
 	Size bytes;

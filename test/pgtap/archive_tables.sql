@@ -2,7 +2,7 @@
 -- values of many types, and with columns that have come and gone.
 BEGIN;
 \i helpers.psql
-SELECT plan(43);
+SELECT plan(46);
 SET LOCAL order_mgmt.clock = '2024-06-02';
 SET LOCAL datestyle = 'ISO';
 SET LOCAL timezone = 'Asia/Kathmandu';
@@ -153,6 +153,19 @@ SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'changed')$$)
 ALTER TABLE changed DROP CONSTRAINT small;
 SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'changed')$$), 'no error', 'without them it comes back');
 SELECT is((SELECT count(*) FROM changed), 2::bigint, 'as a whole');
+
+-- What belongs to the partition itself
+CREATE TABLE changed_2 PARTITION OF changed FOR VALUES FROM ('2024-03-01 00:00+00') TO ('2024-04-01 00:00+00');
+GRANT SELECT ON changed_1, changed_2 TO order_mgmt_operator;
+ALTER TABLE changed_1 ENABLE ROW LEVEL SECURITY;
+ALTER TABLE changed_2 ENABLE ROW LEVEL SECURITY;
+CREATE POLICY none ON changed_1 USING (false);
+SELECT throws_like($$SELECT order_mgmt.archive_month('2024-02-01', 'changed')$$, '%has policies of its own', 'a policy of a partition''s own is not lost');
+DROP POLICY none ON changed_1;
+SELECT order_mgmt.archive_month('2024-02-01', 'changed') \g /dev/null
+SELECT order_mgmt.restore_month('2024-02-01', 'changed') \g /dev/null
+SELECT is(has_table_privilege('order_mgmt_operator', 'changed_1', 'SELECT'), true, 'grants are as those of the youngest partition');
+SELECT is((SELECT relrowsecurity FROM pg_class WHERE oid = 'changed_1'::regclass), true, 'so is row security');
 
 SELECT * FROM finish();
 ROLLBACK;
