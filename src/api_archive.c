@@ -37,6 +37,10 @@ arg_month(FunctionCallInfo fcinfo)
 	day = PG_GETARG_DATEADT(0);
 	if (DATE_NOT_FINITE(day))
 		om_arg_raise("month", "is infinite");
+	/* Dates go further than times do. */
+	if (day < DATETIME_MIN_JULIAN - POSTGRES_EPOCH_JDATE ||
+		day >= TIMESTAMP_END_JULIAN - POSTGRES_EPOCH_JDATE)
+		om_arg_raise("month", "is out of range");
 	return (TimestampTz) day * USECS_PER_DAY;
 }
 

@@ -197,7 +197,7 @@ OM_FUNCTION(om_manage_table)
 	else
 	{
 		check_users(relid, &policy);
-		policy.owner = GetUserNameFromId(om_tiers_owner(relid), false /* noerr */);
+		policy.owner = GetUserNameFromId(om_relation_owner(relid), false /* noerr */);
 	}
 	tables = om_monthtables_of(relid, policy.time_column);
 	check_tablespace(policy.warm_tablespace, policy.owner == NULL ? OM_OWNER_ROLE : policy.owner);

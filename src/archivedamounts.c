@@ -143,6 +143,7 @@ om_archived_amounts_add(TimestampTz month)
 
 	om_archived_amounts_require();
 	om_query_begin(&scope);
+	om_query_uncounted();
 	for (int i = 0; i < (int) lengthof(add_queries); i++)
 		om_query_run(&add_queries[i], args, NULL);
 	om_query_end(&scope);

@@ -142,6 +142,7 @@ om_manifest_to_json(const OmArchiveManifest *manifest)
 	put_member(&json, "database", manifest->database);
 	put_member(&json, "schema", manifest->schema_name);
 	put_member(&json, "table", manifest->table_name);
+	put_member(&json, "owner", manifest->owner);
 	put_member(&json, "partition", manifest->partition_name);
 	put_member(&json, "month", manifest->month);
 	put_member(&json, "from", manifest->lower_bound);
@@ -206,6 +207,17 @@ get_text(const Source *source, const char *name)
 	JsonbValue *value = get_member(source, name, jbvString);
 
 	return pnstrdup(value->val.string.val, value->val.string.len);
+}
+
+/* A member that has come later. */
+static char *
+find_text(const Source *source, const char *name)
+{
+	JsonbValue *value = getKeyJsonValueFromContainer(source->object, name, strlen(name), NULL);
+
+	return value == NULL || value->type != jbvString
+			 ? NULL
+			 : pnstrdup(value->val.string.val, value->val.string.len);
 }
 
 static int64
@@ -338,6 +350,7 @@ om_manifest_from_json(const char *json, const char *file)
 	manifest->database = get_text(&source, "database");
 	manifest->schema_name = get_text(&source, "schema");
 	manifest->table_name = get_text(&source, "table");
+	manifest->owner = find_text(&source, "owner");
 	manifest->partition_name = get_text(&source, "partition");
 	manifest->month = get_text(&source, "month");
 	manifest->lower_bound = get_text(&source, "from");

@@ -35,6 +35,7 @@ typedef struct OmArchiveManifest
 	char *database;
 	char *schema_name;
 	char *table_name;
+	char *owner; /* of the table; NULL: it was not written down yet */
 	char *partition_name;
 	char *month; /* 2026-03 */
 	char *lower_bound;

@@ -201,6 +201,38 @@ om_archives_is_cold(const char *table_name, TimestampTz at)
 	return archive != NULL && archive->cold;
 }
 
+/* Its sums are kept, which is so of months that are not here only. */
+bool
+om_archives_is_counted(TimestampTz month)
+{
+	Oid relid = om_relation_find("archived_months");
+	Datum key = TimestampTzGetDatum(month);
+	Snapshot snapshot;
+	OmTable *table;
+	bool found;
+
+	if (!OidIsValid(relid))
+		return false;
+	table = om_table_open(relid, AccessShareLock);
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	found = om_table_find(table, &key, snapshot) != NULL;
+	UnregisterSnapshot(snapshot);
+	om_table_close(table);
+	return found;
+}
+
+void
+om_archives_raise_gone(DateADT month)
+{
+	char *text = om_archives_month_text(month);
+
+	ereport(ERROR,
+			(errcode(ERRCODE_OM_STATE), errmsg("month %s has been archived and dropped", text),
+			 om_errdetail("month", text),
+			 errhint("Its sums are kept as they were; nothing can be added to it any more.")));
+}
+
 static void
 run_by_key(OmQuery *query, const OmArchive *archive)
 {

@@ -44,6 +44,9 @@ extern OmArchive *om_archives_find(const char *schema_name, const char *table_na
 /* True while the partition of a table of ours that holds a time is in a file only. */
 extern bool om_archives_is_cold(const char *table_name, TimestampTz at);
 
+/* True while the sums of a month of ours (its first instant) are kept: it is in a file, or gone. */
+extern bool om_archives_is_counted(TimestampTz month);
+
 /* The month has just been written: a new row, or that of an earlier archive again. */
 extern void om_archives_put(const OmArchive *archive, const OmArchiveManifest *manifest);
 
@@ -55,6 +58,9 @@ extern List *om_archives_files(void);
 
 /* OM005: what is asked for would need the month. */
 extern void om_archives_raise_cold(DateADT month) __attribute__((noreturn));
+
+/* OM005: there is not even an archive of it any more. */
+extern void om_archives_raise_gone(DateADT month) __attribute__((noreturn));
 
 /* The first day of the month of a time, in UTC; and the text 2026-03. */
 extern DateADT om_archives_month(TimestampTz at);

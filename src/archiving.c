@@ -28,6 +28,7 @@
 #include "partitioning/partdesc.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -53,6 +54,7 @@
 #include "locks.h"
 #include "months.h"
 #include "monthswap.h"
+#include "monthtables.h"
 #include "names.h"
 #include "obstacles.h"
 #include "plans.h"
@@ -235,6 +237,19 @@ describe(List *members)
 	return result;
 }
 
+/* What the file has, and nothing else has, would be lost with it, or come twice. */
+static void
+require_free(const Member *member)
+{
+	if (OidIsValid(member->leaf) && member->archive != NULL && member->archive->cold)
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+						errmsg("table \"%s\" has a partition for the month, and an archive of it",
+							   member->table_name),
+						om_errdetail("table", get_rel_name(member->leaf)),
+						errhint("Detach the partition that is there and restore the month; then "
+								"its rows can be added to the month.")));
+}
+
 /* ---------- to a file ---------- */
 
 /* Columns of the primary key, else the one by which the table is partitioned. */
@@ -311,6 +326,7 @@ make_manifest(const Member *member, DateADT month, Relation leaf, List *keys, in
 	manifest->database = get_database_name(MyDatabaseId);
 	manifest->schema_name = member->schema_name;
 	manifest->table_name = member->table_name;
+	manifest->owner = GetUserNameFromId(om_relation_owner(member->parent), false /* noerr */);
 	manifest->partition_name = pstrdup(RelationGetRelationName(leaf));
 	manifest->month = om_archives_month_text(month);
 	manifest->lower_bound = bounds.from;
@@ -361,10 +377,11 @@ begin_sort(Relation leaf, AttrNumber column)
 								maintenance_work_mem, NULL, TUPLESORT_NONE);
 }
 
-/* A table without a primary key goes by time. */
+/* A table without a primary key goes by time.  It is opened anew, so that the scan does not count. */
 static void
-write_by_time(OmArchiveWriter *writer, Relation leaf, AttrNumber column, Snapshot snapshot)
+write_by_time(OmArchiveWriter *writer, Oid relid, AttrNumber column, Snapshot snapshot)
 {
+	Relation leaf = table_open(relid, AccessShareLock);
 	Tuplesortstate *sort = begin_sort(leaf, column);
 	TupleTableSlot *found = table_slot_create(leaf, NULL);
 	TupleTableSlot *sorted = MakeSingleTupleTableSlot(RelationGetDescr(leaf), &TTSOpsMinimalTuple);
@@ -379,6 +396,7 @@ write_by_time(OmArchiveWriter *writer, Relation leaf, AttrNumber column, Snapsho
 	tuplesort_end(sort);
 	ExecDropSingleTupleTableSlot(found);
 	ExecDropSingleTupleTableSlot(sorted);
+	table_close(leaf, NoLock);
 }
 
 static OmArchive *
@@ -402,6 +420,16 @@ make_archive(const Member *member, DateADT month, const char *file,
 	return archive;
 }
 
+/* Functions of types, defaults and constraints are the owner's code; memory stays the caller's. */
+static void
+begin_as_owner(OmQueryScope *scope, Oid parent)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	om_query_begin_as_owner(scope, parent);
+	MemoryContextSwitchTo(caller);
+}
+
 /* The file of one partition, and its row; an earlier file of the month goes. */
 static void
 write_member(Member *member, DateADT month)
@@ -417,11 +445,15 @@ write_member(Member *member, DateADT month)
 	OmArchiveWriter *writer =
 		om_archive_writer_begin(file, manifest, RelationGetDescr(leaf), places);
 	uint8 manifest_sha256[OM_SHA256_SIZE];
+	OmQueryScope scope;
 
+	begin_as_owner(&scope, member->parent);
+	om_query_uncounted();
 	if (OidIsValid(om_primary_key(leaf)))
 		write_by_key(writer, leaf, snapshot);
 	else
-		write_by_time(writer, leaf, linitial_int(keys), snapshot);
+		write_by_time(writer, member->leaf, linitial_int(keys), snapshot);
+	om_query_end(&scope);
 	om_archive_writer_end(writer, manifest_sha256);
 	UnregisterSnapshot(snapshot);
 	om_textform_end(level);
@@ -515,6 +547,21 @@ require_tables(void)
 						errhint("Move months in READ COMMITTED.")));
 }
 
+/* What the file cannot keep, the month would come back without. */
+static void
+require_plain(List *members)
+{
+	ListCell *cell;
+
+	foreach(cell, members)
+	{
+		const Member *member = lfirst(cell);
+
+		if (OidIsValid(member->leaf))
+			om_monthtables_require_plain(member->parent, member->leaf);
+	}
+}
+
 List *
 om_archive_month(Oid relation, TimestampTz at)
 {
@@ -531,12 +578,16 @@ om_archive_month(Oid relation, TimestampTz at)
 	leaves = leaves_of(members);
 	if (leaves == NIL)
 		return describe(members);
+	foreach(cell, members)
+		require_free(lfirst(cell));
 	if (!ours)
 		require_over(month);
 	OM_FAULT_POINT("archiving/begun");
 	lock_to_copy(leaves);
 	if (ours)
 		require_no_obstacle(month);
+	else
+		require_plain(members);
 	foreach(cell, members)
 	{
 		Member *member = lfirst(cell);
@@ -580,22 +631,42 @@ find_column(const OmArchiveManifest *manifest, const char *name)
 static void
 find_default(Relation twin, int attribute, Target *target)
 {
-	Node *expression = build_column_default(twin, attribute + 1);
+	Form_pg_attribute described = TupleDescAttr(RelationGetDescr(twin), attribute);
+	Node *expression;
 	EState *estate;
 
 	target->isnull = true;
+	if (described->attgenerated != '\0')
+		return; /* it comes of the row */
+	expression = build_column_default(twin, attribute + 1);
 	if (expression == NULL)
 		return;
 	estate = CreateExecutorState();
 	target->value = ExecEvalExpr(ExecPrepareExpr(expression_planner((Expr *) expression), estate),
 								 GetPerTupleExprContext(estate), &target->isnull);
 	if (!target->isnull)
-	{
-		Form_pg_attribute column = TupleDescAttr(RelationGetDescr(twin), attribute);
-
-		target->value = datumCopy(target->value, column->attbyval, column->attlen);
-	}
+		target->value = datumCopy(target->value, described->attbyval, described->attlen);
 	FreeExecutorState(estate);
+}
+
+/* What is left out of a month is lost when it goes again; a column may have another name now. */
+static void
+require_columns(const Member *member, const OmArchiveManifest *manifest)
+{
+	for (int i = 0; i < manifest->ncolumns; i++)
+	{
+		const char *name = manifest->columns[i].name;
+
+		if (get_attnum(member->twin, name) == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_OM_STATE),
+					 errmsg("table \"%s\" has no column \"%s\" any more, and the archive has",
+							member->table_name, name),
+					 om_errdetail("column", name),
+					 errhint("Rename the column back, or add one of type %s, restore the "
+							 "month, and rename or drop it then.",
+							 manifest->columns[i].type)));
+	}
 }
 
 static Target *
@@ -632,8 +703,8 @@ read_values(Target *targets, int count, char **cells, Datum *values, bool *isnul
 		char *cell = target->column < 0 ? NULL : cells[target->column];
 
 		isnull[i] = target->column < 0 ? target->isnull : cell == NULL;
-		values[i] = isnull[i] ? (Datum) 0
-				  : target->column < 0
+		/* That of a domain may refuse NULL. */
+		values[i] = target->column < 0
 					  ? target->value
 					  : InputFunctionCall(&target->input, cell, target->param, target->typmod);
 	}
@@ -643,7 +714,7 @@ read_values(Target *targets, int count, char **cells, Datum *values, bool *isnul
 static int64
 fill_twin(const Member *member, const OmArchiveManifest *manifest)
 {
-	OmMonthFill *fill = om_month_fill_begin(member->twin);
+	OmMonthFill *fill = om_month_fill_begin(member->twin, true /* is_foreign */);
 	Relation twin = table_open(member->twin, NoLock);
 	int natts = RelationGetDescr(twin)->natts;
 	Target *targets = prepare_targets(twin, manifest);
@@ -669,18 +740,53 @@ fill_twin(const Member *member, const OmArchiveManifest *manifest)
 	return om_month_fill_end(fill);
 }
 
+/* Archives are found by name: another table of this name may be somebody else's. */
 static void
-restore_member(Member *member)
+require_owner(const Member *member, const OmArchiveManifest *manifest)
+{
+	Oid owner = om_relation_owner(member->parent);
+	Oid before = manifest->owner == NULL ? owner : get_role_oid(manifest->owner, true);
+
+	if (owner == before || (OidIsValid(before) && has_privs_of_role(owner, before)))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+					errmsg("the archive of table \"%s\" was written for role \"%s\"",
+						   member->table_name, manifest->owner),
+					om_errdetail("table", member->table_name),
+					errhint("Give the table to this role, or grant it to the owner of the table, "
+							"until the month is back.")));
+}
+
+/* As a new month of the table has them, so the grants and the like of the youngest one. */
+static void
+carry_grants(const Member *member)
+{
+	List *leaves = om_month_leaves(member->parent);
+
+	if (leaves != NIL)
+		om_monthtables_carry(member->parent, llast_oid(leaves), member->schema_name,
+							 get_rel_name(member->twin));
+}
+
+static void
+restore_member(Member *member, bool ours)
 {
 	const OmArchive *archive = member->archive;
 	OmMonthBounds bounds = {archive->lower_bound, archive->upper_bound};
 	OmArchiveManifest *manifest = om_archive_read_manifest(archive->file, archive->manifest_sha256);
+	OmQueryScope scope;
 	int level;
 	int64 rows;
 
+	require_owner(member, manifest);
 	member->twin = om_month_twin_make(member->parent, &bounds, "WITH (fillfactor = 100)");
+	if (!ours)
+		carry_grants(member);
+	require_columns(member, manifest);
 	level = om_textform_begin();
+	begin_as_owner(&scope, member->parent);
 	rows = fill_twin(member, manifest);
+	om_query_end(&scope);
 	om_textform_end(level);
 	if (rows != archive->rows)
 		elog(ERROR, "archive \"%s\" gave " INT64_FORMAT " rows", archive->file, rows);
@@ -696,15 +802,14 @@ event_twin(List *members)
 	return ((Member *) linitial(members))->twin;
 }
 
-static void
-require_free(const Member *member)
+void
+om_archiving_require_owner(Oid parent, TimestampTz at)
 {
-	if (OidIsValid(member->leaf))
-		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
-						errmsg("table \"%s\" has a partition for the month, and an archive of it",
-							   member->table_name),
-						om_errdetail("table", get_rel_name(member->leaf)),
-						errhint("Detach the partition that is there, then restore the month.")));
+	const Member *member = make_member(parent, om_archives_month(at));
+	const OmArchive *archive = member->archive;
+
+	if (archive != NULL)
+		require_owner(member, om_archive_read_manifest(archive->file, archive->manifest_sha256));
 }
 
 static bool
@@ -743,7 +848,7 @@ om_restore_month(Oid relation, TimestampTz at)
 		if (member->archive == NULL || !member->archive->cold)
 			continue;
 		require_free(member);
-		restore_member(member);
+		restore_member(member, om_archiving_is_ours(relation));
 		coming = lappend(coming, member);
 	}
 	OM_FAULT_POINT("archiving/all-filled");
@@ -752,65 +857,4 @@ om_restore_month(Oid relation, TimestampTz at)
 	swap(coming);
 	OM_FAULT_POINT("archiving/restored");
 	return describe(members);
-}
-
-/* ---------- files that nobody needs ---------- */
-
-static bool
-is_named(List *files, const char *name)
-{
-	ListCell *cell;
-
-	foreach(cell, files)
-	{
-		const char *file = lfirst(cell);
-
-		if (strcmp(name, psprintf("%s%s", file, OM_ARCHIVE_DATA)) == 0 ||
-			strcmp(name, psprintf("%s%s", file, OM_ARCHIVE_MANIFEST)) == 0)
-			return true;
-	}
-	return false;
-}
-
-static OmQuery begun_query = {.sql = "SELECT created_at FROM order_mgmt.installation", .nargs = 0};
-
-/* Time of setup(). */
-static TimestampTz
-installed_at(void)
-{
-	TimestampTz at = DT_NOEND;
-	OmQueryScope scope;
-	bool isnull;
-
-	om_query_begin(&scope);
-	if (om_query_run(&begun_query, NULL, NULL) > 0)
-		at = DatumGetTimestampTz(om_result_get(0, 1, &isnull));
-	om_query_end(&scope);
-	return at;
-}
-
-/* What is older than the installation is not its own: it may be all that is left of one before. */
-List *
-om_archive_sweep(void)
-{
-	List *removed = NIL;
-	TimestampTz begun;
-	List *files;
-	ListCell *cell;
-
-	if (!om_archive_is_set() || !OidIsValid(om_relation_find("archives")) ||
-		!om_lock_try(OM_LOCK_ARCHIVE))
-		return NIL; /* whoever archives now has files that no row names yet */
-	files = om_archives_files();
-	begun = installed_at();
-	foreach(cell, om_archive_list_files())
-	{
-		char *name = lfirst(cell);
-
-		if (is_named(files, name) || om_archive_written_at(name) < begun)
-			continue;
-		om_archive_unlink(name);
-		removed = lappend(removed, name);
-	}
-	return removed;
 }

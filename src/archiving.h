@@ -35,10 +35,10 @@ extern List *om_archive_month(Oid relation, TimestampTz month);
 /* The way back, with the same arguments; a month that is there stays as it is. */
 extern List *om_restore_month(Oid relation, TimestampTz month);
 
+/* OM005: the archive of a table's month was written for another owner than the table has. */
+extern void om_archiving_require_owner(Oid parent, TimestampTz month);
+
 /* Whether a relation is one of the three tables of orders. */
 extern bool om_archiving_is_ours(Oid relation);
-
-/* Removes files of this database that no row names; names of what went. */
-extern List *om_archive_sweep(void);
 
 #endif /* OM_ARCHIVING_H */

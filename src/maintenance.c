@@ -29,6 +29,7 @@
 #include "utils/timestamp.h"
 #include "pgstat.h"
 
+#include "archivesweep.h"
 #include "archiving.h"
 #include "clock.h"
 #include "errors.h"
@@ -235,10 +236,12 @@ drop_live(const OmMonth *month)
 static void
 archive(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
 {
+	Oid relation = policy->owner == NULL ? InvalidOid : month->parent;
 	ListCell *cell;
 
 	entry->rows = entry->bytes = 0;
-	foreach(cell, om_archive_month(om_tiers_relation(policy), month->begin))
+	/* Of a table by list and month only what the step is about: others may have to wait. */
+	foreach(cell, om_archive_month(relation, month->begin))
 	{
 		const OmArchived *archived = lfirst(cell);
 
@@ -286,7 +289,8 @@ drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
 	OmQueryScope scope;
 	bool isnull;
 
-	om_lock_acquire(OM_LOCK_ARCHIVE);
+	if (policy->owner != NULL)
+		om_archiving_require_owner(month->parent, month->begin);
 	lock_out_readers(month, policy);
 	om_query_begin(&scope);
 	(void) om_query_run(&forget_query, args, NULL);
@@ -325,16 +329,32 @@ log_waiting(const OmMaintStep *step, const char *reason)
 	om_maintlog_add_news(&entry);
 }
 
+/*
+ * Before the table is looked at: who archives it by hand could not lock it for the swap
+ * while we wait for them.
+ */
+static void
+lock_archives(void)
+{
+	if (!om_lock_try(OM_LOCK_ARCHIVE))
+		ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+						errmsg("another session archives or restores a month"),
+						errhint("The next run tries again.")));
+}
+
 static void
 move_month(const OmMaintStep *step, List **actions)
 {
 	/* It may have been changed since the list was made. */
 	const OmPolicy *policy = om_policy_find(step->policy->schema, step->policy->name);
-	OmMonth *month = policy == NULL ? NULL : find_due(step, policy, om_clock_now());
 	TimestampTz begin = GetCurrentTimestamp();
 	OmMaintEntry entry = om_maintlog_entry(action_of(step), step->object);
+	OmMonth *month;
 	char *reason;
 
+	if (step->move != OM_MOVE_WARM)
+		lock_archives();
+	month = policy == NULL ? NULL : find_due(step, policy, om_clock_now());
 	if (month == NULL)
 		return;
 	reason = om_tiers_obstacle(month, policy);

@@ -169,6 +169,8 @@ make_month(const MonthlyTable *table, Oid parent, TimestampTz at)
 		return NULL;
 	if (om_archives_is_cold(table->name, at))
 		om_archives_raise_cold(om_archives_month(at));
+	if (om_archives_is_counted(begin))
+		om_archives_raise_gone(om_archives_month(at));
 
 	OM_FAULT_POINT("months/locked");
 	name = om_months_name(table->name, begin);

@@ -28,6 +28,8 @@
 #include "catalog/dependency.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
+#include "executor/executor.h"
+#include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
@@ -326,6 +328,8 @@ struct OmMonthFill
 	BulkInsertState bulk;
 	CommandId command;
 	MemoryContext context; /* of what a write leaves behind */
+	EState *estate;        /* of what is asked of rows from elsewhere; NULL: of none */
+	ResultRelInfo *info;   /* with that */
 	TupleTableSlot **slots;
 	int nwaiting;
 	Size bytes;
@@ -337,7 +341,7 @@ struct OmMonthFill
 #define FILL_BYTES 65535
 
 OmMonthFill *
-om_month_fill_begin(Oid twin)
+om_month_fill_begin(Oid twin, bool is_foreign)
 {
 	OmMonthFill *fill = palloc0(sizeof(OmMonthFill));
 
@@ -346,6 +350,12 @@ om_month_fill_begin(Oid twin)
 	fill->command = GetCurrentCommandId(true);
 	fill->context = AllocSetContextCreate(CurrentMemoryContext, "month", ALLOCSET_DEFAULT_SIZES);
 	fill->slots = palloc0(sizeof(TupleTableSlot *) * FILL_ROWS);
+	if (is_foreign)
+	{
+		fill->estate = CreateExecutorState();
+		fill->info = makeNode(ResultRelInfo);
+		InitResultRelInfo(fill->info, fill->rel, 0, NULL, 0);
+	}
 	return fill;
 }
 
@@ -367,6 +377,20 @@ write_waiting(OmMonthFill *fill)
 	CHECK_FOR_INTERRUPTS();
 }
 
+/* What the executor does with a row before it writes it. */
+static void
+check_row(OmMonthFill *fill, TupleTableSlot *slot)
+{
+	TupleConstr *constr = RelationGetDescr(fill->rel)->constr;
+
+	slot->tts_tableOid = RelationGetRelid(fill->rel);
+	if (constr != NULL && constr->has_generated_stored)
+		ExecComputeStoredGenerated(fill->info, fill->estate, slot, CMD_INSERT);
+	if (constr != NULL)
+		ExecConstraints(fill->info, slot, fill->estate);
+	ResetPerTupleExprContext(fill->estate);
+}
+
 void
 om_month_fill_row(OmMonthFill *fill, const Datum *values, const bool *isnull)
 {
@@ -375,10 +399,12 @@ om_month_fill_row(OmMonthFill *fill, const Datum *values, const bool *isnull)
 
 	if (fill->slots[fill->nwaiting] == NULL)
 		fill->slots[fill->nwaiting] = MakeSingleTupleTableSlot(desc, &TTSOpsHeapTuple);
+	fill->bytes += row->t_len;
 	ExecStoreHeapTuple(row, fill->slots[fill->nwaiting], true /* shouldFree */);
+	if (fill->estate != NULL)
+		check_row(fill, fill->slots[fill->nwaiting]);
 	fill->nwaiting++;
 	fill->nrows++;
-	fill->bytes += row->t_len;
 	if (fill->nwaiting == FILL_ROWS || fill->bytes >= FILL_BYTES)
 		write_waiting(fill);
 }
@@ -391,6 +417,8 @@ om_month_fill_end(OmMonthFill *fill)
 	write_waiting(fill);
 	for (int i = 0; i < FILL_ROWS && fill->slots[i] != NULL; i++)
 		ExecDropSingleTupleTableSlot(fill->slots[i]);
+	if (fill->estate != NULL)
+		FreeExecutorState(fill->estate);
 	FreeBulkInsertState(fill->bulk);
 	table_finish_bulk_insert(fill->rel, 0);
 	table_close(fill->rel, NoLock);
@@ -441,7 +469,7 @@ int64
 om_month_twin_copy(Oid twin, Oid leaf)
 {
 	Relation from = table_open(leaf, AccessShareLock);
-	OmMonthFill *fill = om_month_fill_begin(twin);
+	OmMonthFill *fill = om_month_fill_begin(twin, false /* is_foreign */);
 	TupleDesc desc = RelationGetDescr(fill->rel);
 	int *places = match_columns(desc, RelationGetDescr(from));
 	Datum *values = palloc(sizeof(Datum) * desc->natts);

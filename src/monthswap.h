@@ -62,7 +62,11 @@ extern Oid om_month_twin_make(Oid parent, const OmMonthBounds *bounds, const cha
  */
 typedef struct OmMonthFill OmMonthFill;
 
-extern OmMonthFill *om_month_fill_begin(Oid twin);
+/*
+ * Rows that do not come from a partition of the table (is_foreign) get their generated columns,
+ * and are checked: NOT NULL, CHECK constraints, bounds.
+ */
+extern OmMonthFill *om_month_fill_begin(Oid twin, bool is_foreign);
 
 /* Values and nulls have one entry per column of the table; they need not outlive the call. */
 extern void om_month_fill_row(OmMonthFill *fill, const Datum *values, const bool *isnull);

@@ -289,6 +289,42 @@ om_monthtables_carry(Oid parent, Oid from, const char *schema, const char *name)
 			to, from, to, from, to, from, to, from, to, from));
 }
 
+/* What a partition has that a copy would not. */
+static OmQuery ties_query = {
+	.sql =
+		"SELECT what FROM pg_catalog.pg_class AS c, LATERAL (SELECT 'triggers of its own' AS what"
+		" FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal"
+		" AND t.tgparentid = 0"
+		" UNION ALL SELECT 'rules of its own' FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = "
+		"c.oid"
+		" UNION ALL SELECT 'policies of its own' FROM pg_catalog.pg_policy AS p WHERE"
+		" p.polrelid = c.oid UNION ALL SELECT 'another owner than its table' FROM"
+		" pg_catalog.pg_class AS p WHERE p.oid = $2 AND p.relowner <> c.relowner) AS x"
+		" WHERE c.oid = $1 LIMIT 1",
+	.nargs = 2,
+	.types = {OIDOID, OIDOID}};
+
+void
+om_monthtables_require_plain(Oid parent, Oid leaf)
+{
+	Datum args[2] = {ObjectIdGetDatum(leaf), ObjectIdGetDatum(parent)};
+	char *name = get_rel_name(leaf);
+	char *what = NULL;
+	OmQueryScope scope;
+
+	om_query_begin(&scope);
+	if (om_query_run(&ties_query, args, NULL) > 0)
+	{
+		what = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		what = strcpy(SPI_palloc(strlen(what) + 1), what);
+	}
+	om_query_end(&scope);
+	if (what != NULL)
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE), errmsg("partition \"%s\" has %s", name, what),
+						om_errdetail("partition", name),
+						errhint("A copy would not have them; move them to the table itself.")));
+}
+
 /* ---------- making months ahead ---------- */
 
 static const OmMonthLeaf *

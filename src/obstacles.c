@@ -59,6 +59,7 @@ orders_under_way(Oid leaf)
 	bool isnull;
 
 	om_query_begin(&scope);
+	om_query_uncounted();
 	om_query_utility(sql);
 	open = DatumGetInt64(om_result_get(0, 1, &isnull));
 	unsettled = DatumGetInt64(om_result_get(0, 2, &isnull));
@@ -108,6 +109,7 @@ has_unread(Oid leaf, const OmHorizon *base)
 	uint64 count;
 
 	om_query_begin(&scope);
+	om_query_uncounted();
 	om_query_utility(sql);
 	count = SPI_processed;
 	for (uint64 i = 0; i < count && !unread; i++)

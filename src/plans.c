@@ -52,6 +52,13 @@ om_query_begin_as_owner(OmQueryScope *scope, Oid relid)
 }
 
 void
+om_query_uncounted(void)
+{
+	(void) set_config_option("track_counts", "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+							 0, false);
+}
+
+void
 om_query_end(OmQueryScope *scope)
 {
 	SPI_finish();

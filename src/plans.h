@@ -40,6 +40,9 @@ extern void om_query_begin(OmQueryScope *scope);
 extern void om_query_begin_as_owner(OmQueryScope *scope, Oid relid);
 extern void om_query_end(OmQueryScope *scope);
 
+/* To the end of the scope, reading tables that are opened then is no use of them (tiers.c). */
+extern void om_query_uncounted(void);
+
 /*
  * Runs a statement and returns the number of rows; they are in SPI_tuptable.
  * isnull may be NULL when no argument is.  Reading statements see the caller's

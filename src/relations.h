@@ -32,6 +32,9 @@ extern Oid om_relation_get(const char *name);
 /* OID of the role that owns the data tables. */
 extern Oid om_owner_role(void);
 
+/* Who owns a table; invalid where there is none. */
+extern Oid om_relation_owner(Oid relid);
+
 /* The partition of a monthly table that holds a time; InvalidOid when there is none. */
 extern Oid om_month_leaf(Oid parent, TimestampTz at);
 

@@ -105,27 +105,13 @@ static OmQuery warm_query = {
 /* ---------- tables and their partitions ---------- */
 
 Oid
-om_tiers_owner(Oid relid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
-Oid
 om_tiers_relation(const OmPolicy *policy)
 {
 	Oid schema = get_namespace_oid(policy->schema, true /* missing_ok */);
 	Oid relid = OidIsValid(schema) ? get_relname_relid(policy->name, schema) : InvalidOid;
 	Oid owner = policy->owner == NULL ? om_owner_role() : get_role_oid(policy->owner, true);
 
-	return OidIsValid(relid) && om_tiers_owner(relid) == owner ? relid : InvalidOid;
+	return OidIsValid(relid) && om_relation_owner(relid) == owner ? relid : InvalidOid;
 }
 
 static Datum

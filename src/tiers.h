@@ -61,9 +61,6 @@ extern List *om_tiers_months(const OmMonthTable *table, const OmPolicy *policy, 
 /* The same of all tables that a policy is about; none where it is about none that can be managed. */
 extern List *om_tiers_of(const OmPolicy *policy, TimestampTz now);
 
-/* Who owns a table; invalid where there is none. */
-extern Oid om_tiers_owner(Oid relid);
-
 /* Why what is due for a month cannot be done now; NULL: nothing keeps it. */
 extern char *om_tiers_obstacle(const OmMonth *month, const OmPolicy *policy);
 

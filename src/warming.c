@@ -25,42 +25,6 @@
 #include "plans.h"
 #include "warming.h"
 
-/* What a partition has that a copy would not. */
-static OmQuery ties_query = {
-	.sql =
-		"SELECT what FROM pg_catalog.pg_class AS c, LATERAL (SELECT 'triggers of its own' AS what"
-		" FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal"
-		" AND t.tgparentid = 0"
-		" UNION ALL SELECT 'rules of its own' FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = "
-		"c.oid"
-		" UNION ALL SELECT 'policies of its own' FROM pg_catalog.pg_policy AS p WHERE"
-		" p.polrelid = c.oid UNION ALL SELECT 'another owner than its table' FROM"
-		" pg_catalog.pg_class AS p WHERE p.oid = $2 AND p.relowner <> c.relowner) AS x"
-		" WHERE c.oid = $1 LIMIT 1",
-	.nargs = 2,
-	.types = {OIDOID, OIDOID}};
-
-static void
-check_ties(const OmMonth *month)
-{
-	Datum args[2] = {ObjectIdGetDatum(month->leaf), ObjectIdGetDatum(month->parent)};
-	char *what = NULL;
-	OmQueryScope scope;
-
-	om_query_begin(&scope);
-	if (om_query_run(&ties_query, args, NULL) > 0)
-	{
-		what = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-		what = strcpy(SPI_palloc(strlen(what) + 1), what);
-	}
-	om_query_end(&scope);
-	if (what != NULL)
-		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
-						errmsg("partition \"%s\" has %s", month->partition_name, what),
-						om_errdetail("partition", month->partition_name),
-						errhint("A copy would not have them; move them to the table itself.")));
-}
-
 /* Comments, and constraints that the table has not. */
 static void
 carry_more(const OmMonth *month, Oid twin)
@@ -108,7 +72,7 @@ om_warming_run(const OmMonth *month, const OmPolicy *policy, int64 *bytes)
 
 	if (!om_month_lock_to_copy(list_make1_oid(month->leaf)))
 		om_month_raise_busy(month->leaf);
-	check_ties(month);
+	om_monthtables_require_plain(month->parent, month->leaf);
 	bounds = om_month_bounds(month->leaf);
 	move.bounds = bounds;
 	move.fresh = make_twin(month, policy, &bounds);

@@ -2,7 +2,7 @@
 -- read, and what stands in the way.
 BEGIN;
 \i helpers.psql
-SELECT plan(42);
+SELECT plan(44);
 
 SET LOCAL order_mgmt.clock = '2020-03-31 23:00+00';
 SELECT open_shop('ann', 1000, 'p', 1000), open_shop('bob', 1000, 'q', 1) \g /dev/null
@@ -19,7 +19,9 @@ SELECT order_mgmt.add_order_note((SELECT id FROM made WHERE n = 1), 'a note') \g
 
 SELECT is(error_of($$SELECT * FROM order_mgmt.archive_month('2020-03-01')$$), 'OM005', 'a month that has just ended stays');
 SET LOCAL order_mgmt.clock = '2020-04-02 01:00+00';
+SELECT pg_stat_get_xact_numscans('order_mgmt.orders_2020_03'::regclass) AS scans \gset
 SELECT throws_like($$SELECT * FROM order_mgmt.archive_month('2020-03-01')$$, '%have not given back what they held', 'a month with holds of cancelled orders stays');
+SELECT is(pg_stat_get_xact_numscans('order_mgmt.orders_2020_03'::regclass), :scans::bigint, 'that it was looked at for this is no use of it');
 SELECT order_mgmt.run_pipeline() \g /dev/null
 SELECT order_mgmt.capture_order('ann', lines('p')) \g /dev/null
 SELECT order_mgmt.run_pipeline() \g /dev/null
@@ -100,6 +102,12 @@ SELECT invariants_hold('invariants hold with the month');
 SELECT is(rows_of($$SELECT count(*) FROM order_mgmt.restore_month('2020-03-01')$$), '(3)', 'restored again, it stays as it is');
 -- Older months go first
 SELECT throws_like($$SELECT * FROM order_mgmt.archive_month('2020-04-01')$$, '%older months go first%', 'a month waits for older ones');
+
+-- What drop_after has dropped is over for good
+SELECT order_mgmt.archive_month('2020-03-01') \g /dev/null
+DELETE FROM order_mgmt.archives WHERE month = '2020-03-01';
+SET LOCAL order_mgmt.clock = '2020-03-31 12:00+00';
+SELECT throws_like($$SELECT order_mgmt.capture_order('ann', lines('p'))$$, 'month 2020-03 has been archived and dropped', 'no order comes into a month that has been dropped');
 
 SELECT * FROM finish();
 ROLLBACK;

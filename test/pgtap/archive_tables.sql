@@ -2,7 +2,7 @@
 -- values of many types, and with columns that have come and gone.
 BEGIN;
 \i helpers.psql
-SELECT plan(26);
+SELECT plan(46);
 SET LOCAL order_mgmt.clock = '2024-06-02';
 SET LOCAL datestyle = 'ISO';
 SET LOCAL timezone = 'Asia/Kathmandu';
@@ -47,6 +47,8 @@ SELECT is(rows_of($$SELECT count(*) FROM order_mgmt.archive_month('2024-01-01', 
 ALTER TABLE sales DROP COLUMN span;
 ALTER TABLE sales ADD COLUMN later text NOT NULL DEFAULT 'now';
 ALTER TABLE sales ADD COLUMN last text;
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-01-01', 'sales')$$), 'OM005', 'values have no place in a table without their column');
+ALTER TABLE sales ADD COLUMN span interval;
 SELECT is(rows_of($$SELECT relation, rows FROM order_mgmt.restore_month('2024-01-01', 'sales')$$), '("""sales EU""",200) (sales_us,110)', 'it comes back');
 SELECT is((SELECT count(*) FROM sales), 311::bigint, 'with all rows');
 SELECT is((SELECT string_agg(DISTINCT concat_ws(' ', later, last), ',') FROM sales), 'now', 'new columns have their defaults');
@@ -83,6 +85,9 @@ SELECT is(rows_of($$SELECT rows FROM order_mgmt.restore_month('2024-02-01', 'emp
 SELECT isnt(to_regclass('empty_1'), NULL, 'as an empty table');
 
 -- What is refused
+SELECT is(error_of($$SELECT * FROM order_mgmt.archive_month('294277-01-01', 'empty')$$), 'OM001 month', 'a month later than all times');
+SELECT is(error_of($$SELECT * FROM order_mgmt.archive_month('5874897-12-31', 'empty')$$), 'OM001 month', 'much later');
+SELECT is(error_of($$SELECT * FROM order_mgmt.archive_month('294276-12-31', 'empty')$$), 'OM004', 'the last of all months is not there');
 SELECT is(error_of($$SELECT * FROM order_mgmt.archive_month('2024-05-01', 'empty')$$), 'OM004', 'a month that is not there');
 CREATE TABLE empty_2 PARTITION OF empty FOR VALUES FROM ('2024-06-01 00:00+00') TO ('2024-07-01 00:00+00');
 SELECT is(error_of($$SELECT * FROM order_mgmt.archive_month('2024-06-01', 'empty')$$), 'OM005', 'a month that is not over');
@@ -94,6 +99,73 @@ SET LOCAL ROLE order_mgmt_operator;
 SELECT is(error_of($$SELECT * FROM order_mgmt.archive_month('2024-02-01', 'empty')$$), '42501', 'a table of somebody else');
 SELECT is(error_of($$SELECT * FROM order_mgmt.restore_month('2024-02-01', 'empty')$$), '42501', 'also on its way back');
 RESET ROLE;
+
+-- What its owner has written runs with the owner's rights, whoever restores the table
+GRANT CREATE ON SCHEMA test TO order_mgmt_operator;
+CREATE FUNCTION seen_by() RETURNS text LANGUAGE sql AS 'SELECT current_user::text';
+CREATE DOMAIN owned AS int CHECK (VALUE < 0 OR test.seen_by() = 'order_mgmt_operator');
+SET LOCAL ROLE order_mgmt_operator;
+CREATE TABLE owned_months (at timestamptz NOT NULL, n owned) PARTITION BY RANGE (at);
+CREATE TABLE owned_months_1 PARTITION OF owned_months FOR VALUES FROM ('2024-02-01 00:00+00') TO ('2024-03-01 00:00+00');
+INSERT INTO owned_months VALUES ('2024-02-02', 1);
+RESET ROLE;
+SELECT order_mgmt.archive_month('2024-02-01', 'owned_months') \g /dev/null
+ALTER TABLE owned_months ADD COLUMN who text DEFAULT test.seen_by();
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'owned_months')$$), 'no error', 'types of a table are used as by its owner');
+SELECT is(rows_of($$SELECT n, who FROM owned_months$$), '(1,order_mgmt_operator)', 'so are defaults');
+
+-- A generated column that has come since
+SELECT order_mgmt.archive_month('2024-02-01', 'owned_months') \g /dev/null
+ALTER TABLE owned_months ADD COLUMN twice int GENERATED ALWAYS AS (n * 2) STORED;
+SELECT order_mgmt.restore_month('2024-02-01', 'owned_months') \g /dev/null
+SELECT is(rows_of($$SELECT n, who, twice FROM owned_months$$), '(1,order_mgmt_operator,2)', 'a generated column that has come since is worked out');
+
+-- What only the archive has is not written over
+SELECT order_mgmt.archive_month('2024-02-01', 'owned_months') \g /dev/null
+CREATE TABLE again PARTITION OF owned_months FOR VALUES FROM ('2024-02-01 00:00+00') TO ('2024-03-01 00:00+00');
+ALTER TABLE again OWNER TO order_mgmt_operator;
+INSERT INTO owned_months VALUES ('2024-02-03', -3);
+SELECT is(error_of($$SELECT order_mgmt.archive_month('2024-02-01', 'owned_months')$$), 'OM005', 'a month that is in an archive is not archived again');
+SELECT is(rows_of($$SELECT state, rows FROM order_mgmt.archives WHERE table_name = 'owned_months'$$), '(cold,1)', 'its archive stays');
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'owned_months')$$), 'OM005', 'nor does it come back beside another partition');
+
+-- A table of the same name, of somebody else
+DROP TABLE owned_months;
+CREATE TABLE owned_months (at timestamptz NOT NULL, n int, who text, twice int) PARTITION BY RANGE (at);
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'owned_months')$$), 'no error', 'a superuser may have the rows of others');
+SELECT order_mgmt.archive_month('2024-02-01', 'owned_months') \g /dev/null
+ALTER TABLE owned_months OWNER TO order_mgmt_operator;
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'owned_months')$$), 'OM005', 'others do not get them with the name of the table');
+
+-- A table that has changed since
+CREATE TABLE changed (at timestamptz NOT NULL, n int, word text) PARTITION BY RANGE (at);
+CREATE TABLE changed_1 PARTITION OF changed FOR VALUES FROM ('2024-02-01 00:00+00') TO ('2024-03-01 00:00+00');
+INSERT INTO changed VALUES ('2024-02-02', 7), ('2024-02-03', NULL);
+SELECT order_mgmt.archive_month('2024-02-01', 'changed') \g /dev/null
+ALTER TABLE changed RENAME COLUMN n TO number;
+SELECT throws_like($$SELECT order_mgmt.restore_month('2024-02-01', 'changed')$$, '%no column "n" any more%', 'a column of another name is not left empty');
+ALTER TABLE changed RENAME COLUMN number TO n;
+ALTER TABLE changed ALTER COLUMN n SET NOT NULL;
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'changed')$$), '23502', 'NOT NULL holds for what comes back');
+ALTER TABLE changed ALTER COLUMN n DROP NOT NULL;
+ALTER TABLE changed ADD CONSTRAINT small CHECK (n < 7);
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'changed')$$), '23514', 'so do constraints');
+ALTER TABLE changed DROP CONSTRAINT small;
+SELECT is(error_of($$SELECT order_mgmt.restore_month('2024-02-01', 'changed')$$), 'no error', 'without them it comes back');
+SELECT is((SELECT count(*) FROM changed), 2::bigint, 'as a whole');
+
+-- What belongs to the partition itself
+CREATE TABLE changed_2 PARTITION OF changed FOR VALUES FROM ('2024-03-01 00:00+00') TO ('2024-04-01 00:00+00');
+GRANT SELECT ON changed_1, changed_2 TO order_mgmt_operator;
+ALTER TABLE changed_1 ENABLE ROW LEVEL SECURITY;
+ALTER TABLE changed_2 ENABLE ROW LEVEL SECURITY;
+CREATE POLICY none ON changed_1 USING (false);
+SELECT throws_like($$SELECT order_mgmt.archive_month('2024-02-01', 'changed')$$, '%has policies of its own', 'a policy of a partition''s own is not lost');
+DROP POLICY none ON changed_1;
+SELECT order_mgmt.archive_month('2024-02-01', 'changed') \g /dev/null
+SELECT order_mgmt.restore_month('2024-02-01', 'changed') \g /dev/null
+SELECT is(has_table_privilege('order_mgmt_operator', 'changed_1', 'SELECT'), true, 'grants are as those of the youngest partition');
+SELECT is((SELECT relrowsecurity FROM pg_class WHERE oid = 'changed_1'::regclass), true, 'so is row security');
 
 SELECT * FROM finish();
 ROLLBACK;

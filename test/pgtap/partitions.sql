@@ -164,6 +164,20 @@ SELECT is(maintained('short_'), 'drop short_us_2028_11', 'and the rest in the ne
 SELECT is(rows_of('SELECT region, at FROM short ORDER BY 1'), '(eu,"2028-12-01 00:00:00") (us,"2028-12-01 00:00:00")', 'the month is gone, in every region');
 SELECT is((SELECT count(*) FROM order_mgmt.partition_uses WHERE partition_name = 'short_eu_2028_11'), 0::bigint, 'and forgotten');
 
+-- By region and month, each goes by itself
+CREATE TABLE areas (region text, at timestamp, x int) PARTITION BY LIST (region);
+CREATE TABLE areas_eu PARTITION OF areas FOR VALUES IN ('eu') PARTITION BY RANGE (at);
+CREATE TABLE areas_us PARTITION OF areas FOR VALUES IN ('us') PARTITION BY RANGE (at);
+SET LOCAL order_mgmt.clock = '2028-11-15 00:00:00+00';
+SELECT order_mgmt.manage_table('areas', 'at', premake => 0, cold_after => '1 month', stay_hot_reads => 20) \g /dev/null
+SELECT maintained('areas_') \g /dev/null
+UPDATE order_mgmt.partition_uses SET reads_per_day = 20 WHERE partition_name = 'areas_us_2028_11';
+SET LOCAL order_mgmt.clock = '2029-01-01 00:00:00+00';
+UPDATE order_mgmt.partition_uses SET since = '2029-01-01 00:00:00+00' WHERE partition_name = 'areas_us_2028_11';
+SELECT maintained('areas_') \g /dev/null
+SELECT is(plan_of('areas_eu_2028_11'), 'cold', 'the month of one region is archived');
+SELECT isnt(to_regclass('areas_us_2028_11'), NULL, 'that of another, which is read, is not');
+
 -- Use: what the last look saw is made up here, since counters are the server's
 CREATE TABLE used (at date, x int) PARTITION BY RANGE (at);
 SET LOCAL order_mgmt.clock = '2028-01-15 00:00:00+00';

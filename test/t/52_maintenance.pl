@@ -137,7 +137,15 @@ is(sql($tiers), 'restored restored', 'they come back on demand');
 is(sql($readings), $april, 'as they were');
 my $back = q(SELECT DISTINCT next_action || ' ' || (next_action_at > now() - interval '1 day') FROM order_mgmt.partitions WHERE tier = 'restored');
 like(sql($back), qr/^archive /, 'next they are archived again');
+$first = $node->background_psql('shop');
+$first->query_safe('BEGIN');
+$first->query_safe(q(SELECT count(*) FROM order_mgmt.restore_month('2028-04-01', 'public.readings')));
 set_clock('2028-06-20 00:00:00');
+reaches(q(SELECT count(*) > 0 FROM order_mgmt.maintenance_log WHERE action = 'archive' AND error_code = '55P03' AND error ~ 'another session'), 't', 'but not while somebody else moves months');
+$first->query_safe('COMMIT');
+$first->quit;
+# What has changed is looked at at once
+sql(q(SELECT order_mgmt.manage_table('public.readings', 'at', premake => 1, warm_after => '10 days', cold_after => '1 month', drop_after => '2 months', restored_for => '2 days')));
 reaches($tiers, 'cold cold', 'which is done when nobody has read them for a while');
 set_clock('2028-07-01 00:00:00');
 reaches("SELECT coalesce(($tiers), 'gone')", 'gone', 'at the end of their life they are deleted');
