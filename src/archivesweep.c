@@ -51,7 +51,10 @@ installed_at(void)
 	return at;
 }
 
-/* What is older than the installation is not its own: it may be all that is left of one before. */
+/*
+ * What is older than the installation is not its own: it may be all that is left of one before.
+ * Times of files are whole seconds here.
+ */
 List *
 om_archive_sweep(void)
 {
@@ -64,7 +67,7 @@ om_archive_sweep(void)
 		!om_lock_try(OM_LOCK_ARCHIVE))
 		return NIL; /* whoever archives now has files that no row names yet */
 	files = om_archives_files();
-	begun = installed_at();
+	begun = installed_at() - USECS_PER_SEC;
 	foreach(cell, om_archive_list_files())
 	{
 		char *name = lfirst(cell);
