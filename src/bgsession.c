@@ -19,6 +19,18 @@
 #include "installation.h"
 #include "settings.h"
 
+static const OmBgSetting ours[] = {
+	{"search_path", ""},
+	{"lock_timeout", "0"},
+	{"session_replication_role", "origin"},
+	{"row_security", "off"},
+	{"TimeZone", "UTC"},
+	{"DateStyle", "ISO"},
+	{"jit", "off"},
+	/* In a deadlock with a client it is the worker that gives way. */
+	{"deadlock_timeout", "50ms"},
+};
+
 static const OmBgSetting common[] = {
 	{"default_transaction_isolation", "read committed"},
 	{"default_transaction_read_only", "off"},
@@ -46,6 +58,12 @@ om_bgsession_set(const OmBgSetting *further, int count)
 {
 	set_all(common, lengthof(common));
 	set_all(further, count);
+}
+
+void
+om_bgsession_set_ours(void)
+{
+	om_bgsession_set(ours, lengthof(ours));
 }
 
 void

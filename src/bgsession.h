@@ -16,6 +16,9 @@ typedef struct OmBgSetting
 /* What a database or role has set must not reach any of us; and these further settings. */
 extern void om_bgsession_set(const OmBgSetting *further, int count);
 
+/* The same, with those of the workers that have the rights of the server. */
+extern void om_bgsession_set_ours(void);
+
 /* A transaction with an active snapshot. */
 extern void om_bgsession_begin(void);
 extern void om_bgsession_commit(bool durable);

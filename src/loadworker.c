@@ -25,11 +25,8 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
-#include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -38,6 +35,7 @@
 #include "faults.h"
 #include "inflight.h"
 #include "jobseats.h"
+#include "jobsession.h"
 #include "loader.h"
 #include "loads.h"
 #include "loadworker.h"
@@ -93,22 +91,6 @@ typedef struct LoadWorker
 
 static LoadWorker self;
 
-/* Beside what no background worker takes over from a database or role; as the built-in workers. */
-static const OmBgSetting session_settings[] = {
-	{"search_path", ""},     {"lock_timeout", "0"},        {"session_replication_role", "origin"},
-	{"row_security", "off"}, {"TimeZone", "UTC"},          {"DateStyle", "ISO"},
-	{"jit", "off"},          {"deadlock_timeout", "50ms"},
-};
-
-/* Outside a transaction only. */
-static void
-obey_signals(void)
-{
-	(void) om_bgsession_obey_signals();
-	if (!om_setting_workers || om_jobseat_must_leave())
-		proc_exit(0);
-}
-
 /* What a load does from one commit of its position to the next counts as one event. */
 static int64
 place_of(const OmLoad *load)
@@ -139,7 +121,7 @@ pause_between(OmLoad *load)
 {
 	om_jobseat_works();
 	note_place(load);
-	obey_signals();
+	om_jobsession_obey_signals();
 }
 
 /* Raises an error where the load has ended the process too often. */
@@ -285,7 +267,7 @@ rest(void)
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout,
 							 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
-		obey_signals();
+		om_jobsession_obey_signals();
 		if (timeout <= 0)
 			self.not_before = 0;
 		else if (pg_atomic_read_u32(&self.database->jobs[OM_JOB_LOADS].changes) != requests)
@@ -308,39 +290,17 @@ run_next(void)
 	return true;
 }
 
-/* False where another is at work still, or a client that has not committed. */
-static bool
-lock_out_others(void)
-{
-	bool locked;
-
-	om_bgsession_begin();
-	locked = om_lock_try_for_good(OM_LOCK_LOADER);
-	om_bgsession_commit(true /* durable */);
-	return locked;
-}
-
 void
 om_loader_main(Datum arg)
 {
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	pqsignal(SIGQUIT, om_inflight_sigquit);
-	BackgroundWorkerUnblockSignals();
-	self.database = om_jobseat_take(OM_JOB_LOADS, arg);
-	if (self.database == NULL)
-		proc_exit(0);
-	BackgroundWorkerInitializeConnectionByOid(self.database->database, InvalidOid, 0);
-	om_bgsession_set(session_settings, lengthof(session_settings));
-	if (!om_bgsession_may_work() || !lock_out_others())
-		proc_exit(0);
+	self.database = om_jobsession_start(OM_JOB_LOADS, arg, OM_LOCK_LOADER);
 	self.context =
 		AllocSetContextCreate(TopMemoryContext, "order_mgmt loads", ALLOCSET_DEFAULT_SIZES);
 	self.slot = om_inflight_attach(INFLIGHT_NAME);
 	do
 	{
 		rest();
-		obey_signals();
+		om_jobsession_obey_signals();
 	} while (run_next());
 	om_jobseat_rest(0 /* ms */);
 	proc_exit(0);

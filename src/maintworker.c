@@ -18,10 +18,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
-#include "postmaster/interrupt.h"
 #include "storage/ipc.h"
-#include "tcop/tcopprot.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -30,6 +27,7 @@
 #include "faults.h"
 #include "inflight.h"
 #include "jobseats.h"
+#include "jobsession.h"
 #include "locks.h"
 #include "maintenance.h"
 #include "maintworker.h"
@@ -92,22 +90,6 @@ typedef struct MaintWorker
 } MaintWorker;
 
 static MaintWorker self;
-
-/* Beside what no background worker takes over from a database or role; as the built-in workers. */
-static const OmBgSetting session_settings[] = {
-	{"search_path", ""},     {"lock_timeout", "0"},        {"session_replication_role", "origin"},
-	{"row_security", "off"}, {"TimeZone", "UTC"},          {"DateStyle", "ISO"},
-	{"jit", "off"},          {"deadlock_timeout", "50ms"},
-};
-
-/* Outside a transaction only. */
-static void
-obey_signals(void)
-{
-	(void) om_bgsession_obey_signals();
-	if (!om_setting_workers || om_jobseat_must_leave())
-		proc_exit(0);
-}
 
 /* Ends the transaction that has failed; the error outlives it. */
 static ErrorData *
@@ -180,7 +162,7 @@ run_steps(bool moves)
 		ErrorData *error;
 		int tries = 0;
 
-		obey_signals();
+		om_jobsession_obey_signals();
 		do
 			error = attempt(lfirst(cell));
 		while (error != NULL && om_maintenance_tries_again(lfirst(cell), error, ++tries));
@@ -202,42 +184,20 @@ run(void)
 	MemoryContextReset(self.context);
 }
 
-/* False where another is at work still. */
-static bool
-lock_out_others(void)
-{
-	bool locked;
-
-	om_bgsession_begin();
-	locked = om_lock_try_for_good(OM_LOCK_MAINTENANCE);
-	om_bgsession_commit(true /* durable */);
-	return locked;
-}
-
 void
 om_maintenance_main(Datum arg)
 {
 	OmJobSeat *seat;
 	uint32 asked;
 
-	pqsignal(SIGHUP, SignalHandlerForConfigReload);
-	pqsignal(SIGTERM, die);
-	pqsignal(SIGQUIT, om_inflight_sigquit);
-	BackgroundWorkerUnblockSignals();
-	self.database = om_jobseat_take(OM_JOB_MAINTENANCE, arg);
-	if (self.database == NULL)
-		proc_exit(0);
-	BackgroundWorkerInitializeConnectionByOid(self.database->database, InvalidOid, 0);
-	om_bgsession_set(session_settings, lengthof(session_settings));
-	if (!om_bgsession_may_work() || !lock_out_others())
-		proc_exit(0);
+	self.database = om_jobsession_start(OM_JOB_MAINTENANCE, arg, OM_LOCK_MAINTENANCE);
 	self.context =
 		AllocSetContextCreate(TopMemoryContext, "order_mgmt maintenance", ALLOCSET_DEFAULT_SIZES);
 	seat = &self.database->jobs[OM_JOB_MAINTENANCE];
 	do
 	{
 		asked = pg_atomic_read_u32(&seat->asked);
-		obey_signals();
+		om_jobsession_obey_signals();
 		run();
 	} while (pg_atomic_read_u32(&seat->asked) != asked);
 	if (!self.gave_up)

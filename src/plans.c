@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "access/htup_details.h"
 #include "catalog/pg_class.h"
 #include "funcapi.h"
@@ -116,6 +117,34 @@ Datum
 om_result_get(uint64 row, int col, bool *isnull)
 {
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, isnull);
+}
+
+uint64
+om_query_change(OmQuery *query, const Datum *args)
+{
+	OmQueryScope scope;
+	uint64 count;
+
+	om_query_begin(&scope);
+	count = om_query_run(query, args, NULL);
+	om_query_end(&scope);
+	CommandCounterIncrement();
+	return count;
+}
+
+bool
+om_query_change_says(OmQuery *query, const Datum *args)
+{
+	OmQueryScope scope;
+	bool isnull;
+	bool answer;
+
+	om_query_begin(&scope);
+	om_query_run(query, args, NULL);
+	answer = DatumGetBool(om_result_get(0, 1, &isnull));
+	om_query_end(&scope);
+	CommandCounterIncrement();
+	return answer;
 }
 
 /* A row of other types than promised would crash whoever reads it. */

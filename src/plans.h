@@ -52,6 +52,13 @@ extern void om_query_uncounted(void);
 extern uint64 om_query_run(OmQuery *query, const Datum *args, const bool *isnull);
 extern uint64 om_query_read(OmQuery *query, const Datum *args, const bool *isnull);
 
+/*
+ * One statement that changes rows, in a scope of its own; the rows that it has
+ * touched, and whether what it returns first is true.
+ */
+extern uint64 om_query_change(OmQuery *query, const Datum *args);
+extern bool om_query_change_says(OmQuery *query, const Datum *args);
+
 /* Runs statements that are not worth a plan, such as DDL. */
 extern void om_query_utility(const char *sql);
 

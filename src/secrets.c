@@ -6,7 +6,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
@@ -147,30 +146,16 @@ om_secret_set(const char *name, Jsonb *value)
 {
 	Datum args[3] = {CStringGetTextDatum(name), JsonbPGetDatum(value),
 					 CStringGetTextDatum(GetUserNameFromId(GetUserId(), false))};
-	OmQueryScope scope;
-	bool is_new;
-	bool isnull;
 
-	om_query_begin(&scope);
-	om_query_run(&set_query, args, NULL);
-	is_new = DatumGetBool(om_result_get(0, 1, &isnull));
-	om_query_end(&scope);
-	CommandCounterIncrement();
-	return is_new;
+	return om_query_change_says(&set_query, args);
 }
 
 bool
 om_secret_drop(const char *name)
 {
 	Datum arg = CStringGetTextDatum(name);
-	OmQueryScope scope;
-	uint64 count;
 
-	om_query_begin(&scope);
-	count = om_query_run(&drop_query, &arg, NULL);
-	om_query_end(&scope);
-	CommandCounterIncrement();
-	return count > 0;
+	return om_query_change(&drop_query, &arg) > 0;
 }
 
 Jsonb *

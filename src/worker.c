@@ -101,19 +101,6 @@ typedef struct Worker
 
 static Worker worker;
 
-/* Beside what no background worker takes over from a database or role. */
-static const OmBgSetting session_settings[] = {
-	{"search_path", ""},
-	{"lock_timeout", "0"},
-	{"session_replication_role", "origin"},
-	{"row_security", "off"},
-	{"TimeZone", "UTC"},
-	{"DateStyle", "ISO"},
-	{"jit", "off"},
-	/* In a deadlock with a client it is the worker that gives way. */
-	{"deadlock_timeout", "50ms"},
-};
-
 /* Leaves the seat; the launcher decides what comes next. */
 static void
 leave_seat(int code, Datum arg pg_attribute_unused())
@@ -780,7 +767,7 @@ om_worker_main(Datum arg)
 
 	take_seat(arg);
 	BackgroundWorkerInitializeConnectionByOid(worker.oid, InvalidOid, 0);
-	om_bgsession_set(session_settings, lengthof(session_settings));
+	om_bgsession_set_ours();
 	look_around();
 	set_up();
 	for (;;)
