@@ -30,6 +30,7 @@
 #include "utils/timestamp.h"
 #include "pgstat.h"
 
+#include "archives.h"
 #include "archivesweep.h"
 #include "archiving.h"
 #include "attempt.h"
@@ -41,6 +42,7 @@
 #include "maintlog.h"
 #include "monthswap.h"
 #include "monthtables.h"
+#include "monthtraits.h"
 #include "names.h"
 #include "plans.h"
 #include "policies.h"
@@ -281,6 +283,18 @@ lock_out_readers(const OmMonth *month, const OmPolicy *policy)
 		om_month_raise_busy(month->parent);
 }
 
+/* What a month had that is not going to come back. */
+static void
+drop_kept(const OmMonth *month)
+{
+	char *schema = get_namespace_name(get_rel_namespace(month->parent));
+	OmArchive *archive =
+		om_archives_find(schema, month->table_name, (DateADT) (month->begin / USECS_PER_DAY));
+
+	if (archive != NULL)
+		om_traits_drop_kept(month->parent, archive->file);
+}
+
 /* Its files go at the next run, when no transaction that has failed could want them back. */
 static void
 drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
@@ -298,7 +312,7 @@ drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
 		om_archiving_require_owner(month->parent, month->begin);
 	lock_out_readers(month, policy);
 	if (policy->owner != NULL)
-		om_archiving_drop_kept(month->parent, month->begin);
+		drop_kept(month);
 	om_query_begin(&scope);
 	(void) om_query_run(&forget_query, args, NULL);
 	entry->rows = DatumGetInt64(om_result_get(0, 1, &isnull));

@@ -271,6 +271,13 @@ $dbh->selectall_arrayref($archive);
 $dbh->selectall_arrayref(q(SELECT * FROM order_mgmt.archive_month('2024-02-01')));
 is(one($dbh, $states), 'cold', 'both months have gone');
 is(one($dbh, 'SELECT count(*) FROM order_mgmt.check_invariants()'), 0, 'invariants hold');
+$node->safe_psql('readers', <<'SQL');
+CREATE TABLE public.sales (at date NOT NULL, x int) PARTITION BY RANGE (at);
+CREATE TABLE public.sales_1 PARTITION OF public.sales FOR VALUES FROM ('2020-01-01') TO ('2020-02-01');
+ALTER TABLE public.sales_1 ADD CONSTRAINT odd CHECK (x % 2 = 1);
+INSERT INTO public.sales VALUES ('2020-01-01', 1), ('2020-01-31', 3);
+SELECT order_mgmt.archive_month('2020-01-01', 'public.sales');
+SQL
 my $dump = PostgreSQL::Test::Utils::tempdir() . '/dump';
 $node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-d', $node->connstr('readers') ], 'the database is dumped');
 $node->safe_psql('postgres', 'CREATE DATABASE again');
@@ -280,6 +287,10 @@ $node->safe_psql('again', q(SELECT order_mgmt.post_restore(); SELECT order_mgmt.
 is($node->safe_psql('again', "SELECT order_mgmt.get_order('$order_id')::text"), $answer, 'and leaves them there');
 is($node->safe_psql('again', q(SET order_mgmt.clock = '2024-09-20'; SELECT count(*) FROM order_mgmt.restore_month('2024-01-01'))), 3, 'a month is restored there');
 is($node->safe_psql('again', 'SELECT * FROM order_mgmt.check_invariants()'), '', 'where invariants hold');
+$node->safe_psql('again', 'ALTER TABLE public.sales RENAME TO income');
+is($node->safe_psql('again', q(SELECT rows FROM order_mgmt.restore_month('2020-01-01', 'public.income'))), 2, 'so is one of a table of a user, that has another name by now');
+is($node->safe_psql('again', q(SELECT sum(x), (SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'public.sales_1'::regclass AND conname = 'odd') FROM public.income)), '4|CHECK (((x % 2) = 1))',
+	'with the constraint of its own');
 is($node->safe_psql('again', q(SET order_mgmt.clock = '2024-09-20'; SELECT count(*) FROM order_mgmt.archive_month('2024-01-01'))), 3, 'and archived again');
 is($node->safe_psql('again', "SELECT order_mgmt.get_order('$order_id')::text"), $answer, 'into files of its own');
 is(one($dbh, "SELECT order_mgmt.get_order('$order_id')"), $answer, 'here, it is still in the archive of before');
