@@ -10,6 +10,10 @@
  * movements of months that are here.  archived_months counts the events: what a
  * consumer has passed includes them for ever.
  *
+ * A month whose archive has been dropped cannot be made again; earlier versions let
+ * loads of past orders do so.  When such a month goes once more, what is kept of
+ * its first life is set aside, a microsecond later, where it stays for ever.
+ *
  * A consumer that was made when a month was gone counts its events as passed.
  * Should its position lie before them when they come back, it will read them,
  * so they are taken off again; it is owned meanwhile, as by who works as it.
@@ -21,7 +25,9 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
+#include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -29,6 +35,7 @@
 #include "utils/uuid.h"
 
 #include "archivedamounts.h"
+#include "archives.h"
 #include "cursors.h"
 #include "errors.h"
 #include "faults.h"
@@ -126,12 +133,128 @@ static OmQuery remove_month_query = {
 	.nargs = 1,
 	.types = {TIMESTAMPTZOID}};
 
+/* ---------- beside the months that are here ---------- */
+
+void
+om_archived_amounts_hold_months(void)
+{
+	/* In the order in which captures lock them. */
+	static const char *const tables[] = {"event_log", "orders", "order_lines"};
+
+	for (int i = 0; i < (int) lengthof(tables); i++)
+		LockRelationOid(om_relation_get(tables[i]), AccessShareLock);
+}
+
+#define IS_SHOWN                                                                           \
+	"s.kind = $1 AND s.key = $2 AND NOT EXISTS (SELECT FROM order_mgmt.archived_months AS" \
+	" m WHERE date_trunc('month', m.month, 'UTC') = date_trunc('month', s.at, 'UTC'))"
+
+static OmQuery shown_query = {.sql = "SELECT s.event_id, s.at, s.amount, s.order_id"
+									 " FROM order_mgmt.archived_movements AS s WHERE " IS_SHOWN,
+							  .nargs = 2,
+							  .types = {TEXTOID, TEXTOID}};
+
+static OmQuery hidden_query = {
+	.sql = "SELECT a.month, a.amount - coalesce((SELECT sum(s.amount)"
+		   "  FROM order_mgmt.archived_movements AS s WHERE s.month = a.month AND " IS_SHOWN
+		   "), 0) AS amount FROM order_mgmt.archived_amounts AS a WHERE a.kind = $1 AND a.key = $2",
+	.nargs = 2,
+	.types = {TEXTOID, TEXTOID}};
+
+static OmQuery gone_query = {.sql = "SELECT m.month FROM order_mgmt.archived_months AS m",
+							 .nargs = 0};
+
+static void
+name_amounts(const char *kind, Datum key)
+{
+	Datum args[2] = {CStringGetTextDatum(kind), key};
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	(void) om_query_read(&shown_query, args, NULL);
+	om_query_name_result("shown");
+	(void) om_query_read(&hidden_query, args, NULL);
+	om_query_name_result("hidden");
+	(void) om_query_read(&gone_query, NULL, NULL);
+	om_query_name_result("gone");
+	PopActiveSnapshot();
+}
+
+Datum
+om_archived_amounts_return_set(FunctionCallInfo fcinfo, const char *kind, OmQuery *query,
+							   const Datum *args, const bool *isnull)
+{
+	OmQueryScope scope;
+
+	om_archived_amounts_require();
+	om_archived_amounts_hold_months();
+	InitMaterializedSRF(fcinfo, 0);
+	om_query_begin(&scope);
+	name_amounts(kind, args[0]);
+	om_query_put_set(fcinfo, query, args, isnull);
+	om_query_end(&scope);
+	return (Datum) 0;
+}
+
+/* ---------- a month goes ---------- */
+
 void
 om_archived_amounts_require(void)
 {
 	(void) om_relation_get("archived_amounts");
 	(void) om_relation_get("archived_movements");
 	(void) om_relation_get("archived_months");
+}
+
+/* ---------- a month that was gone for good, and is here again ---------- */
+
+/* Where what is kept of its first life lies: in no month of the calendar. */
+#define ASIDE "$1 + '1 microsecond'::interval"
+
+#define SUM_OF_EVENTS                                                                      \
+	"coalesce((SELECT jsonb_object_agg(e.key, e.events) FROM (SELECT b.key, sum(b.value::" \
+	"bigint) AS events FROM (SELECT * FROM jsonb_each_text(m.events) UNION ALL SELECT *"   \
+	" FROM jsonb_each_text(excluded.events)) AS b GROUP BY 1) AS e), '{}')"
+
+static OmQuery aside_queries[] = {
+	{.sql = "INSERT INTO order_mgmt.archived_amounts AS a (month, kind, key, amount, has_changes)"
+			" SELECT " ASIDE ", g.kind, g.key, g.amount, g.has_changes"
+			" FROM order_mgmt.archived_amounts AS g WHERE g.month = $1"
+			" ON CONFLICT (kind, key, month) DO UPDATE SET amount = a.amount + excluded.amount,"
+			" has_changes = a.has_changes OR excluded.has_changes",
+	 .nargs = 1,
+	 .types = {TIMESTAMPTZOID}},
+	{.sql = "DELETE FROM order_mgmt.archived_amounts WHERE month = $1",
+	 .nargs = 1,
+	 .types = {TIMESTAMPTZOID}},
+	{.sql = "UPDATE order_mgmt.archived_movements SET month = " ASIDE " WHERE month = $1",
+	 .nargs = 1,
+	 .types = {TIMESTAMPTZOID}},
+	{.sql = "INSERT INTO order_mgmt.archived_months AS m (month, events, first_lxid, last_lxid,"
+			" last_event_id) SELECT " ASIDE ", g.events, g.first_lxid, g.last_lxid,"
+			" g.last_event_id FROM order_mgmt.archived_months AS g WHERE g.month = $1"
+			" ON CONFLICT (month) DO UPDATE SET events = " SUM_OF_EVENTS ", first_lxid ="
+			" coalesce(least(nullif(m.first_lxid, 0), nullif(excluded.first_lxid, 0)), 0),"
+			" last_lxid = greatest(m.last_lxid, excluded.last_lxid),"
+			" last_event_id = greatest(m.last_event_id, excluded.last_event_id)",
+	 .nargs = 1,
+	 .types = {TIMESTAMPTZOID}},
+	{.sql = "DELETE FROM order_mgmt.archived_months WHERE month = $1",
+	 .nargs = 1,
+	 .types = {TIMESTAMPTZOID}},
+};
+
+/* What is forgotten when the month comes back is what its file has, and no more. */
+static void
+set_aside(TimestampTz month)
+{
+	Datum arg = TimestampTzGetDatum(month);
+	OmQueryScope scope;
+
+	om_query_begin(&scope);
+	for (int i = 0; i < (int) lengthof(aside_queries); i++)
+		om_query_run(&aside_queries[i], &arg, NULL);
+	om_query_end(&scope);
+	CommandCounterIncrement();
 }
 
 void
@@ -142,6 +265,8 @@ om_archived_amounts_add(TimestampTz month)
 	OmQueryScope scope;
 
 	om_archived_amounts_require();
+	if (om_archives_is_counted(om_months_begin(month)))
+		set_aside(om_months_begin(month));
 	om_query_begin(&scope);
 	om_query_uncounted();
 	for (int i = 0; i < (int) lengthof(add_queries); i++)

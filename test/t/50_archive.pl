@@ -223,17 +223,16 @@ $reader->begin_work;
 one($reader, q(SELECT count(*) FROM order_mgmt.orders WHERE created_at < '2024-02-01'));
 my $give_up = session('readers', pg_server_prepare => 0);
 $give_up->do($archive, { pg_async => DBD::Pg::PG_ASYNC() });
-my $captured = 0;
+my $inside = 0;
 my $client = session('readers');
-$client->do(q(SET lock_timeout = '1s'));
 until ($give_up->pg_ready)
 {
 	one($client, "SELECT order_mgmt.capture_order('c', $Shop::one_line)");
-	$captured++;
+	$inside++ if !$give_up->pg_ready;
 }
 is(eval { $give_up->pg_result; 1 }, undef, 'an archive gives up for who reads the month');
 is($give_up->state, '55P03', 'and says so');
-cmp_ok($captured, '>', 2, 'captures went on meanwhile');
+cmp_ok($inside, '>', 2, 'captures ended while it was still trying');
 run_all('readers', 'beside a long reader');
 is(one($dbh, q(SELECT count(*) FROM order_mgmt.archives)), 0, 'nothing has changed');
 is(one($dbh, q(SELECT count(*) FROM order_mgmt.orders WHERE created_at < '2024-02-01')), 300, 'nothing is lost');
