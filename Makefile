@@ -133,7 +133,7 @@ demo: ## set up, build, install, start a private server and ship a day of orders
 	test/demo/run
 demo-stop: ## stop and remove the demo's server
 	test/demo/run stop
-test: ## set up, build, install and run every test; GROUPS="lint regress ..." picks some
+test: ## set up, build, install and run every test; GROUPS="lint regress ..." picks some, PGTAP="archive jobs" and TAP="09 42" files of these
 	test/tools/run-tests $(GROUPS)
 torture: ## set up, build, install and let each kind of fault rage for a minute (TORTURE_SECONDS=n); NEMESIS=pattern picks some
 	test/tools/run-tests torture
@@ -146,7 +146,7 @@ bench-soak: ## the same for what takes long (about two hours)
 	test/bench/run soak
 bench-predict: ## measure predictions on the real histories of ../shared/data, and write docs/next-basket.md (half an hour)
 	test/bench/predict
-sanitize: ## run SQL tests under valgrind and the undefined-behaviour sanitizer; GROUPS as for test
+sanitize: ## run SQL tests under valgrind and the undefined-behaviour sanitizer; GROUPS, PGTAP, TAP as for test
 	test/tools/sanitize $(GROUPS)
 fuzz: ## feed the CSV reader what nobody would write, for a minute (FUZZ_SECONDS=n)
 	test/fuzz/run
