@@ -22,6 +22,7 @@
 #include "errors.h"
 #include "installation.h"
 #include "jsonout.h"
+#include "monthswap.h"
 #include "monthtables.h"
 #include "names.h"
 #include "policies.h"
@@ -230,10 +231,24 @@ OM_FUNCTION(om_unmanage_table)
 
 /* ---------- partitions ---------- */
 
+/* Why what is due is not done; NULL: nothing is, or nothing keeps it. */
+static const char *
+find_obstacle(const OmMonth *month, const OmPolicy *policy, TimestampTz now)
+{
+	const char *reason;
+
+	if (month->next_at > now)
+		return NULL;
+	reason = om_tiers_obstacle(month, policy);
+	if (reason == NULL && OidIsValid(month->leaf) && month->next != OM_MOVE_DROP)
+		reason = om_month_missed(month->leaf);
+	return reason;
+}
+
 static void
 put_month(ReturnSetInfo *result, const OmMonth *month, const OmPolicy *policy, TimestampTz now)
 {
-	const char *waits_for = month->next_at <= now ? om_tiers_obstacle(month, policy) : NULL;
+	const char *waits_for = find_obstacle(month, policy, now);
 	const char *table = policy->owner == NULL
 						  ? month->table_name
 						  : quote_qualified_identifier(month->schema, month->table_name);

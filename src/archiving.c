@@ -584,6 +584,7 @@ om_archive_month(Oid relation, TimestampTz at)
 		require_over(month);
 	OM_FAULT_POINT("archiving/begun");
 	lock_to_copy(leaves);
+	om_month_require_seen(leaves);
 	if (ours)
 		require_no_obstacle(month);
 	else

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/tablespace.h"
@@ -63,6 +64,17 @@ make_twin(const OmMonth *month, const OmPolicy *policy, const OmMonthBounds *bou
 	return twin;
 }
 
+/* The copy is what the latest snapshot shows; ours would go on beside it. */
+static void
+require_newest(void)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+						errmsg("in REPEATABLE READ a month does not become warm"),
+						om_errdetail("isolation", "repeatable read"),
+						errhint("Move months in READ COMMITTED.")));
+}
+
 int64
 om_warming_run(const OmMonth *month, const OmPolicy *policy, int64 *bytes)
 {
@@ -70,8 +82,10 @@ om_warming_run(const OmMonth *month, const OmPolicy *policy, int64 *bytes)
 	OmMonthMove move = {.parent = month->parent, .old = month->leaf, .name = month->partition_name};
 	int64 rows;
 
+	require_newest();
 	if (!om_month_lock_to_copy(list_make1_oid(month->leaf)))
 		om_month_raise_busy(month->leaf);
+	om_month_require_seen(list_make1_oid(month->leaf));
 	om_monthtables_require_plain(month->parent, month->leaf);
 	bounds = om_month_bounds(month->leaf);
 	move.bounds = bounds;
