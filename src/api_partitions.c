@@ -27,6 +27,7 @@
 #include "names.h"
 #include "policies.h"
 #include "relations.h"
+#include "tablenames.h"
 #include "tiers.h"
 #include "wakeup.h"
 
@@ -188,6 +189,7 @@ OM_FUNCTION(om_manage_table)
 	relid = PG_GETARG_OID(0);
 	om_api_begin_write("manage_table()");
 	(void) om_relation_get("partition_policies");
+	(void) om_tablenames_follow();
 	policy = read_policy(fcinfo);
 	if (get_rel_name(relid) == NULL)
 		om_arg_raise("relation", "is no table");
@@ -203,6 +205,7 @@ OM_FUNCTION(om_manage_table)
 	tables = om_monthtables_of(relid, policy.time_column);
 	check_tablespace(policy.warm_tablespace, policy.owner == NULL ? OM_OWNER_ROLE : policy.owner);
 	changed = om_policy_save(&policy);
+	(void) om_tablenames_follow(); /* from now on */
 	if (policy.owner != NULL)
 		make_months(&policy, tables);
 	om_wakeup_maintenance_at_commit();
@@ -226,6 +229,7 @@ OM_FUNCTION(om_unmanage_table)
 	if (om_policy_is_ours(schema, name))
 		om_arg_raise("relation", "is a table of order_mgmt, which is always looked after");
 	require_owner(relid);
+	(void) om_tablenames_follow();
 	PG_RETURN_BOOL(om_policy_remove(schema, name));
 }
 

@@ -476,8 +476,8 @@ index_definition(Oid index, Oid table)
 	return found + strlen(name) + 1;
 }
 
-static void
-make_index(Oid index, Oid parent, Oid twin)
+void
+om_month_index_make(Oid index, Oid parent, Oid twin)
 {
 	Oid constraint = get_index_constraint(index);
 	char *name = qualified_name(twin);
@@ -519,7 +519,7 @@ om_month_twin_finish(Oid twin, Oid parent, const char *tablespace)
 	(void) set_config_option("default_tablespace", tablespace == NULL ? "" : tablespace,
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	foreach(cell, indexes_of(parent))
-		make_index(lfirst_oid(cell), parent, twin);
+		om_month_index_make(lfirst_oid(cell), parent, twin);
 	om_query_utility(psprintf("ANALYZE %s", qualified_name(twin)));
 	om_textform_end(level);
 	om_query_end(&scope);

@@ -95,6 +95,9 @@ extern int64 om_month_twin_copy(Oid twin, Oid leaf);
  */
 extern void om_month_twin_finish(Oid twin, Oid parent, const char *tablespace);
 
+/* Makes an index that one table has on another, in the caller's scope, under a name that is free. */
+extern void om_month_index_make(Oid index, Oid from, Oid twin);
+
 /*
  * Locks parents and partitions exclusively, all or none, each time for 100 ms
  * altogether at most, and tries again after pauses; then drops the old partitions
