@@ -18,18 +18,18 @@ BARE_HEADERS = \
 
 LAYERS = \
 	names faults \
-	clock settings shared money jsonout relations opened tables plans textform locks lockwaits snapshots rotation installation siphash uuid7 inflight handlerseats jobseats bgsession jobsession wakeup \
+	clock settings seats shared money jsonout relations opened tables plans textform locks lockwaits snapshots rotation installation siphash uuid7 inflight handlerseats jobseats bgsession jobsession wakeup \
 	bytes dialect csvlines csvtext csvreader attempt archivemanifest archivepaths archivereader archivefile \
 	archives coldrows months monthswap horizon leaves eventlog ticks cursors reader census retries registry archivedamounts signatures backlog inbox claims keys orders orderrefs listing ledger work \
 	request capture imports checkers settlement updater shipper lifecycle deadletters secrets \
 	coldevents obstacles tablenames monthtraits monthtables archiving archivesweep \
 	policies maintlog tiers warming \
-	loadcells loadoptions loadprofiles loadparts loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
+	loadcells loadoptions loadprofiles loadparts loadrequests loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
 	providers timelimits modelrows models training predictionlog predictions scores inputrows evaluation ordercheck kindsql \
 	baskets basketmodel basketmetrics basketscores basketlearning baskettraining baskethistory basketoptions kindbasket nextorders \
 	demandmethods demandmodel demandscore demandbytes demandhistory kinddemand \
 	consumer pass subscribers pipeline outbox proofs invariants repair purges tablestats upkeep cronjobs maintenance comments schema \
-	handlers loadworker maintworker worker launcher utility_hook \
+	tasks handlers loadworker maintworker chores stages worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
 	api_consumers api_subscriptions api_loading api_loads api_uploads api_archive api_partitions api_jobs api_models api_nextorders api_demand api_secrets api_invocations api_faults \
 	init
@@ -133,7 +133,7 @@ demo: ## set up, build, install, start a private server and ship a day of orders
 	test/demo/run
 demo-stop: ## stop and remove the demo's server
 	test/demo/run stop
-test: ## set up, build, install and run every test; GROUPS="lint regress ..." picks some
+test: ## set up, build, install and run every test; GROUPS="lint regress ..." picks some, PGTAP="archive jobs" and TAP="09 42" files of these
 	test/tools/run-tests $(GROUPS)
 torture: ## set up, build, install and let each kind of fault rage for a minute (TORTURE_SECONDS=n); NEMESIS=pattern picks some
 	test/tools/run-tests torture
@@ -146,7 +146,7 @@ bench-soak: ## the same for what takes long (about two hours)
 	test/bench/run soak
 bench-predict: ## measure predictions on the real histories of ../shared/data, and write docs/next-basket.md (half an hour)
 	test/bench/predict
-sanitize: ## run SQL tests under valgrind and the undefined-behaviour sanitizer; GROUPS as for test
+sanitize: ## run SQL tests under valgrind and the undefined-behaviour sanitizer; GROUPS, PGTAP, TAP as for test
 	test/tools/sanitize $(GROUPS)
 fuzz: ## feed the CSV reader what nobody would write, for a minute (FUZZ_SECONDS=n)
 	test/fuzz/run

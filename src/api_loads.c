@@ -25,6 +25,7 @@
 #include "loader.h"
 #include "loadoptions.h"
 #include "loadprofiles.h"
+#include "loadrequests.h"
 #include "loads.h"
 #include "plans.h"
 #include "relations.h"
@@ -103,11 +104,11 @@ load_upload(OmLoadKind kind, OmLoadMode mode, const pg_uuid_t *upload_id, Jsonb 
 static int64
 load_staged(OmLoadKind kind, OmLoadMode mode, Jsonb *options)
 {
-	int64 load_id = om_load_new_id();
+	int64 load_id = om_loadrequest_new_id();
 
 	if (kind != OM_LOAD_ORDERS)
 		om_arg_raise("source", "is staged, which is for orders only");
-	om_load_create(load_id, kind, mode, "staged", om_staging_options(options));
+	om_loadrequest_add(load_id, kind, mode, "staged", om_staging_options(options));
 	if (om_staging_take(load_id) == 0)
 		ereport(NOTICE,
 				(errcode(ERRCODE_NO_DATA),
@@ -124,8 +125,8 @@ load_source(OmLoadKind kind, OmLoadMode mode, const char *source, Jsonb *options
 	check_source(source);
 	if (strcmp(source, "staged") == 0)
 		return load_staged(kind, mode, options);
-	load_id = om_load_new_id();
-	om_load_create(load_id, kind, mode, source, options);
+	load_id = om_loadrequest_new_id();
+	om_loadrequest_add(load_id, kind, mode, source, options);
 	return load_id;
 }
 
@@ -212,7 +213,7 @@ glance_at(int64 load_id)
 
 	om_query_begin(&scope);
 	if (om_query_run(&glance_query, &arg, NULL) == 0)
-		om_load_raise_not_found(load_id);
+		om_loadrequest_raise_not_found(load_id);
 	glance.has_ended = DatumGetBool(om_result_get(0, 1, &isnull));
 	glance.is_own =
 		TransactionIdIsCurrentTransactionId(DatumGetTransactionId(om_result_get(0, 2, &isnull)));
@@ -296,7 +297,7 @@ OM_FUNCTION(om_cancel_load)
 {
 	om_arg_require(fcinfo, 0, "load_id");
 	begin_write("cancel_load()");
-	PG_RETURN_BOOL(om_load_cancel(PG_GETARG_INT64(0)));
+	PG_RETURN_BOOL(om_loadrequest_cancel(PG_GETARG_INT64(0)));
 }
 
 /* retry_load(load_id, csv) → bigint */
@@ -309,7 +310,7 @@ OM_FUNCTION(om_retry_load)
 	begin_write("retry_load()");
 	if (csv != NULL && *csv == '\0')
 		om_arg_raise("csv", "is empty");
-	load_id = om_load_create_retry(PG_GETARG_INT64(0), csv);
+	load_id = om_loadrequest_retry(PG_GETARG_INT64(0), csv);
 	om_loader_run_without_worker(load_id);
 	PG_RETURN_INT64(load_id);
 }

@@ -43,6 +43,7 @@
 #include "faults.h"
 #include "handlers.h"
 #include "handlerseats.h"
+#include "inbox.h"
 #include "inflight.h"
 #include "registry.h"
 #include "settings.h"
@@ -51,27 +52,19 @@
 #define BUSY_RETRY_MS 100
 #define ERROR_RETRY_MIN_MS 500
 #define ERROR_RETRY_MAX_MS 60000
-#define NO_SLOT_RETRY_MS 2000
-#define STARTING_CHECK_MS 200
 
 /* --- looking after the workers -------------------------------------------------------------- */
 
+static OmSeatKind kind = {
+	.function = "om_handler_main", .type = "order_mgmt handler", .purpose = "subscriptions"};
 static BackgroundWorkerHandle *handles[OM_MAX_HANDLERS];
 static uint32 looked_at;
 static bool has_looked = false;
-static bool slots_exhausted = false;
 
 bool
-om_handlers_need_look(const OmDatabase *entry)
+om_handlers_need_look(OmDatabase *entry)
 {
-	return !has_looked ||
-		   pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &entry->handlers)) != looked_at;
-}
-
-static void
-remember_due(TimestampTz *next, TimestampTz due)
-{
-	*next = *next == 0 ? due : Min(*next, due);
+	return !has_looked || pg_atomic_read_u32(&entry->handlers) != looked_at;
 }
 
 static bool
@@ -97,90 +90,43 @@ clear_seats(const List *wanted)
 
 		if (seat->database != MyDatabaseId || is_wanted(wanted, seat))
 			continue;
-		if (seat->state == OM_SEAT_TAKEN)
-			om_shared_wake_procno(&seat->procno);
+		if (seat->base.state == OM_SEAT_TAKEN)
+			om_seat_wake(&seat->base);
 		else
 			om_handlerseat_free_locked(seat);
 	}
 }
 
-/* A worker that was registered but never arrived must not block its seat. */
+/* Once, and again when some could be started meanwhile. */
 static void
-check_starting(OmHandlerSeat *seat)
+report_full(void)
 {
-	BackgroundWorkerHandle *handle = handles[seat - om_shared->handlers];
-	pid_t pid;
-
-	if (seat->state != OM_SEAT_STARTING ||
-		(handle != NULL && GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED))
-		return;
-	seat->state = OM_SEAT_EMPTY;
+	if (!kind.slots_exhausted)
+		ereport(LOG,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("order_mgmt runs as many subscriptions as it can"),
+				 errdetail("There are %d places; events of the others wait.", OM_MAX_HANDLERS)));
+	kind.slots_exhausted = true;
 }
 
-static bool
-register_worker(OmHandlerSeat *seat)
+/* Returns when to look again at the latest; 0: when something changes. */
+static TimestampTz
+seat_worker(OmDatabase *entry, const char *consumer, Oid role)
 {
+	OmHandlerSeat *seat = om_handlerseat_find_locked(consumer, true /* create */);
 	int index = seat - om_shared->handlers;
-	BackgroundWorker bgw = {.bgw_flags =
-								BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
-							.bgw_start_time = BgWorkerStart_RecoveryFinished,
-							.bgw_restart_time = BGW_NEVER_RESTART,
-							.bgw_main_arg = Int32GetDatum(index),
-							.bgw_notify_pid = MyProcPid};
+	char name[BGW_MAXLEN];
 
-	strlcpy(bgw.bgw_library_name, "order_mgmt", BGW_MAXLEN);
-	strlcpy(bgw.bgw_function_name, "om_handler_main", BGW_MAXLEN);
-	strlcpy(bgw.bgw_type, "order_mgmt handler", BGW_MAXLEN);
-	snprintf(bgw.bgw_name, BGW_MAXLEN, "order_mgmt handler %s", seat->consumer);
-	memcpy(bgw.bgw_extra, &seat->start, sizeof(seat->start));
-	if (handles[index] != NULL)
-		pfree(handles[index]);
-	handles[index] = NULL;
-	return RegisterDynamicBackgroundWorker(&bgw, &handles[index]);
-}
-
-static void
-report_slots(bool exhausted, const char *message)
-{
-	if (exhausted && !slots_exhausted)
-		ereport(LOG, (errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED), errmsg_internal("%s", message),
-					  errhint("Increase max_worker_processes; until then events of subscriptions "
-							  "wait.")));
-	slots_exhausted = exhausted;
-}
-
-static void
-fill_seat(OmDatabase *entry, OmHandlerSeat *seat, Oid role, TimestampTz *next)
-{
-	TimestampTz now = GetCurrentTimestamp();
-	MemoryContext caller;
-
-	check_starting(seat);
-	if (seat->state == OM_SEAT_TAKEN)
-		return;
-	if (seat->state == OM_SEAT_STARTING || seat->due > now)
+	if (seat == NULL)
 	{
-		remember_due(next, Max(seat->due, TimestampTzPlusMilliseconds(now, STARTING_CHECK_MS)));
-		return;
+		report_full();
+		return 0;
 	}
-	seat->role = role;
-	seat->restart = pg_atomic_read_u32(&entry->restart);
-	seat->start++;
-	seat->state = OM_SEAT_STARTING;
-	caller = MemoryContextSwitchTo(TopMemoryContext); /* the handle outlives the transaction */
-	if (register_worker(seat))
-	{
-		report_slots(false, NULL);
-		remember_due(next, TimestampTzPlusMilliseconds(now, STARTING_CHECK_MS));
-	}
-	else
-	{
-		report_slots(true, "order_mgmt found no free background worker slot for a subscription");
-		seat->state = OM_SEAT_EMPTY;
-		seat->due = TimestampTzPlusMilliseconds(now, NO_SLOT_RETRY_MS);
-		remember_due(next, seat->due);
-	}
-	MemoryContextSwitchTo(caller);
+	snprintf(name, sizeof(name), "order_mgmt handler %s", consumer);
+	if (seat->base.state == OM_SEAT_EMPTY)
+		seat->role = role;
+	return om_seat_fill(&seat->base, &kind, name, Int32GetDatum(index),
+						pg_atomic_read_u32(&entry->restart), &handles[index]);
 }
 
 /* The subscriptions that are to run, and the roles as which they do. */
@@ -223,12 +169,9 @@ om_handlers_look_after(OmDatabase *entry)
 	for (int i = 0; i < list_length(wanted) && entry->quiesced == 0; i++)
 	{
 		OmRegistration *subscription = list_nth(wanted, i);
-		OmHandlerSeat *seat = om_handlerseat_find_locked(subscription->name, true /* create */);
 
-		if (seat == NULL)
-			report_slots(true, "order_mgmt runs as many subscriptions as it can");
-		else
-			fill_seat(entry, seat, list_nth_oid(roles, i), &next);
+		next =
+			om_inbox_earlier(next, seat_worker(entry, subscription->name, list_nth_oid(roles, i)));
 	}
 	LWLockRelease(om_shared->lock);
 	return next;
@@ -372,7 +315,8 @@ static void
 obey_signals(void)
 {
 	(void) om_bgsession_obey_signals();
-	if (!om_setting_workers || pg_atomic_read_u32(&self.database->restart) != self.seat->restart)
+	if (!om_setting_workers ||
+		pg_atomic_read_u32(&self.database->restart) != self.seat->base.restart)
 		proc_exit(0);
 }
 
@@ -408,14 +352,11 @@ sleep_on_latch(void)
 void
 om_handler_main(Datum arg)
 {
-	uint32 start;
-
-	memcpy(&start, MyBgworkerEntry->bgw_extra, sizeof(start));
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGQUIT, om_inflight_sigquit);
 	catch_end();
 	BackgroundWorkerUnblockSignals();
-	self.seat = om_handlerseat_take(DatumGetInt32(arg), start);
+	self.seat = om_handlerseat_take(DatumGetInt32(arg));
 	if (self.seat == NULL)
 		proc_exit(0);
 	self.database = om_shared_database(self.seat->database, false /* create */);

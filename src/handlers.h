@@ -12,7 +12,7 @@
 #include "shared.h"
 
 /* For one worker per database: true when subscriptions or their workers may have changed. */
-extern bool om_handlers_need_look(const OmDatabase *entry);
+extern bool om_handlers_need_look(OmDatabase *entry);
 
 /*
  * Starts a worker for each subscription that is to run and has none; returns

@@ -2,18 +2,15 @@
  * handlerseats.c
  *		The places of the workers that run subscriptions.
  *
- * A seat belongs to a subscription as long as that is to run, so what is known
- * of workers that failed outlives them.  It is dealt by the built-in worker
- * that looks after the subscriptions of its database (handlers.c); should that
- * one end, the next finds who sits where.  Each start has a number: a worker
- * that arrives when another has been started for its seat leaves again.
+ * A seat belongs to a subscription as long as that is to run.  It is dealt by the
+ * built-in worker that looks after the subscriptions of its database (handlers.c).
  *
  * A handler that ends its own process (pg_terminate_backend() on itself, or an
  * error of level FATAL) would be run again and again.  So a seat notes which
  * event is being handled; a worker that ends meanwhile, and was not told to by
  * another process, leaves the event under suspicion.
  *
- * Everything is guarded by shared->lock, except the numbers of processes.
+ * Everything is guarded by shared->lock.
  */
 #include "postgres.h"
 
@@ -21,13 +18,8 @@
 
 #include "miscadmin.h"
 #include "storage/ipc.h"
-#include "utils/timestamp.h"
 
-#include "compat.h"
 #include "handlerseats.h"
-
-#define RESTART_MS 500
-#define RESTART_MAX_MS 30000
 
 static OmHandlerSeat *my_seat = NULL;
 
@@ -55,20 +47,14 @@ om_handlerseat_find_locked(const char *consumer, bool create)
 	return unused;
 }
 
-/* The number of starts stays: a worker may still be on its way. */
 void
 om_handlerseat_free_locked(OmHandlerSeat *seat)
 {
+	om_seat_clear(&seat->base);
 	seat->database = InvalidOid;
 	seat->consumer[0] = '\0';
-	seat->state = OM_SEAT_EMPTY;
-	seat->start++;
-	seat->pid = 0;
-	seat->due = 0;
-	seat->failures = 0;
 	seat->running = seat->suspect = 0;
 	seat->deaths = 0;
-	pg_atomic_write_u32(&seat->procno, OM_NO_PROC);
 }
 
 int
@@ -82,13 +68,10 @@ om_handlerseat_end_all_locked(Oid database)
 
 		if (!OidIsValid(database) || seat->database != database)
 			continue;
-		if (seat->state == OM_SEAT_TAKEN)
-		{
-			kill(seat->pid, SIGTERM);
+		if (om_seat_end(&seat->base))
 			running++;
-		}
 		else
-			om_handlerseat_free_locked(seat); /* who is on his way finds himself replaced */
+			om_handlerseat_free_locked(seat);
 	}
 	return running;
 }
@@ -110,11 +93,11 @@ om_handlerseat_end(const char *consumer)
 
 	if (om_shared == NULL)
 		return;
-	LWLockAcquire(om_shared->lock, LW_SHARED);
+	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	seat = om_handlerseat_find_locked(consumer, false /* create */);
 	/* A handler that ends its own subscription may finish. */
-	if (seat != NULL && seat->state == OM_SEAT_TAKEN && seat->pid != MyProcPid)
-		kill(seat->pid, SIGTERM);
+	if (seat != NULL && seat->base.state == OM_SEAT_TAKEN && seat->base.pid != MyProcPid)
+		(void) om_seat_end(&seat->base);
 	LWLockRelease(om_shared->lock);
 }
 
@@ -160,8 +143,8 @@ om_handlerseat_pid(const char *consumer)
 		return 0;
 	LWLockAcquire(om_shared->lock, LW_SHARED);
 	seat = om_handlerseat_find_locked(consumer, false /* create */);
-	if (seat != NULL && seat->state == OM_SEAT_TAKEN)
-		pid = seat->pid;
+	if (seat != NULL && seat->base.state == OM_SEAT_TAKEN)
+		pid = seat->base.pid;
 	LWLockRelease(om_shared->lock);
 	return pid;
 }
@@ -184,20 +167,13 @@ note_death(OmHandlerSeat *seat)
 static void
 leave(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 {
-	OmHandlerSeat *seat = my_seat;
 	Oid database = InvalidOid;
 
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
-	if (seat->pid == MyProcPid)
+	if (om_seat_leave(&my_seat->base, OM_SEAT_BACK_OFF))
 	{
-		database = seat->database;
-		note_death(seat);
-		seat->pid = 0;
-		seat->state = OM_SEAT_EMPTY;
-		seat->failures++;
-		seat->due = TimestampTzPlusMilliseconds(GetCurrentTimestamp(),
-												Min(RESTART_MS * seat->failures, RESTART_MAX_MS));
-		pg_atomic_write_u32(&seat->procno, OM_NO_PROC);
+		database = my_seat->database;
+		note_death(my_seat);
 	}
 	LWLockRelease(om_shared->lock);
 	my_seat = NULL;
@@ -207,21 +183,16 @@ leave(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
 }
 
 OmHandlerSeat *
-om_handlerseat_take(int index, uint32 start)
+om_handlerseat_take(int index)
 {
 	OmHandlerSeat *seat = &om_shared->handlers[index];
-	OmDatabase *entry;
-	bool taken = false;
+	OmDatabase *entry = NULL;
+	bool taken;
 
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
-	if (OidIsValid(seat->database) && seat->state == OM_SEAT_STARTING && seat->start == start)
-	{
+	if (OidIsValid(seat->database))
 		entry = om_shared_database_locked(seat->database, false /* create */);
-		taken = entry != NULL && entry->quiesced == 0;
-		seat->state = taken ? OM_SEAT_TAKEN : OM_SEAT_EMPTY;
-		seat->pid = taken ? MyProcPid : 0;
-		pg_atomic_write_u32(&seat->procno, taken ? (uint32) om_my_proc_number() : OM_NO_PROC);
-	}
+	taken = om_seat_take(&seat->base, entry != NULL && entry->quiesced == 0);
 	LWLockRelease(om_shared->lock);
 	if (!taken)
 		return NULL;
@@ -233,10 +204,10 @@ om_handlerseat_take(int index, uint32 start)
 void
 om_handlerseat_works(void)
 {
-	if (my_seat->failures == 0)
+	if (my_seat->base.failures == 0)
 		return;
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
-	my_seat->failures = 0;
+	my_seat->base.failures = 0;
 	LWLockRelease(om_shared->lock);
 }
 

@@ -44,7 +44,7 @@ extern pid_t om_handlerseat_pid(const char *consumer);
  * For the worker itself: sits down (NULL: another has been started since, or
  * nobody is to run now) until the process ends.
  */
-extern OmHandlerSeat *om_handlerseat_take(int index, uint32 start);
+extern OmHandlerSeat *om_handlerseat_take(int index);
 
 /* The worker works: earlier failures no longer count. */
 extern void om_handlerseat_works(void);

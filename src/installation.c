@@ -24,6 +24,7 @@
 #include "storage/procarray.h"
 #include "utils/builtins.h"
 #include "utils/inval.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 #include "errors.h"

@@ -8,8 +8,6 @@
 
 #include "postgres.h"
 
-#include "postmaster/bgworker.h"
-
 #include "shared.h"
 
 /* A job or its worker have changed: whoever waits for that, or looks after it, is to look. */
@@ -28,12 +26,15 @@ extern int om_jobseat_end_locked(OmDatabase *entry);
 typedef struct OmJobKeeper
 {
 	OmJob job;
-	const char *function; /* main function of the worker */
-	const char *what;     /* "order_mgmt loader": what it is called */
-	const char *purpose;  /* "loads": what waits where it cannot be started */
+	OmSeatKind kind;
 	BackgroundWorkerHandle *handle;
-	bool slots_exhausted;
+	uint32 looked_at; /* value of the counter of changes at the last look */
+	bool has_looked;
 } OmJobKeeper;
+
+/* True when the job or its worker may have changed since the last look; the next begins one. */
+extern bool om_jobkeeper_needs_look(OmJobKeeper *keeper, OmDatabase *entry);
+extern OmJobSeat *om_jobkeeper_look(OmJobKeeper *keeper, OmDatabase *entry);
 
 /*
  * There is something to do: starts the worker, unless it runs.  Returns when to

@@ -4,7 +4,9 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "libpq/pqsignal.h"
+#include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -53,4 +55,40 @@ om_jobsession_obey_signals(void)
 	(void) om_bgsession_obey_signals();
 	if (!om_setting_workers || om_jobseat_must_leave())
 		proc_exit(0);
+}
+
+/* Ends the transaction that has failed; the error outlives it. */
+static ErrorData *
+catch_error(MemoryContext context)
+{
+	ErrorData *error;
+
+	HOLD_INTERRUPTS();
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	/* Whoever has cancelled it knows. */
+	if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
+		EmitErrorReport();
+	AbortCurrentTransaction();
+	FlushErrorState();
+	MemoryContextSwitchTo(context);
+	RESUME_INTERRUPTS();
+	return error;
+}
+
+ErrorData *
+om_jobsession_attempt(void (*work)(void *arg), void *arg, MemoryContext context)
+{
+	ErrorData *volatile error = NULL;
+
+	PG_TRY();
+	{
+		work(arg);
+	}
+	PG_CATCH();
+	{
+		error = catch_error(context);
+	}
+	PG_END_TRY();
+	return error;
 }

@@ -7,6 +7,8 @@
 
 #include "postgres.h"
 
+#include "utils/elog.h"
+
 #include "locks.h"
 #include "shared.h"
 
@@ -18,5 +20,12 @@ extern OmDatabase *om_jobsession_start(OmJob job, Datum arg, OmLock lock);
 
 /* Between two transactions; ends the process where it is to leave. */
 extern void om_jobsession_obey_signals(void);
+
+/*
+ * Does work that is made of transactions.  An error ends the one that has
+ * failed; it goes to the log and is returned, in the context given, which is then
+ * the current one.
+ */
+extern ErrorData *om_jobsession_attempt(void (*work)(void *arg), void *arg, MemoryContext context);
 
 #endif /* OM_JOBSESSION_H */

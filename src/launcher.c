@@ -18,8 +18,6 @@
  */
 #include "postgres.h"
 
-#include <signal.h>
-
 #include "access/heapam.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -44,6 +42,7 @@
 #include "launcher.h"
 #include "jobseats.h"
 #include "settings.h"
+#include "seats.h"
 #include "shared.h"
 #include "worker.h"
 
@@ -53,6 +52,8 @@
 
 /* Where there are fewer slots than databases, a worker stays so long at least. */
 #define TURN_MS 1000
+
+static const OmSeatKind kind = {.function = "om_worker_main", .type = "order_mgmt worker"};
 
 /* What the launcher alone needs to know of a seat, or of a database. */
 static BackgroundWorkerHandle *handles[OM_MAX_DATABASES][OM_MAX_SEATS];
@@ -69,29 +70,21 @@ typedef struct Look
 	bool no_slot;
 } Look;
 
-static void
-init_worker_struct(BackgroundWorker *bgw, const char *type, const char *function)
-{
-	memset(bgw, 0, sizeof(*bgw));
-	bgw->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	bgw->bgw_start_time = BgWorkerStart_RecoveryFinished;
-	strlcpy(bgw->bgw_library_name, "order_mgmt", BGW_MAXLEN);
-	strlcpy(bgw->bgw_function_name, function, BGW_MAXLEN);
-	strlcpy(bgw->bgw_type, type, BGW_MAXLEN);
-	strlcpy(bgw->bgw_name, type, BGW_MAXLEN);
-}
-
 void
 om_launcher_register(void)
 {
-	BackgroundWorker bgw;
+	BackgroundWorker bgw = {.bgw_name = "order_mgmt launcher",
+							.bgw_type = "order_mgmt launcher",
+							.bgw_flags =
+								BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION,
+							.bgw_start_time = BgWorkerStart_RecoveryFinished,
+							.bgw_restart_time = 1,
+							.bgw_library_name = "order_mgmt",
+							.bgw_function_name = "om_launcher_main"};
 
 	/* pg_upgrade runs servers of its own; nothing may move in them. */
-	if (!process_shared_preload_libraries_in_progress || IsBinaryUpgrade)
-		return;
-	init_worker_struct(&bgw, "order_mgmt launcher", "om_launcher_main");
-	bgw.bgw_restart_time = 1;
-	RegisterBackgroundWorker(&bgw);
+	if (process_shared_preload_libraries_in_progress && !IsBinaryUpgrade)
+		RegisterBackgroundWorker(&bgw);
 }
 
 /* How the stages are shared out among one to four workers. */
@@ -158,13 +151,7 @@ retire_database(OmDatabase *entry)
 	bool occupied = false;
 
 	for (int s = 0; s < OM_MAX_SEATS; s++)
-	{
-		OmSeat *seat = &entry->seats[s];
-
-		if (seat->state == OM_SEAT_TAKEN && seat->pid != 0)
-			kill(seat->pid, SIGTERM);
-		occupied |= seat->state == OM_SEAT_TAKEN || seat->state == OM_SEAT_STARTING;
-	}
+		occupied |= om_seat_end(&entry->seats[s].base);
 	occupied |= om_handlerseat_end_all_locked(entry->database) > 0;
 	occupied |= om_jobseat_end_locked(entry) > 0;
 	if (occupied)
@@ -211,41 +198,28 @@ update_databases(void)
 static bool
 has_slot(int entry_index, int seat_index)
 {
-	BackgroundWorkerHandle *handle = handles[entry_index][seat_index];
-	pid_t pid;
-
-	return handle != NULL && GetBackgroundWorkerPid(handle, &pid) != BGWH_STOPPED;
+	return om_seat_has_slot(handles[entry_index][seat_index]);
 }
 
-/* A worker that was registered but never reached its seat must not block it. */
 static void
 check_starting(int entry_index, int seat_index, TimestampTz now)
 {
-	OmSeat *seat = &om_shared->databases[entry_index].seats[seat_index];
+	OmSeat *seat = &om_shared->databases[entry_index].seats[seat_index].base;
 
-	if (seat->state != OM_SEAT_STARTING || has_slot(entry_index, seat_index))
-		return;
-	seat->state = OM_SEAT_EMPTY;
-	seat->not_before = TimestampTzPlusMilliseconds(now, NO_SLOT_RETRY_MS);
+	if (om_seat_check_starting(seat, handles[entry_index][seat_index]))
+		seat->due = TimestampTzPlusMilliseconds(now, NO_SLOT_RETRY_MS);
 }
 
 static bool
 start_worker(int entry_index, int seat_index)
 {
 	OmDatabase *entry = &om_shared->databases[entry_index];
-	BackgroundWorker bgw;
-	BackgroundWorkerHandle **handle = &handles[entry_index][seat_index];
+	char name[BGW_MAXLEN];
 
-	init_worker_struct(&bgw, "order_mgmt worker", "om_worker_main");
-	snprintf(bgw.bgw_name, BGW_MAXLEN, "order_mgmt worker %d of database %u", seat_index + 1,
+	snprintf(name, sizeof(name), "order_mgmt worker %d of database %u", seat_index + 1,
 			 entry->database);
-	bgw.bgw_restart_time = BGW_NEVER_RESTART;
-	bgw.bgw_main_arg = OM_WORKER_ARG(entry_index, seat_index);
-	bgw.bgw_notify_pid = MyProcPid;
-	if (*handle != NULL)
-		pfree(*handle);
-	*handle = NULL;
-	return RegisterDynamicBackgroundWorker(&bgw, handle);
+	return om_seat_start(&entry->seats[seat_index].base, &kind, name,
+						 OM_WORKER_ARG(entry_index, seat_index), &handles[entry_index][seat_index]);
 }
 
 /* The earliest of the times at which something is to be looked at again. */
@@ -256,16 +230,17 @@ remember_due(Look *look, TimestampTz due)
 }
 
 static bool
-is_dismissed(OmSeat *seat)
+is_dismissed(OmStageSeat *seat)
 {
 	return (pg_atomic_read_u32(&seat->stages) & OM_SEAT_DISMISSED) != 0;
 }
 
 /* A worker is there or on its way, and is to stay. */
 static bool
-is_occupied(OmSeat *seat)
+is_occupied(OmStageSeat *seat)
 {
-	return seat->state == OM_SEAT_STARTING || (seat->state == OM_SEAT_TAKEN && !is_dismissed(seat));
+	return seat->base.state == OM_SEAT_STARTING ||
+		   (seat->base.state == OM_SEAT_TAKEN && !is_dismissed(seat));
 }
 
 static int
@@ -301,7 +276,7 @@ count_wanted(OmDatabase *entry)
 	for (int s = 0; s < OM_MAX_SEATS; s++)
 	{
 		works |= entry->seats[s].works;
-		rests |= entry->seats[s].state == OM_SEAT_AT_REST;
+		rests |= entry->seats[s].base.state == OM_SEAT_AT_REST;
 	}
 	if (rests)
 		return Min(occupied, om_setting_workers_per_database);
@@ -319,29 +294,29 @@ count_starting(TimestampTz now)
 		for (int s = 0; s < OM_MAX_SEATS; s++)
 		{
 			check_starting(e, s, now);
-			count += om_shared->databases[e].seats[s].state == OM_SEAT_STARTING;
+			count += om_shared->databases[e].seats[s].base.state == OM_SEAT_STARTING;
 		}
 	}
 	return count;
 }
 
 static void
-give_stages(OmSeat *seat, uint32 stages)
+give_stages(OmStageSeat *seat, uint32 stages)
 {
 	if (pg_atomic_exchange_u32(&seat->stages, stages) != stages)
-		om_shared_wake_procno(&seat->procno);
+		om_seat_wake(&seat->base);
 }
 
 /* Shares the stages out among the workers that are at work. */
 static void
 deal_stages(OmDatabase *entry)
 {
-	OmSeat *working[OM_MAX_SEATS];
+	OmStageSeat *working[OM_MAX_SEATS];
 	int nworking = 0;
 
 	for (int s = 0; s < OM_MAX_SEATS; s++)
 	{
-		OmSeat *seat = &entry->seats[s];
+		OmStageSeat *seat = &entry->seats[s];
 
 		if (seat->works && !is_dismissed(seat))
 			working[nworking++] = seat;
@@ -356,7 +331,7 @@ dismiss_one(OmDatabase *entry)
 {
 	for (int s = OM_MAX_SEATS - 1; s >= 0; s--)
 	{
-		if (entry->seats[s].state == OM_SEAT_TAKEN && !is_dismissed(&entry->seats[s]))
+		if (entry->seats[s].base.state == OM_SEAT_TAKEN && !is_dismissed(&entry->seats[s]))
 		{
 			give_stages(&entry->seats[s], OM_SEAT_DISMISSED);
 			return;
@@ -370,7 +345,7 @@ find_empty_seat(const OmDatabase *entry)
 {
 	for (int s = 0; s < OM_MAX_SEATS; s++)
 	{
-		if (entry->seats[s].state == OM_SEAT_EMPTY)
+		if (entry->seats[s].base.state == OM_SEAT_EMPTY)
 			return s;
 	}
 	return -1;
@@ -382,14 +357,14 @@ add_worker(int entry_index, Look *look)
 {
 	OmDatabase *entry = &om_shared->databases[entry_index];
 	int seat_index = find_empty_seat(entry);
-	OmSeat *seat = &entry->seats[Max(seat_index, 0)];
+	OmStageSeat *seat = &entry->seats[Max(seat_index, 0)];
 	bool is_first = count_occupied(entry) == 0;
 
 	if (seat_index < 0 || has_slot(entry_index, seat_index))
 		return; /* we are woken when the old worker's slot is free */
-	if (seat->not_before > look->now)
+	if (seat->base.due > look->now)
 	{
-		remember_due(look, seat->not_before);
+		remember_due(look, seat->base.due);
 		return;
 	}
 	look->throttled = look->nstarting >= MAX_STARTING;
@@ -397,19 +372,15 @@ add_worker(int entry_index, Look *look)
 		return;
 	/* Who comes to others gets his share of the stages when he has arrived. */
 	pg_atomic_write_u32(&seat->stages, is_first ? OM_STAGES_ALL : 0);
-	seat->restart = pg_atomic_read_u32(&entry->restart);
-	seat->state = OM_SEAT_STARTING;
+	om_seat_deal(&seat->base, pg_atomic_read_u32(&entry->restart));
 	OM_FAULT_POINT("launcher/seat-dealt");
-	if (start_worker(entry_index, seat_index))
-	{
-		OM_FAULT_POINT("launcher/worker-started");
-		look->nstarting++;
-		if (is_first)
-			served[entry_index] = look->now;
+	look->no_slot = !start_worker(entry_index, seat_index);
+	if (look->no_slot)
 		return;
-	}
-	seat->state = OM_SEAT_EMPTY;
-	look->no_slot = true;
+	OM_FAULT_POINT("launcher/worker-started");
+	look->nstarting++;
+	if (is_first)
+		served[entry_index] = look->now;
 }
 
 /* A database that wants a worker and has none; of several, the one that was served longest ago. */
@@ -423,7 +394,7 @@ find_unserved(const Look *look, const bool *seen)
 		OmDatabase *entry = &om_shared->databases[e];
 		int seat = find_empty_seat(entry);
 
-		if (seen[e] || seat < 0 || entry->seats[seat].not_before > look->now ||
+		if (seen[e] || seat < 0 || entry->seats[seat].base.due > look->now ||
 			count_wanted(entry) == 0 || count_occupied(entry) > 0)
 			continue;
 		if (found < 0 || served[e] < served[found])
@@ -580,7 +551,7 @@ reload(void)
 	{
 		for (int s = 0; s < OM_MAX_SEATS; s++)
 		{
-			OmSeat *seat = &om_shared->databases[e].seats[s];
+			OmSeat *seat = &om_shared->databases[e].seats[s].base;
 
 			if (seat->state == OM_SEAT_AT_REST)
 				seat->state = OM_SEAT_EMPTY;
@@ -598,12 +569,12 @@ sit_down(void)
 	{
 		for (int s = 0; s < OM_MAX_SEATS; s++)
 		{
-			OmSeat *seat = &om_shared->databases[e].seats[s];
+			OmSeat *seat = &om_shared->databases[e].seats[s].base;
 
 			/* Left over from a launcher that died. */
 			if (seat->state == OM_SEAT_STARTING ||
 				(seat->state == OM_SEAT_TAKEN && BackendPidGetProc(seat->pid) == NULL))
-				seat->state = OM_SEAT_EMPTY;
+				om_seat_clear(seat);
 		}
 	}
 	pg_atomic_write_u32(&om_shared->launcher_procno, om_my_proc_number());

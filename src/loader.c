@@ -30,6 +30,7 @@
 #include "loadoptions.h"
 #include "loadorders.h"
 #include "loadpast.h"
+#include "loadrequests.h"
 #include "locks.h"
 
 /* How often the first reading says how far it is. */
@@ -519,7 +520,7 @@ om_loader_run_without_worker(int64 load_id)
 {
 	OmLoad *load;
 
-	if (om_load_has_worker())
+	if (om_loadrequest_has_worker())
 		return;
 	om_lock_acquire(OM_LOCK_LOADER);
 	load = om_load_get(load_id);

@@ -2,11 +2,10 @@
  * loads.c
  *		The rows of "loads", and of the tables about them.
  *
- * Rows of "loads" are written by whoever holds OM_LOCK_LOADER: the worker that
+ * Rows of "loads" are changed by whoever holds OM_LOCK_LOADER: the worker that
  * runs loads holds it as long as it lives, a client that runs or cancels one
- * while there is no such worker, to the end of its transaction.  All that a
- * client does to a load under way is to leave a row in "load_cancels", and to
- * say so at its commit: the worker then looks at the next commit of its own.
+ * while there is no such worker, to the end of its transaction.  What clients
+ * ask for meanwhile (loadrequests.c) is looked at after each commit.
  *
  * The row of a load that runs is written with every batch, in the transaction
  * of that batch: it tells how far the load is, and from where it goes on.
@@ -14,7 +13,6 @@
 #include "postgres.h"
 
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -25,15 +23,12 @@
 #include "utils/timestamp.h"
 
 #include "bgsession.h"
-#include "errors.h"
 #include "faults.h"
-#include "jsonout.h"
 #include "loadparts.h"
+#include "loadrequests.h"
 #include "loads.h"
-#include "locks.h"
 #include "plans.h"
 #include "relations.h"
-#include "settings.h"
 #include "shared.h"
 #include "tables.h"
 #include "wakeup.h"
@@ -75,120 +70,12 @@ typedef enum LoadColumn
 #define LOAD_COLUMNS (LOAD_HEADER + 1)
 #define ERROR_COLUMNS 9
 
-/* ---------- adding and reading ---------- */
-
-static OmQuery create_query = {
-	.sql = "INSERT INTO order_mgmt.loads SELECT $6, $1, $2,"
-		   " $3, $4, $5, 'queued', 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0, 0, NULL,"
-		   " pg_catalog.clock_timestamp(), NULL, pg_catalog.clock_timestamp()",
-	.nargs = 6,
-	.types = {TEXTOID, TEXTOID, TEXTOID, JSONBOID, TEXTOID, INT8OID}};
-
-static OmQuery new_id_query = {.sql = "SELECT pg_catalog.nextval('order_mgmt.load_ids')"};
-
-/*
- * The text of refused rows is in the encoding of the database and begins with
- * the header, whatever surrounded it in the file.  Where one row has several
- * errors it stands in the first.
- */
-static OmQuery create_retry_query = {
-	.sql = "INSERT INTO order_mgmt.loads SELECT n.id, l.kind, l.mode, 'retry:' || n.id,"
-		   " l.options - 'dry_run' - 'max_errors' || pg_catalog.jsonb_build_object('skip_lines', "
-		   "0, 'header', CASE WHEN"
-		   "  l.header IS NULL THEN 0 ELSE 1 END, 'encoding', pg_catalog.getdatabaseencoding()), "
-		   "$2, 'queued', 0, 0, 0, 0, 0, 0, 0, 0, 0, NULL, 0,"
-		   " 0, l.load_id, pg_catalog.clock_timestamp(), NULL, pg_catalog.clock_timestamp()"
-		   " FROM order_mgmt.loads AS l,"
-		   " (SELECT pg_catalog.nextval('order_mgmt.load_ids') AS id) AS n"
-		   " WHERE l.load_id = $1 RETURNING load_id",
-	.nargs = 2,
-	.types = {INT8OID, TEXTOID}};
-
-static OmQuery keep_rows_query = {
-	.sql = "INSERT INTO order_mgmt.load_parts SELECT $1, $3 + pg_catalog.sum("
-		   "pg_catalog.octet_length(content)) OVER (ORDER BY part) - pg_catalog.octet_length("
-		   "content), content FROM (SELECT part, pg_catalog.convert_to(pg_catalog.string_agg("
-		   "raw || E'\\n', '' ORDER BY n), pg_catalog.getdatabaseencoding()) AS content FROM ("
-		   "SELECT raw, n, (n - 1) / 500 AS part FROM ("
-		   "SELECT raw, pg_catalog.row_number() OVER (ORDER BY row_no) AS n FROM ("
-		   "SELECT DISTINCT ON (row_no) row_no, raw FROM order_mgmt.load_errors WHERE load_id = $2"
-		   " AND raw IS NOT NULL ORDER BY row_no, error_no) AS e) AS r) AS g GROUP BY part) AS c",
-	.nargs = 3,
-	.types = {INT8OID, INT8OID, INT8OID}};
-
-static OmQuery keep_header_query = {
-	.sql = "INSERT INTO order_mgmt.load_parts SELECT $1, 0, pg_catalog.convert_to(header || E'\\n',"
-		   " pg_catalog.getdatabaseencoding()) FROM order_mgmt.loads WHERE load_id = $2"
-		   " AND header IS NOT NULL",
-	.nargs = 2,
-	.types = {INT8OID, INT8OID}};
-
-static OmQuery inexact_query = {
-	.sql = "SELECT count(*) FROM order_mgmt.load_errors WHERE load_id = $1 AND raw IS NOT NULL"
-		   " AND NOT raw_is_exact",
-	.nargs = 1,
-	.types = {INT8OID}};
+/* ---------- reading ---------- */
 
 /* Not by id: an upload has that of its load long before it is asked for. */
 static OmQuery next_query = {
 	.sql = "SELECT load_id FROM order_mgmt.loads WHERE status IN ('queued', 'reading', 'writing')"
 		   " ORDER BY created_at, load_id LIMIT 1"};
-
-/* The number in the first column of the only row of a result; 0: there is none. */
-static int64
-ask_for_number(OmQuery *query, const Datum *args, const bool *isnull)
-{
-	OmQueryScope scope;
-	bool is_missing = true;
-	Datum value = (Datum) 0;
-
-	om_query_begin(&scope);
-	if (om_query_run(query, args, isnull) > 0)
-		value = om_result_get(0, 1, &is_missing);
-	om_query_end(&scope);
-	return is_missing ? 0 : DatumGetInt64(value);
-}
-
-static Datum
-my_name(void)
-{
-	return CStringGetTextDatum(GetUserNameFromId(GetUserId(), false));
-}
-
-int64
-om_load_new_id(void)
-{
-	return ask_for_number(&new_id_query, NULL, NULL);
-}
-
-void
-om_load_create(int64 load_id, OmLoadKind kind, OmLoadMode mode, const char *source, Jsonb *options)
-{
-	Datum args[6] = {CStringGetTextDatum(om_load_kind_names[kind]),
-					 CStringGetTextDatum(om_load_mode_names[mode]),
-					 CStringGetTextDatum(source),
-					 JsonbPGetDatum(options),
-					 my_name(),
-					 Int64GetDatum(load_id)};
-	bool isnull[6] = {[1] = kind != OM_LOAD_ORDERS};
-	OmQueryScope scope;
-
-	om_query_begin(&scope);
-	om_query_run(&create_query, args, isnull);
-	om_query_end(&scope);
-	om_wakeup_loads_at_commit();
-	CommandCounterIncrement();
-}
-
-void
-om_load_raise_not_found(int64 load_id)
-{
-	char *name = psprintf(INT64_FORMAT, load_id);
-
-	ereport(ERROR,
-			(errcode(ERRCODE_OM_NOT_FOUND), errmsg("there is no load %s", name),
-			 om_errdetail("load_id", name), errhint("SELECT * FROM order_mgmt.loads lists them.")));
-}
 
 static OmTable *
 open_loads(LOCKMODE lockmode)
@@ -300,7 +187,7 @@ om_load_get(int64 load_id)
 OmLoad *
 om_load_next(void)
 {
-	int64 load_id = ask_for_number(&next_query, NULL, NULL);
+	int64 load_id = om_query_number(&next_query, NULL);
 
 	return load_id == 0 ? NULL : om_load_get(load_id);
 }
@@ -308,7 +195,7 @@ om_load_next(void)
 bool
 om_load_is_waiting(void)
 {
-	return OidIsValid(om_relation_find("loads")) && ask_for_number(&next_query, NULL, NULL) != 0;
+	return OidIsValid(om_relation_find("loads")) && om_query_number(&next_query, NULL) != 0;
 }
 
 /* ---------- refused rows ---------- */
@@ -543,7 +430,7 @@ write_row(const OmLoad *load, const ErrorData *error)
 	LoadRow row = {0};
 
 	if (old == NULL)
-		om_load_raise_not_found(load->load_id);
+		om_loadrequest_raise_not_found(load->load_id);
 	fill_row(&row, load);
 	if (error != NULL)
 	{
@@ -576,64 +463,13 @@ om_load_save(OmLoad *load)
 	save(load, NULL);
 }
 
-/* ---------- cancellations ---------- */
-
-static OmQuery find_query = {.sql = "SELECT status FROM order_mgmt.loads WHERE load_id = $1",
-							 .nargs = 1,
-							 .types = {INT8OID}};
-
-static OmQuery cancel_query = {
-	.sql = "INSERT INTO order_mgmt.load_cancels VALUES ($1, $2, pg_catalog.clock_timestamp())"
-		   " ON CONFLICT DO NOTHING",
-	.nargs = 2,
-	.types = {INT8OID, TEXTOID}};
-
-static OmQuery is_cancelled_query = {
-	.sql = "SELECT load_id FROM order_mgmt.load_cancels WHERE load_id = $1",
-	.nargs = 1,
-	.types = {INT8OID}};
-
-/* Those that wait for their turn, or were left by a worker that is no more. */
-static OmQuery cancel_others_query = {
-	.sql = "UPDATE order_mgmt.loads AS l SET status = 'cancelled', error_code = '57014',"
-		   " error = 'cancelled by ' || c.requested_by,"
-		   " updated_at = pg_catalog.clock_timestamp(),"
-		   " finished_at = pg_catalog.clock_timestamp(), estimated_end = NULL"
-		   " FROM order_mgmt.load_cancels AS c WHERE c.load_id = l.load_id AND l.load_id <> $1"
-		   " AND l.status IN ('queued', 'reading', 'writing')",
-	.nargs = 1,
-	.types = {INT8OID}};
-
-static OmQuery forget_cancels_query = {
-	.sql = "DELETE FROM order_mgmt.load_cancels AS c USING order_mgmt.loads AS l"
-		   " WHERE l.load_id = c.load_id AND l.status NOT IN ('queued', 'reading', 'writing')"};
-
-/* All requests but those for one load, which runs. */
-static void
-cancel_others(int64 load_id)
-{
-	Datum arg = Int64GetDatum(load_id);
-	OmQueryScope scope;
-
-	om_query_begin(&scope);
-	if (om_query_run(&cancel_others_query, &arg, NULL) > 0)
-		om_wakeup_loads_at_commit();
-	om_query_run(&forget_cancels_query, NULL, NULL);
-	om_query_end(&scope);
-}
-
-void
-om_load_cancel_requested(void)
-{
-	cancel_others(0);
-}
+/* ---------- running ---------- */
 
 /* Somebody may have asked since the last look. */
 static void
 obey_requests(OmLoad *load)
 {
 	OmDatabase *entry = om_shared_my_database();
-	Datum arg = Int64GetDatum(load->load_id);
 	uint32 requests;
 
 	if (entry == NULL || load->in_caller)
@@ -642,71 +478,12 @@ obey_requests(OmLoad *load)
 	if (requests == load->seen_requests)
 		return;
 	load->seen_requests = requests;
-	cancel_others(load->load_id);
-	if (ask_for_number(&is_cancelled_query, &arg, NULL) != 0)
+	om_loadrequest_cancel_others(load->load_id);
+	if (om_loadrequest_is_cancelled(load->load_id))
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("load " INT64_FORMAT " is cancelled by a user's request", load->load_id)));
 }
-
-/* The status that a client sees; NULL: there is no such load. */
-static char *
-find_status(int64 load_id)
-{
-	Datum arg = Int64GetDatum(load_id);
-	char *status = NULL;
-	OmQueryScope scope;
-
-	om_query_begin(&scope);
-	if (om_query_run(&find_query, &arg, NULL) > 0)
-		status = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	if (status != NULL)
-		status = strcpy(SPI_palloc(strlen(status) + 1), status);
-	om_query_end(&scope);
-	return status;
-}
-
-static bool
-is_under_way(int64 load_id)
-{
-	char *status = find_status(load_id);
-
-	if (status == NULL)
-		om_load_raise_not_found(load_id);
-	return !OM_LOAD_HAS_ENDED(
-		om_names_find(om_load_status_names, OM_LOAD_STATUS_COUNT, status, strlen(status)));
-}
-
-bool
-om_load_has_worker(void)
-{
-	return om_setting_workers && om_shared_my_database() != NULL;
-}
-
-/*
- * Where no worker is to do it the client does it, for itself.  Elsewhere it keeps
- * off the lock, which would keep the worker from starting until the client commits.
- */
-bool
-om_load_cancel(int64 load_id)
-{
-	Datum args[2] = {Int64GetDatum(load_id), my_name()};
-	OmQueryScope scope;
-
-	if (!is_under_way(load_id))
-		return false;
-	om_query_begin(&scope);
-	om_query_run(&cancel_query, args, NULL);
-	om_query_end(&scope);
-	CommandCounterIncrement();
-	OM_FAULT_POINT("loads/cancel-asked");
-	if (!om_load_has_worker() && om_lock_try(OM_LOCK_LOADER))
-		cancel_others(0);
-	om_wakeup_loads_at_commit();
-	return true;
-}
-
-/* ---------- running ---------- */
 
 void
 om_load_commit(OmLoad *load)
@@ -753,7 +530,7 @@ om_load_finish(OmLoad *load)
 	load->status = OM_LOAD_DONE;
 	om_load_save(load);
 	om_parts_forget(load->load_id);
-	cancel_others(0); /* who asked for an end came too late */
+	om_loadrequest_cancel_others(0); /* who asked for an end came too late */
 	om_wakeup_loads_at_commit();
 }
 
@@ -768,59 +545,7 @@ om_load_fail(int64 load_id, OmLoadStatus status, const ErrorData *error)
 	save(load, error);
 	if (load->retry_of != 0)
 		om_parts_forget(load_id); /* the refused rows are those of the other load */
-	cancel_others(0);
+	om_loadrequest_cancel_others(0);
 	om_wakeup_loads_at_commit();
 	MemoryContextDelete(load->context);
-}
-
-/* ---------- retries ---------- */
-
-static void
-refuse_retry(int64 load_id, const char *message, const char *hint)
-{
-	char *name = psprintf(INT64_FORMAT, load_id);
-
-	ereport(ERROR, (errcode(ERRCODE_OM_STATE), errmsg(message, name), om_errdetail("load_id", name),
-					errhint("%s", hint)));
-}
-
-/* The refused rows as the file had them. */
-static void
-keep_rows(int64 load_id, int64 retry_of)
-{
-	Datum args[3] = {Int64GetDatum(load_id), Int64GetDatum(retry_of)};
-	OmQueryScope scope;
-	uint64 count;
-
-	if (ask_for_number(&inexact_query, &args[1], NULL) > 0)
-		refuse_retry(retry_of, "load %s has refused rows that are not kept as the file had them",
-					 "Give the rows as csv: rejected_csv() shows them.");
-	om_query_begin(&scope);
-	om_query_run(&keep_header_query, args, NULL);
-	om_query_end(&scope);
-	CommandCounterIncrement();
-	args[2] = Int64GetDatum(om_parts_size(load_id));
-	om_query_begin(&scope);
-	count = om_query_run(&keep_rows_query, args, NULL);
-	om_query_end(&scope);
-	if (count == 0)
-		refuse_retry(retry_of, "load %s has refused no rows", "There is nothing to try again.");
-}
-
-int64
-om_load_create_retry(int64 load_id, const char *csv)
-{
-	Datum args[2] = {Int64GetDatum(load_id), my_name()};
-	int64 retry_id;
-
-	if (is_under_way(load_id))
-		refuse_retry(load_id, "load %s has not ended", "Wait for it with wait_for_load().");
-	retry_id = ask_for_number(&create_retry_query, args, NULL);
-	if (csv != NULL)
-		om_parts_append(retry_id, 0, csv, strlen(csv));
-	else
-		keep_rows(retry_id, load_id);
-	om_wakeup_loads_at_commit();
-	CommandCounterIncrement();
-	return retry_id;
 }

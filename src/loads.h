@@ -3,8 +3,8 @@
  *		Loads as they are stored: the rows of tables "loads" and "load_errors".
  *
  * Whoever changes rows of "loads" holds OM_LOCK_LOADER; clients only add rows,
- * and ask for a cancellation in a table of its own.  So no load waits for a
- * client, whatever that has left open.
+ * and ask for a cancellation in a table of its own (loadrequests.c).  So no load
+ * waits for a client, whatever that has left open.
  */
 #ifndef OM_LOADS_H
 #define OM_LOADS_H
@@ -117,16 +117,6 @@ extern int64 om_load_rows_done(const OmLoad *load);
 
 /* ---------- for those who run it ---------- */
 
-/* The id of a load that is yet to be added. */
-extern int64 om_load_new_id(void);
-
-/* Adds a load that is queued; it runs once the transaction has committed. */
-extern void om_load_create(int64 load_id, OmLoadKind kind, OmLoadMode mode, const char *source,
-						   Jsonb *options);
-
-/* The same for the refused rows of a load that has ended; csv: those rows mended, or NULL. */
-extern int64 om_load_create_retry(int64 load_id, const char *csv);
-
 /* The load, in a memory context under the current one; NULL: there is none. */
 extern OmLoad *om_load_get(int64 load_id);
 
@@ -140,19 +130,5 @@ extern void om_load_finish(OmLoad *load);
 
 /* Ends it as failed or cancelled, by an error; what has been committed stays. */
 extern void om_load_fail(int64 load_id, OmLoadStatus status, const ErrorData *error);
-
-/* Ends what is to be cancelled and does not run. */
-extern void om_load_cancel_requested(void);
-
-/* ---------- for clients ---------- */
-
-/* False where no worker is to run in this database, so that a client has to do it. */
-extern bool om_load_has_worker(void);
-
-/* Asks for the end of a load; false when it has ended, OM004 when there is none. */
-extern bool om_load_cancel(int64 load_id);
-
-/* Raises OM004. */
-extern void om_load_raise_not_found(int64 load_id) OM_NORETURN;
 
 #endif /* OM_LOADS_H */

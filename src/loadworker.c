@@ -37,6 +37,7 @@
 #include "jobseats.h"
 #include "jobsession.h"
 #include "loader.h"
+#include "loadrequests.h"
 #include "loads.h"
 #include "loadworker.h"
 #include "locks.h"
@@ -52,27 +53,20 @@
 
 /* ---------- looking after the worker ---------- */
 
-static OmJobKeeper keeper = {.job = OM_JOB_LOADS,
-							 .function = "om_loader_main",
-							 .what = "order_mgmt loader",
-							 .purpose = "loads"};
-static uint32 looked_at;
-static bool has_looked = false;
+static OmJobKeeper keeper = {
+	.job = OM_JOB_LOADS,
+	.kind = {.function = "om_loader_main", .type = "order_mgmt loader", .purpose = "loads"}};
 
 bool
-om_loadworker_needs_look(const OmDatabase *entry)
+om_loadworker_needs_look(OmDatabase *entry)
 {
-	const OmJobSeat *seat = &entry->jobs[OM_JOB_LOADS];
-
-	return !has_looked ||
-		   pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &seat->changes)) != looked_at;
+	return om_jobkeeper_needs_look(&keeper, entry);
 }
 
 TimestampTz
 om_loadworker_look_after(OmDatabase *entry)
 {
-	looked_at = pg_atomic_read_u32(&entry->jobs[OM_JOB_LOADS].changes);
-	has_looked = true;
+	(void) om_jobkeeper_look(&keeper, entry);
 	return om_load_is_waiting() ? om_jobkeeper_fill(&keeper, entry) : 0;
 }
 
@@ -149,7 +143,7 @@ find_load(void)
 	OmLoad *load;
 
 	om_bgsession_begin();
-	om_load_cancel_requested();
+	om_loadrequest_cancel_others(0);
 	transaction = MemoryContextSwitchTo(self.context);
 	load = om_load_next();
 	MemoryContextSwitchTo(transaction);
@@ -158,8 +152,10 @@ find_load(void)
 }
 
 static void
-run_load(OmLoad *load)
+run_load(void *arg)
 {
+	OmLoad *load = arg;
+
 	load->between = pause_between;
 	om_bgsession_begin();
 	MemoryContextSwitchTo(load->context);
@@ -199,25 +195,6 @@ is_to_be_retried(const ErrorData *error, int64 place)
 	return true;
 }
 
-/* Ends the transaction that has failed; the error outlives it. */
-static ErrorData *
-catch_error(void)
-{
-	ErrorData *error;
-
-	HOLD_INTERRUPTS();
-	MemoryContextSwitchTo(self.context);
-	error = CopyErrorData();
-	if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
-		EmitErrorReport();
-	AbortCurrentTransaction();
-	FlushErrorState();
-	MemoryContextSwitchTo(self.context);
-	om_inflight_abort(self.slot);
-	RESUME_INTERRUPTS();
-	return error;
-}
-
 static void
 end_load(int64 load_id, const ErrorData *error)
 {
@@ -234,18 +211,12 @@ end_load(int64 load_id, const ErrorData *error)
 static void
 attempt(OmLoad *load)
 {
-	ErrorData *volatile error = NULL;
+	ErrorData *error;
 
 	self.not_before = 0;
-	PG_TRY();
-	{
-		run_load(load);
-	}
-	PG_CATCH();
-	{
-		error = catch_error();
-	}
-	PG_END_TRY();
+	error = om_jobsession_attempt(run_load, load, self.context);
+	if (error != NULL)
+		om_inflight_abort(self.slot);
 	if (error != NULL && !is_to_be_retried(error, self.place))
 		end_load(load->load_id, error);
 	if (error == NULL)

@@ -17,7 +17,7 @@
  * where a load waits for one.  Returns when to look again at the latest; 0:
  * when om_loadworker_needs_look() says so.
  */
-extern bool om_loadworker_needs_look(const OmDatabase *entry);
+extern bool om_loadworker_needs_look(OmDatabase *entry);
 extern TimestampTz om_loadworker_look_after(OmDatabase *entry);
 
 extern PGDLLEXPORT void om_loader_main(Datum arg) OM_NORETURN;

@@ -39,11 +39,9 @@
 /* ---------- looking after the worker ---------- */
 
 static OmJobKeeper keeper = {.job = OM_JOB_MAINTENANCE,
-							 .function = "om_maintenance_main",
-							 .what = "order_mgmt maintenance",
-							 .purpose = "maintenance"};
-static uint32 looked_at;
-static bool has_looked = false;
+							 .kind = {.function = "om_maintenance_main",
+									  .type = "order_mgmt maintenance",
+									  .purpose = "maintenance"}};
 static TimestampTz asked_on = DT_NOBEGIN;
 
 void
@@ -60,21 +58,16 @@ om_maintworker_ask_daily(OmDatabase *entry)
 }
 
 bool
-om_maintworker_needs_look(const OmDatabase *entry)
+om_maintworker_needs_look(OmDatabase *entry)
 {
-	const OmJobSeat *seat = &entry->jobs[OM_JOB_MAINTENANCE];
-
-	return !has_looked ||
-		   pg_atomic_read_u32(unconstify(pg_atomic_uint32 *, &seat->changes)) != looked_at;
+	return om_jobkeeper_needs_look(&keeper, entry);
 }
 
 TimestampTz
 om_maintworker_look_after(OmDatabase *entry)
 {
-	OmJobSeat *seat = &entry->jobs[OM_JOB_MAINTENANCE];
+	OmJobSeat *seat = om_jobkeeper_look(&keeper, entry);
 
-	looked_at = pg_atomic_read_u32(&seat->changes);
-	has_looked = true;
 	if (pg_atomic_read_u32(&seat->asked) == pg_atomic_read_u32(&seat->done))
 		return 0;
 	return om_jobkeeper_fill(&keeper, entry);
@@ -91,25 +84,8 @@ typedef struct MaintWorker
 
 static MaintWorker self;
 
-/* Ends the transaction that has failed; the error outlives it. */
-static ErrorData *
-catch_error(void)
-{
-	ErrorData *error;
-
-	HOLD_INTERRUPTS();
-	MemoryContextSwitchTo(self.context);
-	error = CopyErrorData();
-	EmitErrorReport();
-	AbortCurrentTransaction();
-	FlushErrorState();
-	MemoryContextSwitchTo(self.context);
-	RESUME_INTERRUPTS();
-	return error;
-}
-
 static void
-do_step(const OmMaintStep *step)
+do_step(void *step)
 {
 	List *actions = NIL;
 
@@ -118,23 +94,6 @@ do_step(const OmMaintStep *step)
 	OM_FAULT_POINT("maintworker/before-commit");
 	om_bgsession_commit(true /* durable */);
 	OM_FAULT_POINT_NOFAIL("maintworker/after-commit");
-}
-
-static ErrorData *
-attempt(const OmMaintStep *step)
-{
-	ErrorData *volatile error = NULL;
-
-	PG_TRY();
-	{
-		do_step(step);
-	}
-	PG_CATCH();
-	{
-		error = catch_error();
-	}
-	PG_END_TRY();
-	return error;
 }
 
 static void
@@ -164,7 +123,7 @@ run_steps(bool moves)
 
 		om_jobsession_obey_signals();
 		do
-			error = attempt(lfirst(cell));
+			error = om_jobsession_attempt(do_step, lfirst(cell), self.context);
 		while (error != NULL && om_maintenance_tries_again(lfirst(cell), error, ++tries));
 		if (error != NULL)
 			log_failure(lfirst(cell), error);

@@ -20,7 +20,7 @@ extern void om_maintworker_ask_daily(OmDatabase *entry);
  * for.  Returns when to look again at the latest; 0: when
  * om_maintworker_needs_look() says so.
  */
-extern bool om_maintworker_needs_look(const OmDatabase *entry);
+extern bool om_maintworker_needs_look(OmDatabase *entry);
 extern TimestampTz om_maintworker_look_after(OmDatabase *entry);
 
 extern PGDLLEXPORT void om_maintenance_main(Datum arg) OM_NORETURN;

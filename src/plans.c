@@ -105,6 +105,20 @@ om_query_read(OmQuery *query, const Datum *args, const bool *isnull)
 	return execute(query, args, isnull, true /* read_only */);
 }
 
+int64
+om_query_number(OmQuery *query, const Datum *args)
+{
+	OmQueryScope scope;
+	bool is_missing = true;
+	Datum value = (Datum) 0;
+
+	om_query_begin(&scope);
+	if (om_query_run(query, args, NULL) > 0)
+		value = om_result_get(0, 1, &is_missing);
+	om_query_end(&scope);
+	return is_missing ? 0 : DatumGetInt64(value);
+}
+
 void
 om_query_utility(const char *sql)
 {

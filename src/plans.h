@@ -59,6 +59,9 @@ extern uint64 om_query_read(OmQuery *query, const Datum *args, const bool *isnul
 extern uint64 om_query_change(OmQuery *query, const Datum *args);
 extern bool om_query_change_says(OmQuery *query, const Datum *args);
 
+/* In a scope of its own: the bigint in the first column of the only row; 0 where there is none. */
+extern int64 om_query_number(OmQuery *query, const Datum *args);
+
 /* Runs statements that are not worth a plan, such as DDL. */
 extern void om_query_utility(const char *sql);
 

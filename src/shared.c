@@ -5,9 +5,7 @@
  * Locking: om_shared->lock guards the list of databases and the seats.  The
  * atomics are read and written without it, so that a committing client only
  * adds to a counter and sets latches.  Entries never move; an entry is freed
- * only when its database is gone.  A seat names a process by its number, never
- * by a latch pointer: a latch set for a process that is gone wakes a stranger,
- * who by the rules of latches looks, finds nothing and sleeps again.
+ * only when its database is gone.
  */
 #include "postgres.h"
 
@@ -32,17 +30,10 @@ request_memory(void)
 	RequestNamedLWLockTranche("order_mgmt", 1);
 }
 
-/* The number of starts stays: a worker may still be on its way. */
 static void
 clear_job(OmJobSeat *seat)
 {
-	seat->state = OM_SEAT_EMPTY;
-	seat->start++;
-	seat->restart = 0;
-	seat->pid = 0;
-	seat->due = 0;
-	seat->failures = 0;
-	pg_atomic_write_u32(&seat->procno, OM_NO_PROC);
+	om_seat_clear(&seat->base);
 	pg_atomic_write_u32(&seat->changes, 0);
 	pg_atomic_write_u32(&seat->asked, 0);
 	pg_atomic_write_u32(&seat->done, 0);
@@ -62,17 +53,39 @@ clear_database(OmDatabase *entry)
 		clear_job(&entry->jobs[job]);
 	for (int i = 0; i < OM_MAX_SEATS; i++)
 	{
-		OmSeat *seat = &entry->seats[i];
+		OmStageSeat *seat = &entry->seats[i];
 
-		seat->state = OM_SEAT_EMPTY;
-		pg_atomic_write_u32(&seat->stages, 0);
-		seat->restart = 0;
-		seat->pid = 0;
+		om_seat_clear(&seat->base);
 		seat->works = false;
-		seat->not_before = 0;
-		seat->failures = 0;
-		pg_atomic_write_u32(&seat->procno, OM_NO_PROC);
+		pg_atomic_write_u32(&seat->stages, 0);
 	}
+}
+
+static void
+initialize_database(OmDatabase *entry)
+{
+	pg_atomic_init_u64(&entry->commits, 0);
+	pg_atomic_init_u64(&entry->ticked, 0);
+	pg_atomic_init_u32(&entry->restart, 0);
+	pg_atomic_init_u32(&entry->handlers, 0);
+	for (int job = 0; job < OM_JOB_COUNT; job++)
+	{
+		om_seat_init(&entry->jobs[job].base);
+		pg_atomic_init_u32(&entry->jobs[job].changes, 0);
+		pg_atomic_init_u32(&entry->jobs[job].asked, 0);
+		pg_atomic_init_u32(&entry->jobs[job].done, 0);
+	}
+	for (int counter = 0; counter < OM_MOVE_COUNTERS; counter++)
+		pg_atomic_init_u64(&entry->moves[counter], 0);
+	for (int i = 0; i < OM_MAX_SEATS; i++)
+	{
+		om_seat_init(&entry->seats[i].base);
+		pg_atomic_init_u32(&entry->seats[i].stages, 0);
+	}
+	clear_database(entry);
+	ConditionVariableInit(&entry->progress);
+	ConditionVariableInit(&entry->appended);
+	ConditionVariableInit(&entry->loaded);
 }
 
 static void
@@ -82,36 +95,10 @@ initialize_memory(void)
 	om_shared->rescan = true;
 	pg_atomic_init_u32(&om_shared->launcher_procno, OM_NO_PROC);
 	for (int i = 0; i < OM_MAX_DATABASES; i++)
-	{
-		OmDatabase *entry = &om_shared->databases[i];
-
-		pg_atomic_init_u64(&entry->commits, 0);
-		pg_atomic_init_u64(&entry->ticked, 0);
-		pg_atomic_init_u32(&entry->restart, 0);
-		pg_atomic_init_u32(&entry->handlers, 0);
-		for (int job = 0; job < OM_JOB_COUNT; job++)
-		{
-			entry->jobs[job].start = 0;
-			pg_atomic_init_u32(&entry->jobs[job].procno, OM_NO_PROC);
-			pg_atomic_init_u32(&entry->jobs[job].changes, 0);
-			pg_atomic_init_u32(&entry->jobs[job].asked, 0);
-			pg_atomic_init_u32(&entry->jobs[job].done, 0);
-		}
-		for (int counter = 0; counter < OM_MOVE_COUNTERS; counter++)
-			pg_atomic_init_u64(&entry->moves[counter], 0);
-		for (int seat = 0; seat < OM_MAX_SEATS; seat++)
-		{
-			pg_atomic_init_u32(&entry->seats[seat].stages, 0);
-			pg_atomic_init_u32(&entry->seats[seat].procno, OM_NO_PROC);
-		}
-		clear_database(entry);
-		ConditionVariableInit(&entry->progress);
-		ConditionVariableInit(&entry->appended);
-		ConditionVariableInit(&entry->loaded);
-	}
+		initialize_database(&om_shared->databases[i]);
 	memset(om_shared->handlers, 0, sizeof(om_shared->handlers));
 	for (int i = 0; i < OM_MAX_HANDLERS; i++)
-		pg_atomic_init_u32(&om_shared->handlers[i].procno, OM_NO_PROC);
+		om_seat_init(&om_shared->handlers[i].base);
 }
 
 static void
@@ -187,19 +174,10 @@ om_shared_my_database(void)
 }
 
 void
-om_shared_wake_procno(pg_atomic_uint32 *procno)
-{
-	uint32 number = pg_atomic_read_u32(procno);
-
-	if (number != OM_NO_PROC)
-		SetLatch(&GetPGProcByNumber(number)->procLatch);
-}
-
-void
 om_shared_wake_workers(OmDatabase *entry)
 {
 	for (int i = 0; i < OM_MAX_SEATS; i++)
-		om_shared_wake_procno(&entry->seats[i].procno);
+		om_seat_wake(&entry->seats[i].base);
 }
 
 void
@@ -209,7 +187,7 @@ om_shared_wake_handlers(Oid database)
 	for (int i = 0; i < OM_MAX_HANDLERS; i++)
 	{
 		if (om_shared->handlers[i].database == database)
-			om_shared_wake_procno(&om_shared->handlers[i].procno);
+			om_seat_wake(&om_shared->handlers[i].base);
 	}
 	LWLockRelease(om_shared->lock);
 }
@@ -217,7 +195,7 @@ om_shared_wake_handlers(Oid database)
 void
 om_shared_wake_launcher(void)
 {
-	om_shared_wake_procno(&om_shared->launcher_procno);
+	om_seat_wake_procno(&om_shared->launcher_procno);
 }
 
 void
@@ -234,10 +212,12 @@ om_shared_knock(Oid database)
 	{
 		for (int i = 0; i < OM_MAX_SEATS; i++)
 		{
-			if (entry->seats[i].state == OM_SEAT_AT_REST)
-				entry->seats[i].state = OM_SEAT_EMPTY;
-			entry->seats[i].not_before = 0;
-			entry->seats[i].failures = 0;
+			OmSeat *seat = &entry->seats[i].base;
+
+			if (seat->state == OM_SEAT_AT_REST)
+				seat->state = OM_SEAT_EMPTY;
+			seat->due = 0;
+			seat->failures = 0;
 		}
 		pg_atomic_fetch_add_u32(&entry->restart, 1);
 	}
@@ -247,7 +227,7 @@ om_shared_knock(Oid database)
 		om_shared_wake_workers(entry);
 		om_shared_wake_handlers(database);
 		for (int job = 0; job < OM_JOB_COUNT; job++)
-			om_shared_wake_procno(&entry->jobs[job].procno);
+			om_seat_wake(&entry->jobs[job].base);
 	}
 	om_shared_wake_launcher();
 }
@@ -263,11 +243,11 @@ om_shared_stage_worker(OmStage stage)
 	LWLockAcquire(om_shared->lock, LW_SHARED);
 	for (int i = 0; i < OM_MAX_SEATS; i++)
 	{
-		OmSeat *seat = &entry->seats[i];
+		OmStageSeat *seat = &entry->seats[i];
 
-		if (seat->state == OM_SEAT_TAKEN && seat->works &&
+		if (seat->base.state == OM_SEAT_TAKEN && seat->works &&
 			(pg_atomic_read_u32(&seat->stages) & OM_STAGE_BIT(stage)))
-			pid = seat->pid;
+			pid = seat->base.pid;
 	}
 	LWLockRelease(om_shared->lock);
 	return pid;
@@ -282,7 +262,7 @@ om_shared_is_worker(TransactionId xid)
 		return false;
 	for (int i = 0; i < OM_MAX_SEATS; i++)
 	{
-		uint32 number = pg_atomic_read_u32(&entry->seats[i].procno);
+		uint32 number = pg_atomic_read_u32(&entry->seats[i].base.procno);
 
 		/* A worker that has just left, or whose number is another's now, only costs a wait. */
 		if (number != OM_NO_PROC && GetPGProcByNumber(number)->xid == xid)

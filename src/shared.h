@@ -14,35 +14,21 @@
 #include "storage/lwlock.h"
 
 #include "names.h"
+#include "seats.h"
 
 #define OM_MAX_DATABASES 64
 #define OM_MAX_SEATS OM_STAGE_COUNT
 
-/* What a worker that ended, or the absence of one, means for the launcher. */
-typedef enum OmSeatState
+/* The place of a worker that runs stages; the launcher looks after it. */
+typedef struct OmStageSeat
 {
-	OM_SEAT_EMPTY,    /* start a worker when it is due */
-	OM_SEAT_STARTING, /* registered, has not reported yet */
-	OM_SEAT_TAKEN,    /* worker runs */
-	OM_SEAT_AT_REST   /* nothing to do here until somebody knocks */
-} OmSeatState;
-
-typedef struct OmSeat
-{
-	OmSeatState state;       /* shared->lock */
-	uint32 restart;          /* value of the database's counter when it was dealt; shared->lock */
-	pid_t pid;               /* shared->lock */
+	OmSeat base;
 	bool works;              /* has found that there is work for it here; shared->lock */
-	TimestampTz not_before;  /* earliest next start; shared->lock */
-	int failures;            /* in a row, for the back-off; shared->lock */
 	pg_atomic_uint32 stages; /* OM_STAGE_BITs it is to run; the launcher writes */
-	pg_atomic_uint32 procno; /* whose latch to set, or OM_NO_PROC */
-} OmSeat;
+} OmStageSeat;
 
 /* Among the stages: its worker is to leave when it has finished its batch. */
 #define OM_SEAT_DISMISSED ((uint32) 1 << 31)
-
-#define OM_NO_PROC PG_UINT32_MAX
 
 /* Subscriptions of all databases that can have a worker at the same time. */
 #define OM_MAX_HANDLERS 64
@@ -53,19 +39,13 @@ typedef struct OmSeat
 /* The place of a subscription's worker; module handlerseats looks after them. */
 typedef struct OmHandlerSeat
 {
-	Oid database; /* InvalidOid: free; this and all below but procno: shared->lock */
+	OmSeat base;
+	Oid database; /* InvalidOid: free; this and all below: shared->lock */
 	char consumer[OM_CONSUMER_NAME_SIZE];
-	OmSeatState state; /* never OM_SEAT_AT_REST */
-	uint32 start;      /* number of the start, so that a belated worker finds itself replaced */
-	Oid role;          /* as which the worker connects */
-	uint32 restart;    /* value of the database's counter at the start */
-	pid_t pid;         /* 0: nobody */
-	TimestampTz due;   /* earliest next start */
-	int failures;      /* of workers, in a row, for the back-off */
-	int64 running;     /* event whose handler runs; 0: none */
-	int64 suspect;     /* event whose handler ended a worker */
-	int deaths;        /* how many, in a row */
-	pg_atomic_uint32 procno; /* whose latch to set, or OM_NO_PROC */
+	Oid role;      /* as which the worker connects */
+	int64 running; /* event whose handler runs; 0: none */
+	int64 suspect; /* event whose handler ended a worker */
+	int deaths;    /* how many, in a row */
 } OmHandlerSeat;
 
 /* What a worker is started for when there is something to do, and ends when it is done. */
@@ -80,13 +60,7 @@ typedef enum OmJob
 /* The place of its worker; module jobseats looks after it. */
 typedef struct OmJobSeat
 {
-	OmSeatState state; /* never OM_SEAT_AT_REST; this and all below but atomics: shared->lock */
-	uint32 start;      /* number of the start, so that a belated worker finds itself replaced */
-	uint32 restart;    /* value of the database's counter at the start */
-	pid_t pid;         /* 0: nobody */
-	TimestampTz due;   /* earliest next start */
-	int failures;      /* of workers, in a row, for the back-off */
-	pg_atomic_uint32 procno;  /* whose latch to set, or OM_NO_PROC */
+	OmSeat base;
 	pg_atomic_uint32 changes; /* grows when the job or its worker changes */
 	pg_atomic_uint32 asked;   /* grows when the job is asked for, where no table says it */
 	pg_atomic_uint32 done;    /* value of asked when what was asked for had been begun last */
@@ -99,7 +73,7 @@ typedef struct OmDatabase
 	Oid database; /* InvalidOid: free; shared->lock */
 	int quiesced; /* > 0: start nothing here; shared->lock */
 	bool retired; /* gone, or takes no connections: start nothing here; shared->lock */
-	OmSeat seats[OM_MAX_SEATS];
+	OmStageSeat seats[OM_MAX_SEATS];
 	pg_atomic_uint64 commits;  /* transactions that wrote to the log */
 	pg_atomic_uint64 ticked;   /* value of commits that the newest tick covers */
 	pg_atomic_uint32 restart;  /* workers end and come back with new settings */
@@ -134,7 +108,6 @@ extern OmDatabase *om_shared_my_database(void);
 /* Call with shared->lock held. */
 extern OmDatabase *om_shared_database_locked(Oid database, bool create);
 
-extern void om_shared_wake_procno(pg_atomic_uint32 *procno);
 extern void om_shared_wake_workers(OmDatabase *entry);
 extern void om_shared_wake_handlers(Oid database);
 extern void om_shared_wake_launcher(void);

@@ -16,6 +16,7 @@
 #include "faults.h"
 #include "jsonout.h"
 #include "loadparts.h"
+#include "loadrequests.h"
 #include "loads.h"
 #include "plans.h"
 #include "relations.h"
@@ -66,7 +67,7 @@ void
 om_upload_create(OmUpload *upload, int64 milliseconds)
 {
 	char *user = GetUserNameFromId(GetUserId(), false);
-	Datum args[6] = {Int64GetDatum(upload->load_id = om_load_new_id()),
+	Datum args[6] = {Int64GetDatum(upload->load_id = om_loadrequest_new_id()),
 					 CStringGetTextDatum(om_load_kind_names[upload->kind]),
 					 CStringGetTextDatum(om_load_mode_names[upload->mode]),
 					 JsonbPGetDatum(upload->options),
@@ -260,8 +261,8 @@ om_upload_load(const OmUpload *upload)
 {
 	if (upload->is_loaded)
 		return false;
-	om_load_create(upload->load_id, upload->kind, upload->mode,
-				   psprintf("upload:%s", uuid_text(&upload->upload_id)), upload->options);
+	om_loadrequest_add(upload->load_id, upload->kind, upload->mode,
+					   psprintf("upload:%s", uuid_text(&upload->upload_id)), upload->options);
 	/* From now on the end of the load says when the ticket goes, to one that has begun to purge, too. */
 	keep_ticket(&upload->upload_id);
 	OM_FAULT_POINT("uploads/load-asked");

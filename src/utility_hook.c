@@ -32,10 +32,12 @@
 #include "tcop/utility.h"
 #include "utils/acl.h"
 #include "utils/guc.h"
+#include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "errors.h"
+#include "faults.h"
 #include "handlerseats.h"
 #include "installation.h"
 #include "jobseats.h"
@@ -44,7 +46,7 @@
 #include "utility_hook.h"
 #include "wakeup.h"
 
-/* PostgreSQL itself waits for 5 s; a refusal is to come sooner. */
+/* So long for clients, and then for workers.  PostgreSQL itself waits for 5 s; a refusal is to come sooner. */
 #define QUIESCE_TIMEOUT_MS 3000
 #define QUIESCE_CHECK_MS 5
 
@@ -96,11 +98,11 @@ exclusive_database(Node *command)
 	return name == NULL ? InvalidOid : get_database_oid(name, true /* missing_ok */);
 }
 
-/* The command will check for itself; who may not run it must not stop workers either. */
+/* The command will check for itself; where it will be refused it must not stop workers either. */
 static bool
 may_quiesce(Oid database)
 {
-	return superuser() || om_owns_database(database);
+	return !XactReadOnly && (superuser() || om_owns_database(database));
 }
 
 /* How many workers there still are; those that were asked to leave in vain are made to. */
@@ -112,11 +114,13 @@ count_workers(OmDatabase *entry, bool terminate)
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	for (int i = 0; i < OM_MAX_SEATS; i++)
 	{
-		OmSeat *seat = &entry->seats[i];
+		OmSeat *seat = &entry->seats[i].base;
 
-		if (terminate && seat->state == OM_SEAT_TAKEN && seat->pid != 0)
-			kill(seat->pid, SIGTERM);
-		running += seat->state == OM_SEAT_TAKEN || seat->state == OM_SEAT_STARTING;
+		/* Who is on his way leaves when he arrives, before he connects. */
+		if (terminate || seat->state == OM_SEAT_STARTING)
+			running += om_seat_end(seat);
+		else
+			running += seat->state == OM_SEAT_TAKEN;
 	}
 	running += om_handlerseat_end_all_locked(entry->database);
 	running += om_jobseat_end_locked(entry);
@@ -161,10 +165,17 @@ nap(void)
 	ResetLatch(MyLatch);
 }
 
+static TimestampTz
+patience(void)
+{
+	return TimestampTzPlusMilliseconds(GetCurrentTimestamp(), QUIESCE_TIMEOUT_MS);
+}
+
 /* Nobody can connect any more: the command's own lock has been taken. */
 static void
-wait_for_clients(Oid database, TimestampTz deadline)
+wait_for_clients(Oid database)
 {
+	TimestampTz deadline = patience();
 	int nclients;
 
 	while ((nclients = count_clients(database)) > 0)
@@ -177,8 +188,9 @@ wait_for_clients(Oid database, TimestampTz deadline)
 
 /* Returns how many have not left. */
 static int
-wait_for_workers(OmDatabase *entry, TimestampTz deadline)
+wait_for_workers(OmDatabase *entry)
 {
+	TimestampTz deadline = patience();
 	TimestampTz polite = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), POLITE_MS);
 	int nworkers;
 
@@ -195,7 +207,7 @@ change_quiesced(OmDatabase *entry, int change)
 	entry->quiesced += change;
 	om_shared->rescan = true;
 	for (int i = 0; i < OM_MAX_SEATS; i++)
-		entry->seats[i].not_before = 0;
+		entry->seats[i].base.due = 0;
 	LWLockRelease(om_shared->lock);
 	om_shared_wake_launcher();
 }
@@ -212,7 +224,7 @@ end_quiescence(XactEvent event, void *arg pg_attribute_unused())
 
 /* Workers leave after their batch and do not come back; returns how many have not left. */
 static int
-quiesce(OmDatabase *entry, TimestampTz deadline)
+quiesce(OmDatabase *entry)
 {
 	if (nquiesced == MAX_QUIESCED)
 		return 0;
@@ -220,7 +232,7 @@ quiesce(OmDatabase *entry, TimestampTz deadline)
 	quiesced[nquiesced++] = entry;
 	pg_atomic_fetch_add_u32(&entry->restart, 1);
 	om_shared_wake_workers(entry);
-	return wait_for_workers(entry, deadline);
+	return wait_for_workers(entry);
 }
 
 void
@@ -229,8 +241,7 @@ om_quiesce_here(void)
 	OmDatabase *entry = om_shared_database(MyDatabaseId, true /* create */);
 
 	if (entry != NULL)
-		(void) quiesce(entry,
-					   TimestampTzPlusMilliseconds(GetCurrentTimestamp(), QUIESCE_TIMEOUT_MS));
+		(void) quiesce(entry);
 }
 
 static bool
@@ -248,22 +259,29 @@ drops_by_force(Node *command)
 	return false;
 }
 
-/* Sees to it that nobody is in a database, or refuses; workers are ended last. */
+/*
+ * Sees to it that nobody is in a database, or refuses; workers are ended last.
+ * Whether any has been started there is asked behind the lock: later ones, should
+ * the launcher only now come to know of the database, wait for it outside.
+ */
 static void
-make_way(Node *command, OmDatabase *entry, bool is_top_level)
+make_way(Node *command, Oid database, bool is_top_level)
 {
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), QUIESCE_TIMEOUT_MS);
-	Oid database = entry->database;
+	OmDatabase *entry;
 	int nworkers;
 
 	if (!IsA(command, RenameStmt))
 		PreventInTransactionBlock(is_top_level, CreateCommandName(command));
+	OM_FAULT_POINT("utility_hook/before-lock");
 	/* The lock that the command is going to take: it keeps newcomers out. */
 	LockSharedObject(DatabaseRelationId, database, 0,
 					 IsA(command, CreatedbStmt) ? ShareLock : AccessExclusiveLock);
+	entry = om_shared_database(database, false /* create */);
+	if (entry == NULL)
+		return;
 	if (!drops_by_force(command))
-		wait_for_clients(database, deadline);
-	nworkers = quiesce(entry, deadline);
+		wait_for_clients(database);
+	nworkers = quiesce(entry);
 	if (nworkers > 0)
 		refuse_in_use(database, nworkers);
 }
@@ -398,14 +416,11 @@ process_utility(PlannedStmt *pstmt, const char *query, bool read_only_tree,
 	Node *command = pstmt->utilityStmt;
 	Oid database = om_shared == NULL ? InvalidOid : exclusive_database(command);
 	Announcement news = read_announcement(command);
-	OmDatabase *entry = NULL;
 	int nest_level = 0;
 
 	refuse_drop(command);
 	if (OidIsValid(database) && may_quiesce(database))
-		entry = om_shared_database(database, false /* create */);
-	if (entry != NULL)
-		make_way(command, entry, context == PROCESS_UTILITY_TOPLEVEL);
+		make_way(command, database, context == PROCESS_UTILITY_TOPLEVEL);
 	if (LockTimeout == 0 && changes_extension(command))
 		nest_level = limit_lock_waits();
 	if (drops_extension(command, DROP_CASCADE) && om_installation_exists() &&

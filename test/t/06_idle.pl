@@ -50,6 +50,20 @@ $old->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM or
 is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('" . one_order($node, 'shop') . "')"), 'shipped', 'orders ship beside an old snapshot') for 1 .. 3;
 $old->query_safe('COMMIT');
 $old->quit;
+
+# Who waits for long in short pieces holds no old snapshot either.
+$node->safe_psql('postgres', 'ALTER DATABASE shop SET order_mgmt.workers = off');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE datname = 'shop'), '0', 20), 'nobody works');
+my $id = one_order($node, 'shop');
+my $wait = q(DO $$ BEGIN WHILE NOT order_mgmt.wait_until_idle(timeout => '0.1s') LOOP COMMIT; END LOOP; END $$);
+my $waiting = in_background($node, [ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', 'shop', '-c', $wait ]);
+my $waiters = q(SELECT pid FROM pg_stat_activity WHERE datname = 'shop' AND query LIKE 'DO %' AND backend_xmin IS NOT NULL);
+ok(becomes($node, 'postgres', "SELECT count(*) FROM ($waiters) AS w", '1', 20), 'a session waits');
+my $xid = $node->safe_psql('postgres', 'SELECT pg_current_xact_id()');
+ok(becomes($node, 'postgres', "SELECT backend_xmin::text::bigint > $xid FROM pg_stat_activity WHERE pid = (SELECT pid FROM ($waiters) AS w)", 't', 20), 'and lets go of its snapshot meanwhile');
+$node->safe_psql('postgres', 'ALTER DATABASE shop RESET order_mgmt.workers');
+is(finish($waiting), 0, 'until all is done') or diag($waiting->{err});
+is($node->safe_psql('shop', "SELECT order_mgmt.get_order_status('$id')"), 'shipped', 'as it is then');
 settle($node, 'shop', 'afterwards');
 $node->stop;
 done_testing();

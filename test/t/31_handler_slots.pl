@@ -20,7 +20,7 @@ my $pids = q(SELECT string_agg(query || ' ' || pid, ',' ORDER BY query) FROM pg_
 my $names = q(SELECT string_agg(query, ',' ORDER BY query) FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler');
 ok(becomes($node, 'shop', $names, 'one', 20), 'a subscription gets the last free slot');
 $node->safe_psql('shop', q(SELECT order_mgmt.subscribe('two', 'two', '{order_captured}')));
-ok($node->wait_for_log(qr/order_mgmt found no free background worker slot for a subscription/), 'the next finds none, and the log says so');
+ok($node->wait_for_log(qr/order_mgmt found no free background worker slot for subscriptions/), 'the next finds none, and the log says so');
 one_order($node, 'shop') for 1 .. 5;
 ok(becomes($node, 'shop', q(SELECT count(*) FROM seen WHERE consumer = 'one'), '5', 20), 'the first works');
 is($node->safe_psql('shop', q(SELECT pending || ' ' || coalesce(worker_pid::text, 'nobody') FROM order_mgmt.queues WHERE consumer = 'two')), '5 nobody', 'the second waits');
@@ -38,7 +38,7 @@ for my $round (1 .. 3)
 $node->safe_psql('shop', q(SELECT order_mgmt.unsubscribe('one')));
 ok(becomes($node, 'shop', $names, 'two', 30), 'when a slot is free the second takes it');
 ok(becomes($node, 'shop', q(SELECT count(*) || ' ' || count(DISTINCT event_id) FROM seen WHERE consumer = 'two'), '5 5', 20), 'and has lost nothing');
-my $said = () = slurp_file($node->logfile) =~ /no free background worker slot for a subscription/g;
+my $said = () = slurp_file($node->logfile) =~ /no free background worker slot for subscriptions/g;
 cmp_ok($said, '<=', 4, 'the log does not fill up');    # once for each worker that looked
 
 # Ended, it is back

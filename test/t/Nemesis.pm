@@ -13,6 +13,7 @@ use DBD::Pg ':async';
 use DBI;
 use Exporter 'import';
 use List::Util qw(max min);
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Shop;
@@ -120,6 +121,17 @@ sub stopped_in_transaction
 	return $written;
 }
 
+# Gives up the test's own connection with a query that is under way. Without its socket being closed the session would
+# live as long as this test, and be in the way of DROP DATABASE.
+sub lose
+{
+	my ($run, $query) = @_;
+	my $lost = delete $run->{admin};
+	POSIX::close($lost->{pg_socket});
+	$_->{InactiveDestroy} = 1 for $query, $lost;
+	return;
+}
+
 # Who gets no answer within a second waits for a lock inside the server that the stopped process holds, so
 # that stands in the middle of something too; this connection is then lost.
 sub has_written_so_far
@@ -132,7 +144,7 @@ sub has_written_so_far
 	{
 		if (time > $deadline)
 		{
-			delete($run->{admin})->{InactiveDestroy} = 1;
+			lose($run, $query);
 			return 1;
 		}
 		usleep(200);
