@@ -20,7 +20,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "common/hashfn.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -41,8 +40,6 @@
 #include "loads.h"
 #include "loadworker.h"
 #include "locks.h"
-#include "settings.h"
-#include "wakeup.h"
 
 #define CRASHES_TO_GIVE_UP 10
 #define RETRIES_TO_GIVE_UP 6

@@ -14,24 +14,19 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
-#include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
 #include "utils/memutils.h"
-#include "utils/timestamp.h"
 
 #include "bgsession.h"
 #include "clock.h"
 #include "faults.h"
-#include "inflight.h"
 #include "jobseats.h"
 #include "jobsession.h"
 #include "locks.h"
 #include "maintenance.h"
 #include "maintworker.h"
-#include "settings.h"
 
 /* What could not be locked is tried again then. */
 #define TRY_AGAIN_MS (5 * 60 * 1000)

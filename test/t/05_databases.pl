@@ -3,9 +3,11 @@ use strict;
 use warnings;
 use FindBin;
 use lib $FindBin::RealBin;
+use Faults;
 use PostgreSQL::Test::Utils;
 use Shop;
 use Test::More;
+use Time::HiRes qw(time usleep);
 
 my $node = start_server('databases');
 new_shop($node, 'shop');
@@ -36,6 +38,14 @@ sub pile_up
 SELECT count(*) FROM order_mgmt.capture_orders((SELECT jsonb_agg(jsonb_build_object('customer_id', 'c', 'lines', ${Shop::one_line}::jsonb)) FROM generate_series(1, 3000)));
 SQL
 	return;
+}
+
+sub comes_to
+{
+	my ($point) = @_;
+	my $deadline = time + 30;
+	usleep(10_000) until look($point)->{fired} || time > $deadline;
+	return look($point)->{fired};
 }
 
 works('shop', 'the shop is open');
@@ -137,5 +147,20 @@ for my $setting (@settings)
 }
 settle($node, 'shop', 'at the end');
 unlike(slurp_file($node->logfile), qr/(FATAL|PANIC):(?!  (terminating|database "\w+" does not exist|the database system))/, 'nothing untoward in the log');
+$node->stop;
+
+# The launcher comes to know of a database, and starts a worker there, while a command is on its way to it.
+my @points = map { { name => $_ } } qw(launcher/before-list utility_hook/before-lock);
+$node = start_faulty_server('late', \@points);
+new_shop($node, 'shop');
+arm('launcher/before-list', 'stop', 'worker');
+$node->restart;
+arm('utility_hook/before-lock', 'stop', 'client');
+my $drop = in_background($node, [ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', 'postgres', '-c', 'DROP DATABASE shop' ]);
+ok(comes_to('utility_hook/before-lock'), 'a command is on its way to a database of which the launcher does not know yet');
+disarm('launcher/before-list');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '1', 30), 'a worker comes');
+disarm('utility_hook/before-lock');
+is(finish($drop), 0, 'and is sent away by the command') or diag($drop->{err});
 $node->stop;
 done_testing();
