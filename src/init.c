@@ -14,7 +14,9 @@
 #include "kindsql.h"
 #include "launcher.h"
 #include "models.h"
+#include "ordercheck.h"
 #include "pipeline.h"
+#include "predictionlog.h"
 #include "relations.h"
 #include "settings.h"
 #include "shared.h"
@@ -39,6 +41,8 @@ _PG_init(void)
 	om_installation_init();
 	om_pipeline_init();
 	om_models_init();
+	om_predictionlog_init();
+	om_ordercheck_init();
 	om_kindbasket_init();
 	om_kindsql_init();
 	om_kinddemand_init();

@@ -14,16 +14,34 @@
 
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/snapmgr.h"
 #include "utils/uuid.h"
 
 #include "errors.h"
 #include "jsonout.h"
 #include "lifecycle.h"
+#include "modelrows.h"
 #include "ordercheck.h"
 #include "predictions.h"
 #include "providers.h"
+#include "relations.h"
 #include "scores.h"
 #include "settings.h"
+
+/* Orders have been captured when the model is asked: nobody outside can be waited for then. */
+static const char *
+find_fault(const char *name)
+{
+	OmModelRow *row;
+
+	if (!OidIsValid(om_relation_find("model_definitions")))
+		return NULL;
+	row = om_modelrow_find(name);
+	if (row == NULL || (om_provider_get(row->kind)->flags & OM_PROVIDER_WAITS_OUTSIDE) == 0)
+		return NULL;
+	return psprintf("Its kind \"%s\" answers from outside the server, and orders hold locks.",
+					row->kind);
+}
 
 static void
 add_lines(OmJson *json, const OmRequest *request)
@@ -99,15 +117,20 @@ static bool
 has_answered(Check *check)
 {
 	ErrorData *error = om_provider_attempt(ask_model, check);
+	bool is_outside;
 
 	if (error == NULL)
 		return true;
 	if (om_provider_error_is_alien(error))
 		ReThrowError(error);
-	ereport(WARNING, (errcode(ERRCODE_OM_PREDICTION),
-					  errmsg("orders have not been checked by model \"%s\": %s",
-							 om_setting_check_model, error->message),
-					  errhint("They pass this check.  A fallback of the model could answer.")));
+	is_outside = find_fault(om_setting_check_model) != NULL;
+	ereport(WARNING,
+			(errcode(ERRCODE_OM_PREDICTION),
+			 errmsg("orders have not been checked by model \"%s\": %s", om_setting_check_model,
+					error->message),
+			 is_outside
+				 ? errhint("They pass this check.  Name a model that answers in the database.")
+				 : errhint("They pass this check.  A fallback of the model could answer.")));
 	return false;
 }
 
@@ -151,4 +174,38 @@ om_ordercheck_run(const OmCapture *captures, int count)
 		if (check.scores[i] >= om_setting_check_threshold)
 			refuse(check.captures[i], check.scores[i]);
 	}
+}
+
+/* --- the setting ---------------------------------------------------------------------------------- */
+
+typedef struct Look
+{
+	const char *name;
+	const char *fault;
+} Look;
+
+static void
+look(void *arg)
+{
+	Look *at = arg;
+
+	PushActiveSnapshot(GetTransactionSnapshot());
+	at->fault = find_fault(at->name);
+	PopActiveSnapshot();
+}
+
+/* Where its library cannot be loaded now, it may be elsewhere, or later. */
+static const char *
+find_fault_of_setting(const char *name)
+{
+	Look at = {.name = name};
+	ErrorData *error = om_provider_attempt(look, &at);
+
+	return error == NULL ? at.fault : NULL;
+}
+
+void
+om_ordercheck_init(void)
+{
+	om_setting_find_model_fault = find_fault_of_setting;
 }

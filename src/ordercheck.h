@@ -16,4 +16,7 @@
  */
 extern void om_ordercheck_run(const OmCapture *captures, int count);
 
+/* To be called when the library is loaded. */
+extern void om_ordercheck_init(void);
+
 #endif /* OM_ORDERCHECK_H */

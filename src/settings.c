@@ -11,11 +11,14 @@
 #include <float.h>
 #include <limits.h>
 
+#include "access/parallel.h"
+#include "access/xact.h"
 #include "nodes/pg_list.h"
 #include "utils/guc.h"
 #include "utils/varlena.h"
 
 #include "clock.h"
+#include "errors.h"
 #include "settings.h"
 
 bool om_setting_workers = true;
@@ -26,6 +29,7 @@ int om_setting_premake_months = 3;
 int om_setting_idempotency_retention = 30 * 24 * 60;
 int om_setting_load_retention = 0;
 int om_setting_dead_letter_retention = 0;
+int om_setting_prediction_retention = 90 * 24 * 60;
 int om_setting_workers_per_database = 1;
 int om_setting_batch_size = 1000;
 int om_setting_handler_timeout = 30000;
@@ -34,6 +38,7 @@ char *om_setting_http_endpoints = NULL;
 char *om_setting_predict_providers = NULL;
 char *om_setting_check_model = NULL;
 double om_setting_check_threshold = 0.5;
+const char *(*om_setting_find_model_fault)(const char *name) = NULL;
 int om_setting_predict_timeout = 0;
 int om_setting_model_cache_size = 256 * 1024;
 
@@ -65,6 +70,25 @@ check_list(char **value, void **extra pg_attribute_unused(), GucSource source pg
 	return is_list;
 }
 
+/* What stands in the configuration is looked at no sooner than it is used. */
+static bool
+check_model(char **value, void **extra pg_attribute_unused(), GucSource source)
+{
+	const char *fault;
+
+	if ((source != PGC_S_SESSION && source != PGC_S_TEST) || **value == '\0' ||
+		om_setting_find_model_fault == NULL || !IsTransactionState() || InitializingParallelWorker)
+		return true;
+	fault = (*om_setting_find_model_fault)(*value);
+	if (fault == NULL)
+		return true;
+	GUC_check_errcode(ERRCODE_OM_STATE);
+	GUC_check_errmsg("orders cannot be checked by model \"%s\"", *value);
+	GUC_check_errdetail("%s", fault);
+	GUC_check_errhint("Name a model that answers in the database.");
+	return false;
+}
+
 /* What predictions are made by, and how long that may take. */
 static void
 define_predictions(void)
@@ -74,7 +98,7 @@ define_predictions(void)
 		&om_setting_predict_providers, "", PGC_SUSET, GUC_LIST_INPUT, check_list, NULL, NULL);
 	DefineCustomStringVariable("order_mgmt.check_model",
 							   "Model that is asked about each order that is captured.", NULL,
-							   &om_setting_check_model, "", PGC_SUSET, 0, NULL, NULL, NULL);
+							   &om_setting_check_model, "", PGC_SUSET, 0, check_model, NULL, NULL);
 	DefineCustomRealVariable(
 		"order_mgmt.check_threshold", "Score of that model from which on an order is refused.",
 		NULL, &om_setting_check_threshold, 0.5, -DBL_MAX, DBL_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
@@ -109,6 +133,10 @@ om_settings_define(void)
 	define_int("order_mgmt.dead_letter_retention",
 			   "Time after which dead letters are discarded; 0 keeps them.",
 			   &om_setting_dead_letter_retention, 0, 0, INT_MAX / 60, PGC_SUSET, GUC_UNIT_MIN);
+	define_int("order_mgmt.prediction_retention",
+			   "Time after which rows of prediction_log are deleted; 0 keeps them.",
+			   &om_setting_prediction_retention, 90 * 24 * 60, 0, INT_MAX / 60, PGC_SUSET,
+			   GUC_UNIT_MIN);
 	define_int("order_mgmt.workers_per_database",
 			   "Number of workers among which the stages of a database are shared out.",
 			   &om_setting_workers_per_database, 1, 1, 4, PGC_SIGHUP, 0);

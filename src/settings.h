@@ -15,12 +15,20 @@ extern int om_setting_premake_months;
 extern int om_setting_idempotency_retention; /* minutes */
 extern int om_setting_load_retention;        /* minutes; 0: for ever */
 extern int om_setting_dead_letter_retention; /* minutes; 0: for ever */
+extern int om_setting_prediction_retention;  /* minutes; 0: for ever */
 extern int om_setting_workers_per_database;
 extern int om_setting_batch_size;
 extern int om_setting_handler_timeout; /* milliseconds */
 extern char *om_setting_predict_providers;
 extern char *om_setting_check_model;
 extern double om_setting_check_threshold;
+
+/*
+ * Filled in by who knows models: why orders cannot be checked by this one, or NULL.
+ * It is asked where somebody sets check_model.
+ */
+extern const char *(*om_setting_find_model_fault)(const char *name);
+
 extern int om_setting_predict_timeout;  /* milliseconds, 0 = none */
 extern int om_setting_model_cache_size; /* kilobytes */
 

@@ -47,6 +47,7 @@
 #include "installation.h"
 #include "loadworker.h"
 #include "maintworker.h"
+#include "predictworker.h"
 #include "months.h"
 #include "pass.h"
 #include "settings.h"
@@ -90,6 +91,7 @@ typedef struct Worker
 	Task handlers;    /* looking after the workers of subscriptions */
 	Task loader;      /* looking after that of loads */
 	Task maintenance; /* and after that of maintenance */
+	Task predictor;   /* and after that of predictions */
 	int batches;      /* since the last upkeep */
 	Task tasks[OM_STAGE_COUNT];
 	Task together; /* all stages in one transaction */
@@ -623,6 +625,25 @@ look_after_maintenance_when_due(void)
 		(void) attempt(&worker.maintenance, look_after_maintenance, "maintenance");
 }
 
+static bool
+look_after_predictor(Task *task)
+{
+	om_bgsession_begin();
+	task->timer = om_predictworker_look_after(worker.database);
+	om_bgsession_commit(true /* durable */);
+	return false;
+}
+
+static void
+look_after_predictor_when_due(void)
+{
+	bool due = om_predictworker_needs_look(worker.database) || worker.predictor.not_before != 0 ||
+			   (worker.predictor.timer != 0 && GetCurrentTimestamp() >= worker.predictor.timer);
+
+	if ((worker.stages & OM_STAGE_BIT(OM_STAGE_BALANCE_CHECKER)) != 0 && due)
+		(void) attempt(&worker.predictor, look_after_predictor, "predictions");
+}
+
 /* One batch of each stage, in transactions of their own; true when there may be more to do. */
 static bool
 work_apart(void)
@@ -700,6 +721,7 @@ work_until_idle(void)
 		look_after_handlers_when_due();
 		look_after_loader_when_due();
 		look_after_maintenance_when_due();
+		look_after_predictor_when_due();
 		worker.more = work_once();
 	} while (worker.more);
 }
@@ -715,6 +737,8 @@ time_to_sleep(void)
 	next = om_inbox_earlier(next, om_inbox_earlier(worker.loader.not_before, worker.loader.timer));
 	next = om_inbox_earlier(
 		next, om_inbox_earlier(worker.maintenance.not_before, worker.maintenance.timer));
+	next = om_inbox_earlier(next,
+							om_inbox_earlier(worker.predictor.not_before, worker.predictor.timer));
 	next = om_inbox_earlier(next, worker.together.not_before);
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
