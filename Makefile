@@ -25,13 +25,13 @@ LAYERS = \
 	coldevents obstacles tablenames monthtraits monthtables archiving archivesweep \
 	policies maintlog tiers warming \
 	loadcells loadoptions loadprofiles loadparts loadrequests loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
-	providers timelimits modelrows models training predictionlog predictions scores inputrows evaluation ordercheck kindsql \
+	providers timelimits modelrows models training predictionlog predictions predictionrequests scores inputrows evaluation ordercheck kindsql \
 	baskets basketmodel basketmetrics basketscores basketlearning baskettraining baskethistory basketoptions kindbasket nextorders \
 	demandmethods demandmodel demandscore demandbytes demandhistory kinddemand \
 	consumer pass subscribers pipeline outbox proofs invariants repair purges tablestats upkeep cronjobs maintenance comments schema \
-	tasks handlers loadworker maintworker chores stages worker launcher utility_hook \
+	tasks handlers loadworker maintworker predictworker chores stages worker launcher utility_hook \
 	api_arguments api_types api_setup api_accounts api_products api_capture api_orders api_pipeline api_deadletters \
-	api_consumers api_subscriptions api_loading api_loads api_uploads api_archive api_partitions api_jobs api_models api_nextorders api_demand api_secrets api_invocations api_faults \
+	api_consumers api_subscriptions api_loading api_loads api_uploads api_archive api_partitions api_jobs api_models api_requests api_nextorders api_demand api_secrets api_invocations api_faults \
 	init
 
 OBJS = $(LAYERS:%=src/%.o)
@@ -108,7 +108,7 @@ $(DATA_built): $(SQL_PARTS) order_mgmt.control
 
 # --- providers of the tests: the sample, and bad ones; built by all, installed by nobody -----------
 
-BAD_PROVIDERS = faulty symbol abi null init kind callbacks training
+BAD_PROVIDERS = faulty outside symbol abi null init kind callbacks training flags
 TEST_PROVIDERS = $(patsubst %,test/provider/order_mgmt_%.so,sample $(BAD_PROVIDERS))
 PROVIDER_HEADER = test/provider/include/extension/order_mgmt/order_mgmt.h
 PROVIDER_CC = $(CC) $(filter-out -fvisibility=hidden -MMD -MP,$(CFLAGS)) $(CFLAGS_SL) -Wno-unused-parameter -Wno-unused-function -Wno-unused-const-variable \

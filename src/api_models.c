@@ -19,7 +19,9 @@
 #include "jsonout.h"
 #include "plans.h"
 #include "predictionlog.h"
+#include "predictionrequests.h"
 #include "predictions.h"
+#include "purges.h"
 #include "training.h"
 
 /* ---------- making models ---------- */
@@ -241,10 +243,11 @@ OM_FUNCTION(om_evaluate_model)
 /* purge_predictions(older) → bigint */
 OM_FUNCTION(om_purge_predictions)
 {
-	int64 older = om_arg_milliseconds(fcinfo, 0, "older");
+	int64 older = PG_ARGISNULL(0) ? -1 : om_arg_milliseconds(fcinfo, 0, "older");
 
 	om_api_begin_write("purge_predictions()");
-	PG_RETURN_INT64(om_predictionlog_purge(older));
+	PG_RETURN_INT64(older < 0 ? om_purge_prediction_log()
+							  : om_predictionlog_purge(older) + om_predictionrequests_purge(older));
 }
 
 /* retrain_models(older) → bigint */

@@ -17,14 +17,12 @@
 
 #define DEFAULT_MAX_HISTORY 100
 
-/* Those that every model has come last. */
-static const char *const keys[] = {
-	"algorithm",  "since",      "until",       "min_orders",         "max_history",
-	"tune",       "neighbours", "groups",      "within_decay",       "group_decay",
-	"alpha",      "recency",    "asymmetry",   "locality",           "fallback",
-	"log_sample", "timeout_ms", "auto_deploy", "max_rows_per_batch", "keep_versions"};
+static const char *const keys[] = {"algorithm",    "since",       "until",      "min_orders",
+								   "max_history",  "tune",        "neighbours", "groups",
+								   "within_decay", "group_decay", "alpha",      "recency",
+								   "asymmetry",    "locality"};
 
-static const char *const evaluation_keys[] = {"version", "k", "folds", "each_fold"};
+static const char *const evaluation_keys[] = {"k", "folds", "each_fold"};
 
 static bool
 is_among(const JsonbValue *key, const char *const *known, int count)

@@ -3,7 +3,7 @@
  *		What one worker of a database looks after beside its stages.
  *
  * The upkeep of the tables, and the workers that others need: those of
- * subscriptions, of loads and of maintenance.  Each chore is a transaction of
+ * subscriptions, of loads, of maintenance and of predictions.  Each chore is a transaction of
  * its own, and an error makes it rest without holding up any other.
  */
 #include "postgres.h"
@@ -19,6 +19,7 @@
 #include "inbox.h"
 #include "loadworker.h"
 #include "maintworker.h"
+#include "predictworker.h"
 #include "tasks.h"
 #include "upkeep.h"
 
@@ -65,7 +66,10 @@ static Chore chores[] = {
 	{.name = "loads", .is_wanted = om_loadworker_needs_look, .run = om_loadworker_look_after},
 	{.name = "maintenance",
 	 .is_wanted = om_maintworker_needs_look,
-	 .run = om_maintworker_look_after}};
+	 .run = om_maintworker_look_after},
+	{.name = "predictions",
+	 .is_wanted = om_predictworker_needs_look,
+	 .run = om_predictworker_look_after}};
 
 static bool
 run_chore(OmTask *task)

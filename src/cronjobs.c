@@ -80,8 +80,8 @@ typedef struct JobKind
 } JobKind;
 
 const char *const om_cronjob_words[OM_CRON_JOB_COUNT] = {
-	"maintenance",  "archive",    "idempotency_keys", "loads",
-	"dead_letters", "statistics", "job_history",      "models"};
+	"maintenance", "archive",     "idempotency_keys", "loads", "dead_letters",
+	"statistics",  "job_history", "predictions",      "models"};
 
 static const JobKind job_kinds[OM_CRON_JOB_COUNT] = {
 	{"*/15 * * * *", "SELECT count(*) FROM order_mgmt.run_maintenance()"},
@@ -92,6 +92,7 @@ static const JobKind job_kinds[OM_CRON_JOB_COUNT] = {
 	{"27 3 * * *", "SELECT order_mgmt.purge_dead_letters()"},
 	{"37 3 * * *", "SELECT order_mgmt.refresh_statistics()"},
 	{"47 3 * * *", "SELECT order_mgmt.purge_job_history()"},
+	{"57 3 * * *", "SELECT order_mgmt.purge_predictions()"},
 	/* Off unless a time is named: trainings run what those who made the models have written. */
 	{"", "SELECT order_mgmt.retrain_models()"},
 };

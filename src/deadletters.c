@@ -79,13 +79,22 @@ get_int64(uint64 row, int col)
 	return DatumGetInt64(om_result_get(row, col, &isnull));
 }
 
+/* Letters that people have made may have no word, or another; the order tells what is to be done. */
+static OmEventType
+type_of(const char *word)
+{
+	int type =
+		word == NULL ? -1 : om_names_find(om_event_names, OM_EVENT_COUNT, word, strlen(word));
+
+	return (OmEventType) Max(type, 0);
+}
+
 /* Copied into the current memory context. */
 static DeadLetter *
 read_letter(uint64 row)
 {
 	DeadLetter *letter = palloc0(sizeof(DeadLetter));
 	OmRetry *event = &letter->event;
-	char *type = get_text(row, 9);
 	bool isnull;
 	Datum order_id = om_result_get(row, 5, &isnull);
 	Datum detail;
@@ -100,8 +109,7 @@ read_letter(uint64 row)
 	event->tick_id = get_int64(row, 6);
 	event->lxid = get_int64(row, 7);
 	event->at = get_int64(row, 8);
-	event->type =
-		(OmEventType) Max(om_names_find(om_event_names, OM_EVENT_COUNT, type, strlen(type)), 0);
+	event->type = type_of(get_text(row, 9));
 	event->customer_id = get_text(row, 10);
 	event->product_id = get_text(row, 11);
 	detail = om_result_get(row, 12, &isnull);

@@ -11,9 +11,12 @@
 
 #include <math.h>
 
+#include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
+#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
 #include "dialect.h"
@@ -25,6 +28,7 @@
 #include "predictions.h"
 #include "providers.h"
 #include "scores.h"
+#include "timelimits.h"
 
 #define LEAST_PROBABILITY 1e-15
 
@@ -111,6 +115,22 @@ parse_options(Jsonb *options, Options *parsed)
 	parsed->threshold = 0.5;
 	if (get_value(options, "threshold", &value) && !om_score_of_value(&value, &parsed->threshold))
 		om_dialect_raise("threshold", "is not a number", "0.5 is the default.");
+}
+
+/* Milliseconds for all of it; 0: as long as it takes. */
+static int
+parse_timeout(Jsonb *options)
+{
+	JsonbValue value;
+	double number = 0;
+
+	if (!get_value(options, "timeout_ms", &value))
+		return 0;
+	if (value.type != jbvNumeric || !om_score_of_value(&value, &number) || number < 0 ||
+		number > INT_MAX / 2 || number != floor(number))
+		om_dialect_raise("timeout_ms", "is not a number of milliseconds",
+						 psprintf("From 0 (as long as it takes) to %d.", INT_MAX / 2));
+	return (int) number;
 }
 
 static int64
@@ -338,11 +358,12 @@ evaluate_by_labels(OmModel *model, Jsonb *given, OmMetricSink sink, void *arg)
 		report_regression(&pairs, sink, arg);
 }
 
-/* --- kinds that measure themselves ---------------------------------------------------------------- */
+/* --- kinds that measure themselves, and others ------------------------------------------------------ */
 
 typedef struct Evaluation
 {
 	OmModel *model;
+	Jsonb *options;
 	OmEvaluateRequest request;
 	OmMetricSink sink;
 	void *arg;
@@ -360,41 +381,68 @@ report(const OmEvaluateRequest *request, const char *metric, double value)
 }
 
 static void
-call_evaluate(void *arg)
+evaluate(void *arg)
 {
 	Evaluation *evaluation = arg;
+	OmModel *model = evaluation->model;
 
-	evaluation->model->provider->evaluate(&evaluation->request);
+	if (model->provider->evaluate != NULL)
+		model->provider->evaluate(&evaluation->request);
+	else
+		evaluate_by_labels(model, evaluation->options, evaluation->sink, evaluation->arg);
+}
+
+/* What is ours in the options is not the kind's. */
+static Jsonb *
+options_of_kind(Jsonb *options)
+{
+	Datum names[] = {CStringGetTextDatum("version"), CStringGetTextDatum("timeout_ms")};
+	ArrayType *array = construct_array(names, lengthof(names), TEXTOID, -1, false, TYPALIGN_INT);
+
+	return DatumGetJsonbP(
+		DirectFunctionCall2(jsonb_delete_array, JsonbPGetDatum(options), PointerGetDatum(array)));
 }
 
 static void
-evaluate_by_kind(OmModel *model, Jsonb *options, OmMetricSink sink, void *arg)
+prepare_request(Evaluation *evaluation)
 {
-	Evaluation evaluation = {
-		.model = model, .sink = sink, .arg = arg, .context = CurrentMemoryContext};
-	ErrorData *error;
+	OmModel *model = evaluation->model;
 
-	evaluation.request = (OmEvaluateRequest){.model = &model->info,
-											 .state = model->state,
-											 .options = options,
-											 .report = report,
-											 .sink = &evaluation};
-	error = om_provider_attempt(call_evaluate, &evaluation);
-	if (error == NULL)
-		return;
-	if (om_provider_error_is_alien(error) || error->sqlerrcode == ERRCODE_OM_INVALID)
+	om_provider_require_free(model->provider, model->info.name);
+	evaluation->request = (OmEvaluateRequest){.model = &model->info,
+											  .state = model->state,
+											  .options = options_of_kind(evaluation->options),
+											  .report = report,
+											  .sink = evaluation};
+}
+
+/* Errors of the kind are told from those of the user's query and options. */
+static void
+raise_failure(const OmModel *model, ErrorData *error, bool struck)
+{
+	bool is_users = model->provider->evaluate == NULL || error->sqlerrcode == ERRCODE_OM_INVALID;
+
+	if (om_provider_error_is_alien(error) || (is_users && !struck))
 		ReThrowError(error);
+	if (struck)
+		error->hint = pstrdup("The limit is option timeout_ms of the evaluation.");
 	om_provider_raise(error, "evaluating", model->info.name, model->info.kind);
 }
 
 void
 om_model_evaluate(const char *name, Jsonb *options, OmMetricSink sink, void *arg)
 {
-	OmModel *model = om_model_open(name, parse_version(options));
+	Evaluation evaluation = {
+		.options = options, .sink = sink, .arg = arg, .context = CurrentMemoryContext};
+	int timeout_ms = parse_timeout(options);
+	ErrorData *error;
+	bool struck;
 
-	if (model->provider->evaluate != NULL)
-		evaluate_by_kind(model, options, sink, arg);
-	else
-		evaluate_by_labels(model, options, sink, arg);
-	om_model_close(model);
+	evaluation.model = om_model_open(name, parse_version(options));
+	if (evaluation.model->provider->evaluate != NULL)
+		prepare_request(&evaluation);
+	error = om_timelimit_attempt(timeout_ms, evaluate, &evaluation, &struck);
+	if (error != NULL)
+		raise_failure(evaluation.model, error, struck);
+	om_model_close(evaluation.model);
 }

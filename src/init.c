@@ -15,6 +15,7 @@
 #include "launcher.h"
 #include "models.h"
 #include "pipeline.h"
+#include "predictionlog.h"
 #include "relations.h"
 #include "settings.h"
 #include "shared.h"
@@ -39,6 +40,7 @@ _PG_init(void)
 	om_installation_init();
 	om_pipeline_init();
 	om_models_init();
+	om_predictionlog_init();
 	om_kindbasket_init();
 	om_kindsql_init();
 	om_kinddemand_init();

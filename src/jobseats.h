@@ -1,7 +1,7 @@
 /*
  * jobseats.h
  *		The places of workers that are started for a job and end when it is done:
- *		loads, maintenance.
+ *		loads, maintenance, predictions.
  */
 #ifndef OM_JOBSEATS_H
 #define OM_JOBSEATS_H

@@ -9,6 +9,7 @@
 
 #include <math.h>
 
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/fmgrprotos.h"
@@ -35,9 +36,8 @@ typedef struct Options
 	bool from_history;
 } Options;
 
-static const char *const keys[] = {
-	"algorithm", "objective",  "interval",   "validation_weeks",   "history_days", "from",
-	"fallback",  "log_sample", "timeout_ms", "max_rows_per_batch", "auto_deploy",  "keep_versions"};
+static const char *const keys[] = {"algorithm",        "objective",    "interval",
+								   "validation_weeks", "history_days", "from"};
 
 static bool
 get_value(Jsonb *options, const char *key, JsonbValue *value)
@@ -253,14 +253,26 @@ parse_input(Jsonb *input, int32 *ndays)
 	return product_id;
 }
 
-static Jsonb *
-predict_one(const OmDemandModel *model, int32 start, Jsonb *input)
+Jsonb *
+om_kinddemand_input(const char *product_id, int32 ndays)
+{
+	OmJson json = {0};
+
+	om_json_open_object(&json);
+	om_json_key(&json, "product_id");
+	om_json_string(&json, product_id);
+	om_json_key(&json, "days");
+	om_json_int(&json, ndays);
+	om_json_close_object(&json);
+	return om_json_result(&json);
+}
+
+Jsonb *
+om_kinddemand_output(const OmDemandModel *model, const OmDemandItem *item, const char *product_id,
+					 int32 start, int32 ndays)
 {
 	OmDemandRange range = {NAN, NAN, NAN};
 	OmJson json = {0};
-	int32 ndays;
-	const char *product_id = parse_input(input, &ndays);
-	const OmDemandItem *item = om_kinddemand_find(model, product_id);
 
 	if (item != NULL)
 		range = om_demand_forecast(model, item, start, ndays);
@@ -284,20 +296,41 @@ predict_batch(const OmPredictRequest *request)
 	int32 start = om_kinddemand_start(request->model, model);
 
 	for (int i = 0; i < request->count; i++)
-		request->outputs[i] = predict_one(model, start, request->inputs[i]);
+	{
+		int32 ndays;
+		const char *product_id = parse_input(request->inputs[i], &ndays);
+
+		CHECK_FOR_INTERRUPTS();
+		request->outputs[i] = om_kinddemand_output(model, om_kinddemand_find(model, product_id),
+												   product_id, start, ndays);
+	}
 	return request->count;
+}
+
+static void
+raise_other_kind(const char *name, const char *kind)
+{
+	ereport(ERROR, (errcode(ERRCODE_OM_INVALID),
+					errmsg("model \"%s\" is of kind \"%s\", not of kind \"demand\"", name, kind),
+					om_errdetail("path", "model"),
+					errhint("create_model('demand', 'demand') makes one.")));
 }
 
 const OmDemandModel *
 om_kinddemand_get(const OmModel *model)
 {
 	if (model->provider != &provider)
-		ereport(ERROR, (errcode(ERRCODE_OM_INVALID),
-						errmsg("model \"%s\" is of kind \"%s\", not of kind \"demand\"",
-							   model->info.name, model->info.kind),
-						om_errdetail("path", "model"),
-						errhint("create_model('demand', 'demand') makes one.")));
+		raise_other_kind(model->info.name, model->info.kind);
 	return model->state;
+}
+
+void
+om_kinddemand_require(const char *name)
+{
+	OmModelRow *row = om_modelrow_find(name);
+
+	if (row != NULL && strcmp(row->kind, provider.kind) != 0)
+		raise_other_kind(name, row->kind);
 }
 
 /* --- evaluation ------------------------------------------------------------------------------------- */

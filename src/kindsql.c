@@ -371,9 +371,7 @@ train(const OmTrainRequest *request, OmTrainResult *result)
 
 /* --- the kind ------------------------------------------------------------------------------------- */
 
-static const char *const keys[] = {"function",    "train_function", "fallback",
-								   "log_sample",  "timeout_ms",     "max_rows_per_batch",
-								   "auto_deploy", "keep_versions"};
+static const char *const keys[] = {"function", "train_function"};
 
 static bool
 is_known(const JsonbValue *key)

@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inval.h"
@@ -190,6 +191,23 @@ om_model_options_parse(Jsonb *options, OmModelOptions *parsed)
 	parsed->auto_deploy = get_bool(options, "auto_deploy", true);
 	parsed->keep_versions =
 		get_count(options, "keep_versions", 0, MAX_KEEP_VERSIONS, DEFAULT_KEEP_VERSIONS);
+}
+
+/* What every model has; no kind gets to see it. */
+static const char *const common_options[] = {"auto_deploy", "fallback",           "keep_versions",
+											 "log_sample",  "max_rows_per_batch", "timeout_ms"};
+
+Jsonb *
+om_model_options_of_kind(Jsonb *options)
+{
+	Datum names[lengthof(common_options)];
+	ArrayType *array;
+
+	for (int i = 0; i < (int) lengthof(common_options); i++)
+		names[i] = CStringGetTextDatum(common_options[i]);
+	array = construct_array(names, lengthof(names), TEXTOID, -1, false, TYPALIGN_INT);
+	return DatumGetJsonbP(
+		DirectFunctionCall2(jsonb_delete_array, JsonbPGetDatum(options), PointerGetDatum(array)));
 }
 
 /* --- reading -------------------------------------------------------------------------------------- */

@@ -37,6 +37,9 @@ typedef struct OmModelRow
 /* OM001 where one of these options cannot be. */
 extern void om_model_options_parse(Jsonb *options, OmModelOptions *parsed);
 
+/* Those of the model's kind: all but these. */
+extern Jsonb *om_model_options_of_kind(Jsonb *options);
+
 /* As it is now, whatever the caller's snapshot; NULL: there is none. */
 extern OmModelRow *om_modelrow_find(const char *name);
 

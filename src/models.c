@@ -25,6 +25,7 @@
 #include "providers.h"
 #include "relations.h"
 #include "settings.h"
+#include "timelimits.h"
 
 #define MAX_MODELS 64
 #define MAX_TRIES 5
@@ -142,7 +143,7 @@ copy_jsonb(Jsonb *jsonb)
 	return copy;
 }
 
-/* All but the state. */
+/* All but options and state. */
 static OmModel *
 create_model(const OmModelRow *row, int64 version, const OmPredictProvider *provider)
 {
@@ -156,7 +157,6 @@ create_model(const OmModelRow *row, int64 version, const OmPredictProvider *prov
 	model->info.name = pstrdup(row->name);
 	model->info.kind = provider->kind;
 	model->info.version = version;
-	model->info.options = copy_jsonb(row->options);
 	model->created_at = row->created_at;
 	model->changed_at = row->changed_at;
 	MemoryContextSwitchTo(caller);
@@ -180,17 +180,25 @@ call_load(void *arg)
 	model->state = model->provider->load(&model->info, loading->bytes, model->context);
 }
 
+int
+om_model_timeout(const OmModel *model)
+{
+	return model->options.timeout_ms >= 0 ? model->options.timeout_ms : om_setting_predict_timeout;
+}
+
+/* The time limit is that of an answer: it counts anew for the answer itself. */
 static void
 load_state(OmModel *model, bytea *bytes)
 {
 	Loading loading = {.model = model};
 	ErrorData *error;
+	bool struck;
 
 	if (model->provider->load == NULL)
 		return;
 	if (bytes != NULL)
 		loading.bytes = (OmModelBytes){.data = VARDATA(bytes), .size = VARSIZE(bytes) - VARHDRSZ};
-	error = om_provider_attempt(call_load, &loading);
+	error = om_timelimit_attempt(om_model_timeout(model), call_load, &loading, &struck);
 	if (error == NULL)
 		return;
 	if (om_provider_error_is_alien(error))
@@ -200,12 +208,14 @@ load_state(OmModel *model, bytea *bytes)
 
 /* False: the version is not there (any more). */
 static bool
-fill_model(OmModel *model, MemoryContext passing)
+fill_model(OmModel *model, const OmModelRow *row, MemoryContext passing)
 {
 	MemoryContext caller = MemoryContextSwitchTo(model->context);
 	bytea *bytes = NULL;
 
-	om_model_options_parse(model->info.options, &model->options);
+	om_model_options_parse(row->options, &model->options);
+	model->info.options = copy_jsonb(om_model_options_of_kind(row->options));
+	model->info.timeout_ms = model->options.timeout_ms;
 	MemoryContextSwitchTo(passing);
 	if (model->info.version > 0 && !om_modelrow_find_version(model->info.name, model->info.version,
 															 &model->trained_at, &bytes))
@@ -231,7 +241,7 @@ load_model(const OmModelRow *row, int64 version)
 
 	PG_TRY();
 	{
-		filled = fill_model(model, passing);
+		filled = fill_model(model, row, passing);
 	}
 	PG_CATCH();
 	{

@@ -42,6 +42,9 @@ extern void om_model_close(OmModel *model);
 /* The version that is deployed, if it is loaded already; else NULL. */
 extern OmModel *om_model_open_loaded(const char *name);
 
+/* Milliseconds that a call of its provider may take; 0: as long as it takes. */
+extern int om_model_timeout(const OmModel *model);
+
 /* To be called when the library is loaded. */
 extern void om_models_init(void);
 

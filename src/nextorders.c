@@ -64,7 +64,7 @@ log_prediction(const Asking *asking, const char *customer_id, const OmNextProduc
 	if (om_predictionlog_wants(asking->model))
 		om_predictionlog_add(asking->model, customer_id, make_input(customer_id, asking->k),
 							 om_kindbasket_list(products, count), duration_us,
-							 NULL /* error_code */);
+							 NULL /* error_code */, false /* at_commit */);
 }
 
 static void

@@ -39,7 +39,7 @@
 #include "utils/jsonb.h"
 
 /* A library that was built for another one is refused. */
-#define OM_PROVIDER_ABI 1
+#define OM_PROVIDER_ABI 2
 
 #define OM_PROVIDER_ENTRY "order_mgmt_provider_init"
 #define OM_PROVIDER_LIBRARY_PREFIX "order_mgmt_"
@@ -49,6 +49,18 @@
 /* Its models predict without ever having been trained: version 0, which has no bytes. */
 #define OM_PROVIDER_UNTRAINED 0x0001
 
+/*
+ * Its predict_batch(), train() or evaluate() wait for somebody outside the
+ * server.  They are not called (OM005) in a transaction for which others may have
+ * to wait: one that has changed or locked rows, or locked a table.  For
+ * request_prediction() a worker calls load() and predict_batch() with the rights of
+ * the server: they must not run code of users.
+ */
+#define OM_PROVIDER_WAITS_OUTSIDE 0x0002
+
+/* A library with others was built for what this order_mgmt cannot do: it is refused. */
+#define OM_PROVIDER_FLAGS (OM_PROVIDER_UNTRAINED | OM_PROVIDER_WAITS_OUTSIDE)
+
 /* --- what callbacks are given --------------------------------------------------------------------- */
 
 typedef struct OmModelInfo
@@ -56,7 +68,8 @@ typedef struct OmModelInfo
 	const char *name;
 	const char *kind;
 	int64 version;  /* that is trained, loaded or asked; 0: none has been trained */
-	Jsonb *options; /* of the model as they are now: an object */
+	Jsonb *options; /* of its kind, as they are now: an object without those of every model */
+	int timeout_ms; /* of those of every model what a kind may want to know; -1: not given */
 } OmModelInfo;
 
 /* A trained model as it was stored; data is NULL where there is none. */
@@ -94,7 +107,7 @@ typedef struct OmEvaluateRequest
 {
 	const OmModelInfo *model;
 	void *state;
-	Jsonb *options; /* of evaluate_model(): an object */
+	Jsonb *options; /* of evaluate_model(), but for "version" and "timeout_ms": an object */
 	void (*report)(const struct OmEvaluateRequest *request, const char *metric, double value);
 	void *sink; /* belongs to report() */
 } OmEvaluateRequest;
@@ -109,10 +122,9 @@ typedef struct OmPredictProvider
 
 	/*
 	 * Optional: raises an error where options that the model is to have make no
-	 * sense.  Options that order_mgmt knows itself ("auto_deploy", "fallback",
-	 * "keep_versions", "log_sample", "max_rows_per_batch", "timeout_ms") have been
-	 * checked.  An OM001
-	 * goes to the user as it is.
+	 * sense, or are not known.  Those that every model has ("fallback" and its
+	 * like) are not among them: order_mgmt has checked them and keeps them to
+	 * itself.  An OM001 goes to the user as it is.
 	 */
 	void (*validate_options)(const OmModelInfo *model);
 

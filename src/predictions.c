@@ -5,7 +5,8 @@
  * Each call of a provider is a subtransaction with a time limit.  A model that
  * fails, whether in being loaded or in being asked, is undone, and its fallback asked
  * the same; fallbacks may have fallbacks.  An error of the session's own (the user has
- * cancelled, a deadlock) ends it all.
+ * cancelled, a deadlock) ends it all, and so does asking a model that waits for
+ * somebody outside where others may wait for us: a fallback would only hide that.
  */
 #include "postgres.h"
 
@@ -26,66 +27,12 @@
 
 /* --- one call of a provider ----------------------------------------------------------------------- */
 
-typedef struct Timed
-{
-	OmTimeLimit limit;
-	int timeout_ms;
-	bool begun;
-	bool limited;
-	void (*work)(void *arg);
-	void *arg;
-} Timed;
-
-/* How deep models may ask each other; each level takes several subtransactions. */
-#define MAX_DEPTH 16
-
-static int depth = 0;
-
-static void
-run_timed(void *arg)
-{
-	Timed *timed = arg;
-
-	timed->begun = true;
-	if (++depth > MAX_DEPTH)
-		ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
-						errmsg("models ask each other more than %d deep", MAX_DEPTH),
-						errhint("One of them asks itself.")));
-	om_timelimit_begin(&timed->limit, timed->timeout_ms);
-	timed->limited = true;
-	timed->work(timed->arg);
-}
-
-static int
-timeout_of(const OmModel *model)
-{
-	return model->options.timeout_ms >= 0 ? model->options.timeout_ms : om_setting_predict_timeout;
-}
-
-static ErrorData *
-attempt_timed(int timeout_ms, void (*work)(void *arg), void *arg)
-{
-	Timed timed = {.timeout_ms = timeout_ms, .work = work, .arg = arg};
-	ErrorData *error = om_provider_attempt(run_timed, &timed);
-	bool struck = timed.limited && om_timelimit_end(&timed.limit);
-
-	if (timed.begun)
-		depth--;
-
-	if (error != NULL && struck && error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-	{
-		error->sqlerrcode = ERRCODE_OM_PREDICTION;
-		error->message = psprintf("no answer within %d ms", timeout_ms);
-		error->hint = pstrdup("The limit is option timeout_ms of the model, or setting "
-							  "order_mgmt.predict_timeout.");
-	}
-	return error;
-}
-
 ErrorData *
 om_predict_attempt(OmModel *model, void (*work)(void *arg), void *arg)
 {
-	return attempt_timed(timeout_of(model), work, arg);
+	bool struck;
+
+	return om_timelimit_attempt(om_model_timeout(model), work, arg, &struck);
 }
 
 typedef struct Call
@@ -148,14 +95,14 @@ call_provider(void *arg)
 static ErrorData *
 ask_batch(OmModel *model, Jsonb *const *inputs, int count, Jsonb **outputs)
 {
-	int timeout_ms = timeout_of(model);
+	int timeout_ms = om_model_timeout(model);
 	Call call = {.model = model, .inputs = inputs, .outputs = outputs, .count = count};
 
 	if (timeout_ms > 0)
 		call.deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	memset(outputs, 0, sizeof(Jsonb *) * count);
 	outputs[count] = (Jsonb *) unconstify(char *, &guard);
-	return attempt_timed(timeout_ms, call_provider, &call);
+	return om_predict_attempt(model, call_provider, &call);
 }
 
 /* NULL, or why the model has failed.  There is room for one output more than inputs. */
@@ -175,8 +122,10 @@ void
 om_predict_by(OmModel *model, Jsonb *const *inputs, int count, Jsonb **outputs)
 {
 	Jsonb **guarded = palloc(sizeof(Jsonb *) * (count + 1));
-	ErrorData *error = ask(model, inputs, count, guarded);
+	ErrorData *error;
 
+	om_provider_require_free(model->provider, model->info.name);
+	error = ask(model, inputs, count, guarded);
 	if (error != NULL && om_provider_error_is_alien(error))
 		ReThrowError(error);
 	if (error != NULL)
@@ -199,6 +148,7 @@ typedef struct Chain
 {
 	Failure failures[MAX_FAILURES];
 	int count;
+	bool is_outside; /* one of the models waits for somebody outside */
 } Chain;
 
 static bool
@@ -276,29 +226,6 @@ raise_failure(const Chain *chain)
 	om_provider_raise(first->error, "prediction by", first->name, first->kind);
 }
 
-static void
-log_failure(const OmModel *model, Jsonb *const *inputs, int count, int64 duration_us,
-			const ErrorData *error)
-{
-	for (int i = 0; i < count; i++)
-	{
-		if (om_predictionlog_wants(model))
-			om_predictionlog_add(model, NULL, inputs[i], NULL, duration_us,
-								 unpack_sql_state(error->sqlerrcode));
-	}
-}
-
-static void
-log_answers(const OmModel *model, Jsonb *const *inputs, int count, Jsonb **outputs,
-			int64 duration_us)
-{
-	for (int i = 0; i < count; i++)
-	{
-		if (om_predictionlog_wants(model))
-			om_predictionlog_add(model, NULL, inputs[i], outputs[i], duration_us / count, NULL);
-	}
-}
-
 static int64
 microseconds_since(const instr_time *start)
 {
@@ -311,7 +238,7 @@ microseconds_since(const instr_time *start)
 
 /* True when the model has answered. */
 static bool
-try_model(const char *name, Chain *chain, Jsonb *const *inputs, int count, Jsonb **outputs)
+try_model(const char *name, Chain *chain, const OmWay *way)
 {
 	OmModel *model = open_model(name, chain);
 	instr_time start;
@@ -319,29 +246,28 @@ try_model(const char *name, Chain *chain, Jsonb *const *inputs, int count, Jsonb
 
 	if (model == NULL)
 		return false;
+	om_provider_require_free(model->provider, name);
+	chain->is_outside |= (model->provider->flags & OM_PROVIDER_WAITS_OUTSIDE) != 0;
 	INSTR_TIME_SET_CURRENT(start);
-	error = ask(model, inputs, count, outputs);
-	if (error == NULL)
-		log_answers(model, inputs, count, outputs, microseconds_since(&start));
-	else if (!om_provider_error_is_alien(error))
-	{
-		log_failure(model, inputs, count, microseconds_since(&start), error);
+	error = way->ask(model, way->arg);
+	if (error == NULL || !om_provider_error_is_alien(error))
+		way->log(model, way->arg, microseconds_since(&start), error, chain->is_outside);
+	if (error != NULL && !om_provider_error_is_alien(error))
 		chain->failures[chain->count++] =
 			(Failure){.name = name, .kind = pstrdup(model->info.kind), .error = error};
-	}
 	om_model_close(model);
 	if (error != NULL && om_provider_error_is_alien(error))
 		ReThrowError(error);
 	return error == NULL;
 }
 
-static void
-predict_batch(const char *name, Jsonb *const *inputs, int count, Jsonb **outputs)
+void
+om_predict_by_way(const char *name, const OmWay *way)
 {
 	Chain chain = {.count = 0};
 	const char *next = name;
 
-	while (!try_model(next, &chain, inputs, count, outputs))
+	while (!try_model(next, &chain, way))
 	{
 		next = fallback_of(next);
 		if (next == NULL || has_failed(&chain, next) || chain.count == MAX_FAILURES)
@@ -351,6 +277,57 @@ predict_batch(const char *name, Jsonb *const *inputs, int count, Jsonb **outputs
 		ereport(DEBUG1, (errcode(ERRCODE_OM_PREDICTION),
 						 errmsg("model \"%s\" has answered for \"%s\", which failed: %s", next,
 								name, chain.failures[0].error->message)));
+}
+
+/* --- the way in JSON ------------------------------------------------------------------------------ */
+
+typedef struct Batch
+{
+	Jsonb *const *inputs;
+	int count;
+	Jsonb **outputs; /* with room for one more */
+} Batch;
+
+static ErrorData *
+ask_batch_of(OmModel *model, void *arg)
+{
+	Batch *batch = arg;
+
+	return ask(model, batch->inputs, batch->count, batch->outputs);
+}
+
+static void
+log_batch(const OmModel *model, void *arg, int64 duration_us, const ErrorData *error,
+		  bool at_commit)
+{
+	const Batch *batch = arg;
+	const char *error_code = error == NULL ? NULL : unpack_sql_state(error->sqlerrcode);
+
+	for (int i = 0; i < batch->count; i++)
+	{
+		if (om_predictionlog_wants(model))
+			om_predictionlog_add(
+				model, NULL, batch->inputs[i], error == NULL ? batch->outputs[i] : NULL,
+				error == NULL ? duration_us / batch->count : duration_us, error_code, at_commit);
+	}
+}
+
+static void
+refuse(void *arg)
+{
+	const OmModel *model = arg;
+
+	ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+					errmsg("a model of kind \"%s\" is not asked by this worker", model->info.kind),
+					errhint("It asks models that answer from outside the server.")));
+}
+
+static ErrorData *
+ask_outside(OmModel *model, void *arg)
+{
+	if ((model->provider->flags & OM_PROVIDER_WAITS_OUTSIDE) == 0)
+		return om_predict_attempt(model, refuse, model);
+	return ask_batch_of(model, arg);
 }
 
 int
@@ -363,8 +340,9 @@ om_predict_batch_size(const char *name)
 	return options.max_rows_per_batch;
 }
 
-void
-om_predict(const char *name, Jsonb *const *inputs, int count, Jsonb **outputs)
+static void
+predict(const char *name, ErrorData *(*how)(OmModel *model, void *arg), Jsonb *const *inputs,
+		int count, Jsonb **outputs)
 {
 	int size = count == 1 ? 1 : Min(om_predict_batch_size(name), count);
 	Jsonb **guarded = palloc(sizeof(Jsonb *) * (size + 1));
@@ -372,10 +350,24 @@ om_predict(const char *name, Jsonb *const *inputs, int count, Jsonb **outputs)
 	for (int done = 0; done < count; done += size)
 	{
 		int n = Min(size, count - done);
+		Batch batch = {.inputs = inputs + done, .count = n, .outputs = guarded};
+		OmWay way = {.ask = how, .log = log_batch, .arg = &batch};
 
 		CHECK_FOR_INTERRUPTS();
-		predict_batch(name, inputs + done, n, guarded);
+		om_predict_by_way(name, &way);
 		memcpy(outputs + done, guarded, sizeof(Jsonb *) * n);
 	}
 	pfree(guarded);
+}
+
+void
+om_predict(const char *name, Jsonb *const *inputs, int count, Jsonb **outputs)
+{
+	predict(name, ask_batch_of, inputs, count, outputs);
+}
+
+void
+om_predict_outside(const char *name, Jsonb *const *inputs, int count, Jsonb **outputs)
+{
+	predict(name, ask_outside, inputs, count, outputs);
 }

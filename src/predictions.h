@@ -24,6 +24,13 @@ extern void om_predict(const char *name, Jsonb *const *inputs, int count, Jsonb 
  */
 extern bool om_predict_read_only;
 
+/*
+ * The same by models that wait for somebody outside only: others, which may run
+ * code of users, are not asked, as if they had failed.  For a worker that has the
+ * rights of the server.
+ */
+extern void om_predict_outside(const char *name, Jsonb *const *inputs, int count, Jsonb **outputs);
+
 /* Inputs that the model's provider gets at a time: what is best given to om_predict(). */
 extern int om_predict_batch_size(const char *name);
 
@@ -36,5 +43,21 @@ extern void om_predict_by(OmModel *model, Jsonb *const *inputs, int count, Jsonb
  * worked; else the error as om_provider_attempt() returns it.
  */
 extern ErrorData *om_predict_attempt(OmModel *model, void (*work)(void *arg), void *arg);
+
+/*
+ * A way of one's own to ask models, with their fallbacks as om_predict() has
+ * them.  ask() calls om_predict_attempt() and returns what that returns; log() is told
+ * when it has answered (error is NULL) or failed, and whether what it adds to the
+ * log is to wait for the commit.
+ */
+typedef struct OmWay
+{
+	ErrorData *(*ask)(OmModel *model, void *arg);
+	void (*log)(const OmModel *model, void *arg, int64 duration_us, const ErrorData *error,
+				bool at_commit);
+	void *arg;
+} OmWay;
+
+extern void om_predict_by_way(const char *name, const OmWay *way);
 
 #endif /* OM_PREDICTIONS_H */

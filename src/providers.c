@@ -13,10 +13,12 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
+#include "storage/lock.h"
 #include "utils/guc.h"
 #include "utils/json.h"
 #include "utils/memutils.h"
@@ -122,6 +124,54 @@ om_provider_raise(const ErrorData *error, const char *doing, const char *model, 
 					error->context != NULL ? errcontext_msg("%s", error->context) : 0));
 }
 
+/* --- waiting for others ---------------------------------------------------------------------------- */
+
+/* Against these no row can be changed, or no table looked after. */
+#define STRONG_LOCKS                                                 \
+	(LOCKBIT_ON(ShareUpdateExclusiveLock) | LOCKBIT_ON(ShareLock) |  \
+	 LOCKBIT_ON(ShareRowExclusiveLock) | LOCKBIT_ON(ExclusiveLock) | \
+	 LOCKBIT_ON(AccessExclusiveLock))
+
+static bool
+has_locked_table(void)
+{
+	LockData *locks = GetLockStatusData();
+	bool found = false;
+
+	for (int i = 0; i < locks->nelements && !found; i++)
+	{
+		const LockInstanceData *lock = &locks->locks[i];
+
+		found = lock->pid == MyProcPid && lock->locktag.locktag_type == LOCKTAG_RELATION &&
+				(lock->holdMask & STRONG_LOCKS) != 0;
+	}
+	pfree(locks->locks);
+	pfree(locks);
+	return found;
+}
+
+/* Whoever has no transaction id has changed no row, and locked none. */
+void
+om_provider_require_free(const OmPredictProvider *provider, const char *model)
+{
+	bool has_written;
+
+	if ((provider->flags & OM_PROVIDER_WAITS_OUTSIDE) == 0)
+		return;
+	has_written = TransactionIdIsValid(GetTopTransactionIdIfAny());
+	if (!has_written && !has_locked_table())
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_OM_STATE),
+		 errmsg("model \"%s\" (kind \"%s\") is not asked in a transaction that %s", model,
+				provider->kind, has_written ? "has changed or locked rows" : "has locked a table"),
+		 errdetail_internal("%s", om_provider_detail(NULL, model, provider->kind)),
+		 errhint("It answers from outside the server, and others would wait for that as well. "
+				 "Ask it before the transaction changes anything, in another one, or by "
+				 "request_prediction().")));
+}
+
 /* --- libraries ------------------------------------------------------------------------------------ */
 
 static void raise_provider(const char *kind, const char *problem, const char *hint)
@@ -206,6 +256,8 @@ find_fault(const OmPredictProvider *provider, const char *kind)
 						OM_PROVIDER_ABI);
 	if (provider->kind == NULL || strcmp(provider->kind, kind) != 0)
 		return "its library is one of another kind";
+	if ((provider->flags & ~(uint32) OM_PROVIDER_FLAGS) != 0)
+		return "its library wants what this version cannot do";
 	if (provider->predict_batch == NULL)
 		return "its library cannot predict";
 	if (provider->train == NULL && (provider->flags & OM_PROVIDER_UNTRAINED) == 0)

@@ -26,6 +26,12 @@ extern const OmPredictProvider *om_provider_get(const char *kind);
  */
 extern ErrorData *om_provider_attempt(void (*work)(void *arg), void *arg);
 
+/*
+ * OM005 where models of this kind wait for somebody outside, and others may wait
+ * for this transaction: to be asked before one is asked, trained or measured.
+ */
+extern void om_provider_require_free(const OmPredictProvider *provider, const char *model);
+
 /* Errors that are not the provider's: the session is to end, or the transaction to be run again. */
 extern bool om_provider_error_is_alien(const ErrorData *error);
 

@@ -16,6 +16,8 @@
 #include "deadletters.h"
 #include "faults.h"
 #include "plans.h"
+#include "predictionlog.h"
+#include "predictionrequests.h"
 #include "purges.h"
 #include "relations.h"
 #include "settings.h"
@@ -133,4 +135,15 @@ om_purge_dead_letters(void)
 		OM_FAULT_POINT("purges/letters-discarded");
 	} while (last > 0);
 	return count;
+}
+
+int64
+om_purge_prediction_log(void)
+{
+	int64 older = (int64) om_setting_prediction_retention * 60 * 1000;
+
+	/* Data of an earlier version have none until setup() is run. */
+	if (older == 0 || !OidIsValid(om_relation_find("prediction_log")))
+		return 0;
+	return om_predictionlog_purge(older) + om_predictionrequests_purge(older);
 }

@@ -19,4 +19,7 @@ extern int64 om_purge_loads(void);
 /* Dead letters whose last failure is old, as if somebody had discarded them. */
 extern int64 om_purge_dead_letters(void);
 
+/* Rows of prediction_log, and of prediction_requests that have been answered. */
+extern int64 om_purge_prediction_log(void);
+
 #endif /* OM_PURGES_H */

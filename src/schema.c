@@ -328,6 +328,21 @@ static const DataRelation relations[] = {
 	 "order_mgmt_analyst"},
 	{"prediction_log_at_idx",
 	 "CREATE INDEX prediction_log_at_idx ON order_mgmt.prediction_log (at)", NULL, NULL},
+	{"request_ids", "CREATE SEQUENCE order_mgmt.request_ids",
+	 "SEQUENCE %s IS 'Ids of predictions that are asked for.'", NULL},
+	{"prediction_requests",
+	 "CREATE TABLE order_mgmt.prediction_requests (request_id bigint NOT NULL,"
+	 " model text COLLATE \"C\" NOT NULL, inputs jsonb NOT NULL,"
+	 " requested_by text COLLATE \"C\" NOT NULL, requested_at timestamptz NOT NULL,"
+	 " attempts integer NOT NULL, due timestamptz NOT NULL, outputs jsonb, error_code text,"
+	 " error text, answered_at timestamptz,"
+	 " CONSTRAINT prediction_requests_pkey PRIMARY KEY (request_id))",
+	 "TABLE %s IS 'Predictions that models outside make after the commit, and the answers.'",
+	 "order_mgmt_analyst"},
+	{"prediction_requests_due_idx",
+	 "CREATE INDEX prediction_requests_due_idx ON order_mgmt.prediction_requests"
+	 " (due, request_id) WHERE answered_at IS NULL",
+	 NULL, NULL},
 	{"prediction_accuracy",
 	 "CREATE VIEW order_mgmt.prediction_accuracy AS SELECT p.model, p.version,"
 	 " (p.at AT TIME ZONE 'UTC')::date AS day, count(*) AS predictions,"

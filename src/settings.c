@@ -26,6 +26,7 @@ int om_setting_premake_months = 3;
 int om_setting_idempotency_retention = 30 * 24 * 60;
 int om_setting_load_retention = 0;
 int om_setting_dead_letter_retention = 0;
+int om_setting_prediction_retention = 90 * 24 * 60;
 int om_setting_workers_per_database = 1;
 int om_setting_batch_size = 1000;
 int om_setting_handler_timeout = 30000;
@@ -122,6 +123,10 @@ om_settings_define(void)
 	define_int("order_mgmt.dead_letter_retention",
 			   "Time after which dead letters are discarded; 0 keeps them.",
 			   &om_setting_dead_letter_retention, 0, 0, INT_MAX / 60, PGC_SUSET, GUC_UNIT_MIN);
+	define_int("order_mgmt.prediction_retention",
+			   "Time after which rows of prediction_log are deleted; 0 keeps them.",
+			   &om_setting_prediction_retention, 90 * 24 * 60, 0, INT_MAX / 60, PGC_SUSET,
+			   GUC_UNIT_MIN);
 	define_int("order_mgmt.workers_per_database",
 			   "Number of workers among which the stages of a database are shared out.",
 			   &om_setting_workers_per_database, 1, 1, 4, PGC_SIGHUP, 0);

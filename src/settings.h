@@ -22,6 +22,7 @@ extern int om_setting_premake_months;
 extern int om_setting_idempotency_retention; /* minutes */
 extern int om_setting_load_retention;        /* minutes; 0: for ever */
 extern int om_setting_dead_letter_retention; /* minutes; 0: for ever */
+extern int om_setting_prediction_retention;  /* minutes; 0: for ever */
 extern int om_setting_workers_per_database;
 extern int om_setting_batch_size;
 extern int om_setting_handler_timeout; /* milliseconds */

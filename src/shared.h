@@ -52,10 +52,11 @@ typedef struct OmHandlerSeat
 typedef enum OmJob
 {
 	OM_JOB_LOADS,
-	OM_JOB_MAINTENANCE
+	OM_JOB_MAINTENANCE,
+	OM_JOB_PREDICTIONS
 } OmJob;
 
-#define OM_JOB_COUNT 2
+#define OM_JOB_COUNT 3
 
 /* The place of its worker; module jobseats looks after it. */
 typedef struct OmJobSeat

@@ -5,6 +5,8 @@
  * Limits may lie inside each other; the timer runs for the nearest.  One that
  * strikes while a cancellation is pending already leaves that to the user who
  * has asked for it.
+ *
+ * What runs under a limit is a subtransaction: what was cancelled leaves nothing.
  */
 #include "postgres.h"
 
@@ -15,7 +17,15 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "errors.h"
+#include "providers.h"
 #include "timelimits.h"
+
+typedef struct TimeLimit
+{
+	TimestampTz deadline; /* 0: there is none */
+	TimestampTz outer;    /* that of the limit around this one */
+} TimeLimit;
 
 static TimestampTz nearest = 0;
 static volatile sig_atomic_t has_struck = false;
@@ -50,8 +60,8 @@ run_until(TimestampTz deadline)
 		enable_timeout_at(timer(), deadline);
 }
 
-void
-om_timelimit_begin(OmTimeLimit *limit, int ms)
+static void
+begin(TimeLimit *limit, int ms)
 {
 	/* Whoever has not ended his, because of an error, is no more. */
 	if (nearest != 0 && !has_struck && !get_timeout_active(timer()))
@@ -64,8 +74,12 @@ om_timelimit_begin(OmTimeLimit *limit, int ms)
 		run_until(limit->deadline);
 }
 
-bool
-om_timelimit_end(OmTimeLimit *limit)
+/*
+ * True when it has struck: a cancellation of the statement (57014) raised since
+ * begin() was its own, not the user's.
+ */
+static bool
+end(const TimeLimit *limit)
 {
 	bool mine = limit->deadline != 0 && nearest == limit->deadline;
 	bool struck = false;
@@ -82,4 +96,56 @@ om_timelimit_end(OmTimeLimit *limit)
 	}
 	run_until(limit->outer);
 	return struck;
+}
+
+/* --- attempts ------------------------------------------------------------------------------------- */
+
+typedef struct Timed
+{
+	TimeLimit limit;
+	int ms;
+	bool begun;
+	bool limited;
+	void (*work)(void *arg);
+	void *arg;
+} Timed;
+
+/* How deep models may ask each other; each level takes several subtransactions. */
+#define MAX_DEPTH 16
+
+static int depth = 0;
+
+static void
+run_timed(void *arg)
+{
+	Timed *timed = arg;
+
+	timed->begun = true;
+	if (++depth > MAX_DEPTH)
+		ereport(ERROR, (errcode(ERRCODE_STATEMENT_TOO_COMPLEX),
+						errmsg("models ask each other more than %d deep", MAX_DEPTH),
+						errhint("One of them asks itself.")));
+	begin(&timed->limit, timed->ms);
+	timed->limited = true;
+	timed->work(timed->arg);
+}
+
+ErrorData *
+om_timelimit_attempt(int ms, void (*work)(void *arg), void *arg, bool *struck)
+{
+	Timed timed = {.ms = ms, .work = work, .arg = arg};
+	ErrorData *error = om_provider_attempt(run_timed, &timed);
+
+	*struck = timed.limited && end(&timed.limit);
+	if (timed.begun)
+		depth--;
+	*struck = *struck && error != NULL && error->sqlerrcode == ERRCODE_QUERY_CANCELED;
+	if (*struck)
+	{
+		error->sqlerrcode = ERRCODE_OM_PREDICTION;
+		error->message = psprintf("no answer within %d ms", ms);
+		error->hint = pstrdup("The limit is option timeout_ms of the model, or setting "
+							  "order_mgmt.predict_timeout.");
+	}
+	return error;
 }

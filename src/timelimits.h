@@ -7,21 +7,13 @@
 
 #include "postgres.h"
 
-#include "datatype/timestamp.h"
-
-typedef struct OmTimeLimit
-{
-	TimestampTz deadline; /* 0: there is none */
-	TimestampTz outer;    /* that of the limit around this one */
-} OmTimeLimit;
-
-/* Milliseconds from now, 0: no limit.  What is begun must be ended, also after an error. */
-extern void om_timelimit_begin(OmTimeLimit *limit, int ms);
+#include "utils/elog.h"
 
 /*
- * True when it has struck: a cancellation of the statement (57014) raised
- * since om_timelimit_begin() was its own, not the user's.
+ * Calls work(arg) as om_provider_attempt() does, but for so many milliseconds
+ * at most (0: as long as it takes).  Whether the limit has struck is in *struck; the
+ * error is then an OM008 that says so.
  */
-extern bool om_timelimit_end(OmTimeLimit *limit);
+extern ErrorData *om_timelimit_attempt(int ms, void (*work)(void *arg), void *arg, bool *struck);
 
 #endif /* OM_TIMELIMITS_H */

@@ -40,12 +40,13 @@ static const OmPredictProvider *
 check_options(const char *name, const char *kind, Jsonb *options)
 {
 	const OmPredictProvider *provider = om_provider_get(kind);
-	Validation validation = {.provider = provider,
-							 .info = {.name = name, .kind = kind, .options = options}};
+	Validation validation = {.provider = provider, .info = {.name = name, .kind = kind}};
 	OmModelOptions parsed;
 	ErrorData *error;
 
 	om_model_options_parse(options, &parsed);
+	validation.info.options = om_model_options_of_kind(options);
+	validation.info.timeout_ms = parsed.timeout_ms;
 	if (provider->validate_options == NULL)
 		return provider;
 	error = om_provider_attempt(call_validate, &validation);
@@ -191,10 +192,12 @@ om_model_train(const char *name)
 	row = om_modelrow_require(name);
 	om_model_options_parse(row->options, &options);
 	training.provider = find_trainer(row);
+	om_provider_require_free(training.provider, name);
 	training.info = (OmModelInfo){.name = name,
 								  .kind = row->kind,
 								  .version = om_modelrow_newest(name) + 1,
-								  .options = row->options};
+								  .options = om_model_options_of_kind(row->options),
+								  .timeout_ms = options.timeout_ms};
 	training.request.model = &training.info;
 	add_previous(row, &training.request);
 	run_training(&training);

@@ -242,5 +242,6 @@ om_upkeep_run(void)
 	OM_FAULT_POINT("upkeep/uploads-purged");
 	note_purge(&actions, "purge loads", om_purge_loads());
 	note_purge(&actions, "purge dead letters", om_purge_dead_letters());
+	note_purge(&actions, "purge predictions", om_purge_prediction_log());
 	return actions;
 }

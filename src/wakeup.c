@@ -23,6 +23,7 @@ static bool wake_workers = false;
 static bool change_handlers = false;
 static bool change_loads = false;
 static bool ask_for_maintenance = false;
+static bool ask_for_predictions = false;
 
 /* Databases to knock at; who changes more in one transaction reloads the server. */
 #define MAX_KNOCKS 8
@@ -51,6 +52,12 @@ void
 om_wakeup_maintenance_at_commit(void)
 {
 	ask_for_maintenance = true;
+}
+
+void
+om_wakeup_predictions_at_commit(void)
+{
+	ask_for_predictions = true;
 }
 
 bool
@@ -102,6 +109,8 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 				OM_FAULT_POINT_NOFAIL("wakeup/maintenance-asked");
 				om_jobseat_ask(MyDatabaseId, OM_JOB_MAINTENANCE);
 			}
+			if (ask_for_predictions)
+				om_jobseat_changed(MyDatabaseId, OM_JOB_PREDICTIONS);
 			for (int i = 0; i < nknocks; i++)
 			{
 				OM_FAULT_POINT_NOFAIL("wakeup/before-knock");
@@ -115,6 +124,7 @@ at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 			return;
 	}
 	wake_workers = change_handlers = change_loads = ask_for_maintenance = false;
+	ask_for_predictions = false;
 	nknocks = 0;
 }
 

@@ -19,6 +19,9 @@ extern void om_wakeup_loads_at_commit(void);
 /* The current transaction changes how months are looked after. */
 extern void om_wakeup_maintenance_at_commit(void);
 
+/* The current transaction asks for predictions. */
+extern void om_wakeup_predictions_at_commit(void);
+
 /* Whether it has written to the log. */
 extern bool om_wakeup_is_pending(void);
 

@@ -1,5 +1,5 @@
 -- Has the maintenance of this database run by pg_cron: one job each for maintenance, archive,
--- idempotency_keys, loads, dead_letters, statistics and job_history, and models if a time is named, as the calling role. schedules
+-- idempotency_keys, loads, dead_letters, statistics, job_history and predictions, and models if a time is named, as the calling role. schedules
 -- overrides when: {"maintenance": "*/5 * * * *", "statistics": null}; null: not at all. Again: changes
 -- them. Where pg_cron lives in another database that is done at once, whatever becomes of the transaction.
 -- Errors: OM001, OM005 where the role may not log in, OM006 where there is no pg_cron, 42501.

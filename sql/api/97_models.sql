@@ -134,15 +134,16 @@ COMMENT ON FUNCTION order_mgmt.evaluate_model(text, jsonb) IS
 REVOKE ALL ON FUNCTION order_mgmt.evaluate_model(text, jsonb) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.evaluate_model(text, jsonb) TO order_mgmt_analyst;
 
--- Deletes what prediction_log has of before an interval ago. Returns how many rows.
+-- Deletes what prediction_log has of before an interval ago; NULL: as long ago as setting
+-- order_mgmt.prediction_retention says. Returns how many rows. Waits for nobody.
 CREATE FUNCTION order_mgmt.purge_predictions(
-    older interval DEFAULT '90 days'
+    older interval DEFAULT NULL
 )
 RETURNS bigint
 LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'om_purge_predictions';
 COMMENT ON FUNCTION order_mgmt.purge_predictions(interval) IS
-    'Deletes old rows of prediction_log; returns how many. Errors: OM001, OM006, 42501.';
+    'Deletes rows of prediction_log that are older, or past order_mgmt.prediction_retention; returns how many. Errors: OM001, OM006, 42501.';
 REVOKE ALL ON FUNCTION order_mgmt.purge_predictions(interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.purge_predictions(interval) TO order_mgmt_operator;
 

@@ -173,6 +173,29 @@ SELECT is(error_of($$SELECT * FROM order_mgmt.forecast_demand(model => 'naive')$
 UPDATE order_mgmt.model_versions SET model = overlay(model PLACING '\x80000000' FROM 9) WHERE name = 'history';
 SELECT is(error_of($$SELECT * FROM order_mgmt.forecast_demand(model => 'history')$$), 'OM008', 'a history that ends before all time') FROM order_mgmt.set_model_options('history', '{"from": "history", "interval": 0.7}');
 
+-- Where a model fails its fallback answers, if it is of the same kind; and what answers is logged
+SELECT order_mgmt.set_model_options('naive', '{"fallback": "other"}') \g /dev/null
+SELECT is(error_of($$SELECT * FROM order_mgmt.forecast_demand(model => 'naive')$$), 'OM008', 'a fallback of another kind does not know days');
+SELECT is(error_of($$SELECT * FROM order_mgmt.suggest_reorder(model => 'naive')$$), 'OM008', 'nor reorders');
+SELECT order_mgmt.set_model_options('naive', '{"fallback": "demand", "log_sample": 1}') \g /dev/null
+SELECT set_eq($$SELECT * FROM order_mgmt.forecast_demand(model => 'naive')$$, $$SELECT * FROM order_mgmt.forecast_demand(model => 'demand')$$, 'one of this kind answers');
+SELECT is((SELECT count(*) FROM order_mgmt.forecast_demand('daily', 3, 'naive')), 3::bigint, 'about one product too');
+SELECT set_eq($$SELECT * FROM order_mgmt.suggest_reorder(model => 'naive')$$, $$SELECT * FROM order_mgmt.suggest_reorder(model => 'demand')$$, 'and suggests what to reorder');
+SELECT order_mgmt.set_model_options('demand', '{"log_sample": 1, "max_rows_per_batch": 2}') \g /dev/null
+SELECT count(*) FROM order_mgmt.forecast_demand('daily', 7) \g /dev/null
+SELECT is((SELECT output FROM order_mgmt.prediction_log WHERE model = 'demand'), order_mgmt.predict('demand', '{"product_id": "daily", "days": 7}'), 'and answers, as predict() gives them');
+DELETE FROM order_mgmt.prediction_log;
+SELECT count(*) FROM order_mgmt.forecast_demand() \g /dev/null
+SELECT is((SELECT count(*) FROM order_mgmt.prediction_log), (SELECT count(DISTINCT product_id) FROM order_mgmt.forecast_demand()), 'one for each product');
+DELETE FROM order_mgmt.prediction_log;
+SELECT count(*) FROM order_mgmt.suggest_reorder() \g /dev/null
+SELECT is((SELECT string_agg(input->>'product_id', ' ' ORDER BY prediction_id) FROM order_mgmt.prediction_log), 'daily gone kept monday', 'that was asked about');
+SELECT order_mgmt.set_model_options('demand', '{}') \g /dev/null
+SELECT order_mgmt.create_model('new', 'demand') \g /dev/null
+SELECT is(error_of($$SELECT * FROM order_mgmt.forecast_demand(model => 'new')$$), 'OM005', 'one that has not been trained');
+SELECT order_mgmt.set_model_options('new', '{"fallback": "demand"}') \g /dev/null
+SELECT is((SELECT count(*) FROM order_mgmt.forecast_demand('daily', model => 'new')), 28::bigint, 'has a fallback too');
+
 -- Who may do what
 GRANT USAGE ON SCHEMA test TO PUBLIC;
 SET LOCAL ROLE order_mgmt_reader;

@@ -87,6 +87,31 @@ SELECT is(order_mgmt.purge_dead_letters(), 0::bigint, 'once');
 INSERT INTO order_mgmt.dead_letters SELECT n, 'balance_checker', n * 128, NULL, 20, now() - interval '1 year', now() - interval '31 days', 'XX000', 'm', '{"event_type": "order_captured", "at": "2026-01-01T00:00:00Z"}', 1, 1 FROM generate_series(10, 2509) AS n;
 SELECT is(order_mgmt.purge_dead_letters(), 2500::bigint, 'however many');
 
+-- Letters that somebody has made by hand, as far as the table lets him
+INSERT INTO order_mgmt.dead_letters SELECT n, 'balance_checker', 128 * n, NULL, 20, now(), now() - interval '31 days', 'XX000', 'm', payload::jsonb, 1, 1
+FROM (VALUES (4000, '{}'), (4001, '{"event_type": null}'), (4002, '[]'), (4003, '{"event_type": "eaten"}'), (4004, '{}')) AS t(n, payload);
+SELECT is(error_of('SELECT order_mgmt.replay_dead_letter(4000)'), 'OM005', 'one without a word for its event has no order to take up');
+SELECT is(order_mgmt.discard_dead_letters('{4000,4001}', 'by hand'), 2::bigint, 'but can be discarded');
+SELECT is(order_mgmt.purge_dead_letters(), 3::bigint, 'and goes with its age');
+SELECT order_mgmt.create_consumer('mine') \g /dev/null
+INSERT INTO order_mgmt.dead_letters SELECT 4005, 'mine', 128, NULL, 20, now(), now(), 'XX000', 'm', '{}', 1, 1;
+SELECT is(order_mgmt.replay_dead_letter(4005), true, 'one of a consumer of one''s own is given again');
+SELECT order_mgmt.drop_consumer('mine') \g /dev/null
+
+-- Predictions that have been logged
+INSERT INTO order_mgmt.prediction_log SELECT n, now() - n * interval '1 day', 'm', 1, NULL, '1', '1', 1, NULL FROM generate_series(89, 92) AS n;
+INSERT INTO order_mgmt.prediction_requests SELECT n, 'm', '[1]', 'ann', now(), 1, now(), '[1]', NULL, NULL, CASE WHEN n < 92 THEN now() - n * interval '1 day' END FROM generate_series(89, 92) AS n;
+SET LOCAL order_mgmt.prediction_retention = 0;
+SELECT is(order_mgmt.purge_predictions(), 0::bigint, 'without a retention predictions are kept');
+SET LOCAL order_mgmt.prediction_retention = '131041min';
+SELECT is(order_mgmt.purge_predictions(), 1::bigint, 'one is older than this');
+RESET order_mgmt.prediction_retention;
+SELECT is(rows_of($$SELECT action, object FROM order_mgmt.run_maintenance() WHERE action = 'purge predictions'$$), '("purge predictions",4)', 'run_maintenance() purges what is older than 90 days');
+SELECT is(rows_of('SELECT prediction_id FROM order_mgmt.prediction_log ORDER BY 1') || rows_of('SELECT request_id FROM order_mgmt.prediction_requests ORDER BY 1'), '(89)(89) (92)',
+    'what is younger stays, and what has not been answered');
+SELECT is(order_mgmt.purge_predictions('1 day'), 2::bigint, 'an age can be named');
+DELETE FROM order_mgmt.prediction_requests;
+
 -- Maintenance by hand, or by a worker, does the same
 INSERT INTO order_mgmt.dead_letters SELECT 3000, 'balance_checker', 128, NULL, 20, now(), now() - interval '31 days', 'XX000', 'm', '{"event_type": "order_captured", "at": "2026-01-01T00:00:00Z"}', 1, 1;
 SELECT is(rows_of($$SELECT action, object FROM order_mgmt.run_maintenance() WHERE action LIKE 'purge%'$$), '("purge dead letters",1)', 'run_maintenance() purges');

@@ -134,6 +134,21 @@ SELECT is(order_mgmt.retrain_models('0'), :trained::bigint - 1, 'one that fails 
 SELECT is((SELECT max(version) FROM order_mgmt.models WHERE name = 'mean'), 8::bigint, 'and stays as it was');
 ROLLBACK TO before_failure;
 SELECT is(error_of($$SELECT order_mgmt.retrain_models(NULL)$$), 'OM001 older', 'older than what?');
+SAVEPOINT by_operator;
+CREATE ROLE test_operator IN ROLE order_mgmt_operator;
+GRANT USAGE ON SCHEMA test TO test_operator;
+SET LOCAL client_min_messages = error;
+SET LOCAL ROLE test_operator;
+SELECT is(error_of($$SELECT order_mgmt.train_model('mean')$$), '42501', 'an operator trains nothing of his choice');
+SELECT is(order_mgmt.retrain_models(), 0::bigint, 'but may train again what is old');
+SELECT is(order_mgmt.retrain_models('0'), 0::bigint, 'with his own rights: what he may not read he does not train with');
+RESET ROLE;
+GRANT SELECT ON ALL TABLES IN SCHEMA test TO test_operator;
+SET LOCAL ROLE test_operator;
+SELECT is(order_mgmt.retrain_models('0'), :trained::bigint, 'with what he may read he does');
+SELECT is((SELECT trained_by FROM order_mgmt.models WHERE name = 'mean' AND version = 9), 'test_operator', 'which the version says');
+RESET ROLE;
+ROLLBACK TO by_operator;
 
 -- Dropping
 SELECT is(order_mgmt.drop_model('mean'), true, 'dropped');

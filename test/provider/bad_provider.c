@@ -2,9 +2,10 @@
  * bad_provider.c
  *		Providers that do all that a provider should not.
  *
- * Built several times: with BAD_SYMBOL, BAD_ABI, BAD_NULL, BAD_KIND, BAD_CALLBACKS or
- * BAD_TRAINING the library is wrong as such; without, it is kind "faulty", and
- * option "fault" of the model says what it does wrong.
+ * Built several times: with BAD_SYMBOL, BAD_ABI, BAD_NULL, BAD_KIND, BAD_CALLBACKS,
+ * BAD_TRAINING or BAD_FLAGS the library is wrong as such; without, it is kind "faulty",
+ * and option "fault" of the model says what it does wrong.  With BAD_OUTSIDE it does the
+ * same as one that waits for somebody outside.
  */
 #include "postgres.h"
 
@@ -71,6 +72,8 @@ load(const OmModelInfo *model, OmModelBytes bytes, MemoryContext context)
 {
 	if (does(model, "load"))
 		elog(ERROR, "cannot load");
+	while (does(model, "load hang"))
+		CHECK_FOR_INTERRUPTS();
 	loaded++;
 	return MemoryContextAlloc(context, 1);
 }
@@ -139,6 +142,8 @@ evaluate(const OmEvaluateRequest *request)
 	request->report(request, "one", 1);
 	if (does(request->model, "evaluate"))
 		elog(ERROR, "cannot evaluate");
+	while (does(request->model, "evaluate hang"))
+		CHECK_FOR_INTERRUPTS();
 }
 
 static const OmPredictProvider provider = {
@@ -152,6 +157,12 @@ static const OmPredictProvider provider = {
 #else
 	.kind = BAD_NAME,
 #endif
+#endif
+#ifdef BAD_FLAGS
+	.flags = 0x8000,
+#endif
+#ifdef BAD_OUTSIDE
+	.flags = OM_PROVIDER_WAITS_OUTSIDE,
 #endif
 	.validate_options = validate_options,
 #ifndef BAD_TRAINING

@@ -9,7 +9,7 @@ use Shop;
 use Test::More;
 
 my $libraries = "$ENV{TESTDIR}/test/provider";
-my $node = start_server('providers', "dynamic_library_path = '\$libdir:$libraries'");
+my $node = start_server('providers', "dynamic_library_path = '\$libdir:$libraries'", 'max_prepared_transactions = 2');
 new_shop($node, 'shop');
 
 sub session
@@ -40,8 +40,8 @@ like(answer($app, q(SELECT set_config('order_mgmt.predict_providers', 'sample', 
 my $admin = session('order_mgmt_admin');
 like(answer($admin, q(SELECT set_config('order_mgmt.predict_providers', 'sample', false))), qr/^42501/, 'nor does an administrator of the shop');
 like(answer($dbh, q(SELECT set_config('order_mgmt.predict_providers', 'a b', false))), qr/^22023/, 'a list has commas');
-my @bad = qw(symbol abi null init kind callbacks training absent);
-$node->safe_psql('shop', "ALTER DATABASE shop SET order_mgmt.predict_providers = 'sample, faulty, " . join(', ', @bad) . "'");
+my @bad = qw(symbol abi null init kind callbacks training flags absent);
+$node->safe_psql('shop', "ALTER DATABASE shop SET order_mgmt.predict_providers = 'sample, faulty, outside, " . join(', ', @bad) . "'");
 $_->disconnect for $dbh, $app, $admin;
 ($dbh, $app, $admin) = (session(), session('order_mgmt_app'), session('order_mgmt_admin'));
 
@@ -61,8 +61,9 @@ is(answer($app, q(SELECT count(*) || ' ' || sum(output::numeric) FROM order_mgmt
 
 my %fault = (
 	symbol => qr/could not find function "order_mgmt_provider_init"/,
-	abi => qr/has ABI 2, order_mgmt has 1/,
-	null => qr/does not work with ABI 1/,
+	abi => qr/has ABI 3, order_mgmt has 2/,
+	null => qr/does not work with ABI 2/,
+	flags => qr/wants what this version cannot do/,
 	init => qr/cannot begin/,
 	kind => qr/one of another kind/,
 	callbacks => qr/cannot predict/,
@@ -189,6 +190,168 @@ $app->do('SET statement_timeout = 0');
 as($admin, q(create_model('self', 'sql', '{"function": "public.self"}'))) if $admin->do(q(CREATE FUNCTION public.self(i jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT order_mgmt.predict('self', i)$$));
 like(as($app, q(predict('self', '1'))), qr/^OM008 .*more than 16 deep/s, 'one that asks itself comes to an end');
 
+# Loading and evaluating have limits, too
+faulty('load hang');
+as($admin, q(set_model_options('load hang', '{"fault": "load hang", "timeout_ms": 60}')));
+like(as($app, q(predict('load hang', '1'))), qr/^OM008 .*loading model "load hang".*no answer within 60 ms.*timeout_ms/s, 'loading has the limit of an answer');
+as($admin, q(set_model_options('load hang', '{"fault": "load hang", "timeout_ms": 60, "fallback": "seven"}')));
+is(as($app, q(predict('load hang', '1'))), '7', 'and a fallback that answers');
+as($admin, q(set_model_options('load hang', '{"fault": "load hang", "fallback": "seven"}')));
+$app->do(q(SET statement_timeout = '50ms'));
+like(as($app, q(predict('load hang', '1'))), qr/^57014/, 'without a limit it can be cancelled');
+$app->do('SET statement_timeout = 0');
+$app->do('BEGIN');
+$app->do('SAVEPOINT s');
+as($admin, q(set_model_options('load hang', '{"fault": "load hang", "timeout_ms": 60}')));
+like(as($app, q(predict('load hang', '1'))), qr/^OM008/, 'what was being loaded');
+$app->do('ROLLBACK TO s');
+is(as($app, q(predict('seven', '1'))), '7', 'leaves the transaction as it was');
+$app->do('COMMIT');
+faulty('evaluate hang');
+my $measure = q(SELECT value FROM order_mgmt.evaluate_model('evaluate hang', '{%s}'));
+like(answer($admin, sprintf $measure, '"timeout_ms": 60'), qr/^OM008 .*evaluating model "evaluate hang".*no answer within 60 ms.*of the evaluation/s, 'an evaluation has one if one is named');
+like(answer($admin, sprintf $measure, qq("timeout_ms": $_)), qr/^OM001 .*timeout_ms/s, "which is not $_") for '-1', '1.5', '"1"', 'true';
+$admin->do(q(SET statement_timeout = '50ms'));
+like(answer($admin, sprintf $measure, '"version": 1'), qr/^57014/, 'else it can be cancelled');
+$admin->do('SET statement_timeout = 0');
+like(answer($admin, q(SELECT * FROM order_mgmt.evaluate_model('outer', '{"query": "SELECT pg_sleep(600), 1 AS label", "timeout_ms": 60}'))), qr/^OM008 .*evaluating model "outer".*no answer within 60 ms/s, 'that of the query counts for it');
+like(answer($admin, q(SELECT * FROM order_mgmt.evaluate_model('outer', '{"query": "SELECT 1 / 0 AS x, 1 AS label", "timeout_ms": 6000}'))), qr/^22012/, 'whose errors are what they are');
+
+# Next orders: a batch of customers has the limit of the model, and who locks the orders makes it strike
+as($admin, q(create_model('next', 'next_basket', '{"algorithm": "personal_frequency", "timeout_ms": 200}')));
+$node->safe_psql('shop', q(SELECT order_mgmt.set_stock('p', 1000), order_mgmt.set_account('c' || n, 10) FROM generate_series(1, 60) AS n));
+$node->safe_psql('shop', q(SELECT order_mgmt.capture_order('c' || n, '[{"product_id": "p", "quantity": 1, "unit_price": 1}]') FROM generate_series(1, 60) AS n));
+as($admin, q(train_model('next')));
+my $next = q(SELECT count(DISTINCT customer_id) FROM order_mgmt.predict_next_orders(%s, 3, 'next'));
+is(answer($app, sprintf $next, 'NULL'), '60', 'next orders within the limit');
+my $locker = session();
+$locker->begin_work;
+$locker->do('LOCK TABLE order_mgmt.orders');
+like(answer($app, sprintf $next, $_), qr/^OM008 .*model "next" \(kind "next_basket"\).*no answer within 200 ms/s, "predict_next_orders($_) under the limit") for 'NULL', q('{c1}');
+like(answer($app, q(SELECT count(*) FROM order_mgmt.predict_next_order('c1', 3, 'next'))), qr/^OM008 .*no answer within 200 ms/s, 'and predict_next_order()');
+like(answer($app, q(SELECT count(*) FROM order_mgmt.predict_next_orders('{c1,c2}', 3, 'hang'))), qr/^OM008/, 'a fallback must answer with products');
+as($admin, q(set_model_options('next', '{"algorithm": "personal_frequency", "timeout_ms": 200, "fallback": "products"}')));
+$admin->do(q(CREATE FUNCTION public.products(i jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT '[{"product_id": "q", "score": 1}]'::jsonb$$));
+as($admin, q(create_model('products', 'sql', '{"function": "public.products"}')));
+is(answer($app, q(SELECT string_agg(customer_id || product_id, ' ') FROM order_mgmt.predict_next_orders('{c1,c2}', 3, 'next'))), 'c1q c2q', 'and then does');
+$locker->rollback;
+
+# So have forecasts and reorders
+my $load = $node->safe_psql('shop', <<'SQL');
+INSERT INTO order_mgmt.order_staging (order_ref, customer_id, product_id, quantity, unit_price, created_at) SELECT 'r' || n, 'c1', 'p', 1, 1, '2026-01-05'::timestamptz + n * interval '1 day' FROM generate_series(1, 60) AS n;
+SELECT order_mgmt.load_orders_csv('staged', 'history');
+SQL
+is($node->safe_psql('shop', "SELECT status FROM order_mgmt.wait_for_load($load, '60 s')"), 'done', 'some history');
+as($admin, qq(create_model('$_', 'demand', '{"from": "history"}'))), as($admin, qq(train_model('$_'))) for qw(slow quick);
+as($admin, q(set_model_options('slow', '{"from": "history", "timeout_ms": 200, "log_sample": 1}')));
+$admin->do(q(SELECT order_mgmt.set_product('unsold', 'Unsold')));
+my $forecast = q(SELECT count(*) FROM order_mgmt.forecast_demand('unsold', 3, 'slow'));
+is(answer($app, $forecast), '3', 'a forecast within the limit');
+$locker->begin_work;
+$locker->do('LOCK TABLE order_mgmt.products');
+like(answer($app, $forecast), qr/^OM008 .*prediction by model "slow" \(kind "demand"\) failed: no answer within 200 ms/s, 'and one that is not');
+$locker->rollback;
+is($node->safe_psql('shop', q(SELECT string_agg((input->>'product_id') || ' ' || (input->'days') || ' ' || coalesce(error_code, 'answered'), ', ' ORDER BY prediction_id) FROM order_mgmt.prediction_log WHERE model = 'slow')),
+	'unsold 3 answered', 'the log has what was answered');
+is(answer($app, q(SELECT count(*) FROM order_mgmt.suggest_reorder(7, 'slow'))), '1', 'a reorder within the limit');
+is(answer($app, sprintf $next, q('{c1,c2,c3}')), '3', 'the session goes on');
+
+# --- those that wait for somebody outside -------------------------------------------------------------
+
+$admin->do('GRANT ALL ON written TO order_mgmt_app');
+as($admin, q(create_model('out', 'outside', '{"fallback": "seven", "log_sample": 1}')));
+is(as($admin, q(train_model('out'))) =~ /^\(out,outside,1,t,/, 1, 'such a model is trained');
+is(as($app, q(predict('out', '1'))), '1', 'and answers');
+
+# Within a transaction block: what was done before decides
+sub after
+{
+	my ($before, $what) = @_;
+	$app->do('BEGIN');
+	$app->do($_) for @$before;
+	my $said = answer($app, $what // q(SELECT order_mgmt.predict('out', '2')));
+	$app->do('ROLLBACK');
+	return $said;
+}
+is(after([ $_ ]), '1', "after $_") for 'SELECT 1', 'SELECT count(*) FROM written', q(SELECT order_mgmt.predict('out', '3')), 'LOCK TABLE written IN ROW EXCLUSIVE MODE',
+	'SAVEPOINT s', 'SET TRANSACTION ISOLATION LEVEL REPEATABLE READ', 'SET TRANSACTION READ ONLY';
+$admin->do('INSERT INTO written VALUES (42)');
+for my $before ([ 'INSERT INTO written VALUES (2)' ], [ 'SELECT * FROM written FOR KEY SHARE' ], [ 'SELECT * FROM written FOR UPDATE' ],
+	[ 'SAVEPOINT s', 'INSERT INTO written VALUES (2)' ], [ 'SAVEPOINT s', 'INSERT INTO written VALUES (2)', 'RELEASE s' ], [ 'UPDATE written SET x = x' ],
+	[ q(SELECT order_mgmt.capture_order('out', '[{"product_id": "p", "quantity": 1, "unit_price": 1}]')) ])
+{
+	like(after($before), qr/^OM005 .*model "out" \(kind "outside"\) is not asked in a transaction that has changed or locked rows.*\{"model": "out", "kind": "outside"\}.*request_prediction/s, "not after @$before");
+}
+like(after([ "LOCK TABLE written IN $_ MODE" ]), qr/^OM005 .*has (locked a table|changed)/s, "nor with a lock in $_ mode") for 'SHARE UPDATE EXCLUSIVE', 'SHARE', 'SHARE ROW EXCLUSIVE', 'EXCLUSIVE', 'ACCESS EXCLUSIVE';
+my @write = ('INSERT INTO written VALUES (2)');
+like(after(\@write, $_), qr/^OM005 .*is not asked in a transaction/s, $_)
+	for q(SELECT * FROM order_mgmt.predict_batch('out', '[1]')), q(SELECT * FROM order_mgmt.predict_query('out', 'SELECT 1 AS x')), q(SELECT * FROM order_mgmt.predict_next_order('c1', 1, 'out')),
+	q(SELECT * FROM order_mgmt.predict_next_orders('{c1}', 1, 'out')), q(SELECT * FROM order_mgmt.invoke_endpoint('out', NULL, '1'));
+$app->do('SET ROLE order_mgmt_admin');
+$admin->do('GRANT ALL ON written TO order_mgmt_admin');
+like(after(\@write, $_), qr/^OM005 .*is not asked in a transaction/s, $_) for q(SELECT order_mgmt.train_model('out')), q(SELECT * FROM order_mgmt.evaluate_model('out'));
+$app->do('SET ROLE order_mgmt_app');
+is(after(\@write, q(SELECT order_mgmt.predict('seven', '1'))), '7', 'others are');
+like(after([], q(INSERT INTO written SELECT order_mgmt.predict('out', to_jsonb(x))::int FROM generate_series(1, 3) AS x)), qr/^OM005/, 'not for each row that a statement writes');
+is(after([ q(INSERT INTO written SELECT output::int FROM order_mgmt.predict_query('out', 'SELECT x FROM generate_series(1, 3) AS x')) ], 'SELECT count(*) FROM written WHERE x = 1'), '4', 'but for all of them before');
+
+# What is logged waits for the commit, and is part of the transaction
+my $logged = q(SELECT string_agg(coalesce(input::text, '') || coalesce(error_code, ''), ' ' ORDER BY prediction_id) FROM order_mgmt.prediction_log);
+$admin->do('TRUNCATE order_mgmt.prediction_log');
+$app->do('BEGIN');
+is(as($app, qq(predict('out', '$_'))), '1', "prediction $_") for 1, 2;
+$app->do('SAVEPOINT s');
+as($app, q(predict('out', '3')));
+$app->do('ROLLBACK TO s');
+as($app, q(predict('out', '4')));
+$app->do('SAVEPOINT t');
+as($app, q(predict('out', '5')));
+$app->do('RELEASE t');
+is($node->safe_psql('shop', $logged), '', 'nothing is logged yet');
+$app->do('COMMIT');
+is($node->safe_psql('shop', $logged), '1 2 4 5', 'what has not been rolled back is');
+$app->do('BEGIN');
+as($app, q(predict('out', '6')));
+$app->do('ROLLBACK');
+is(answer($app, q(SELECT count(order_mgmt.predict('out', to_jsonb(x))) FROM generate_series(7, 9) AS x)), '3', 'one statement, several predictions');
+$app->do('BEGIN');
+as($app, q(predict('out', '10')));
+$app->do(q(PREPARE TRANSACTION 'p'));
+$app->do('BEGIN READ ONLY');
+is(as($app, q(predict('out', '11'))), '1', 'also where nothing may be written');
+$app->do('COMMIT');
+$admin->do(q(COMMIT PREPARED 'p'));
+is($node->safe_psql('shop', $logged), '1 2 4 5 7 8 9 10', 'and nothing is lost');
+as($admin, q(set_model_options('out', '{"fault": "throw", "fallback": "seven", "log_sample": 1}')));
+as($admin, q(set_model_options('seven', '{"function": "public.seven", "log_sample": 1}')));
+$admin->do('TRUNCATE order_mgmt.prediction_log');
+$app->do('BEGIN');
+is(as($app, q(predict('out', '1'))) . as($app, q(predict('out', '2'))), '77', 'a fallback answers, whose log waits as well');
+$app->do('COMMIT');
+is($node->safe_psql('shop', $logged), '122000 1 222000 2', 'with the failures');
+as($admin, q(set_model_options('seven', '{"function": "public.seven"}')));
+as($admin, q(set_model_options('out', '{}')));
+
+# Orders are not checked by one
+$admin->do('RESET ROLE');
+for my $set (q(SET order_mgmt.check_model = 'out'), q(SELECT set_config('order_mgmt.check_model', 'out', false)), q(ALTER DATABASE shop SET order_mgmt.check_model = 'out'))
+{
+	like(answer($admin, $set), qr/^OM005 .*orders cannot be checked by model "out".*answers from outside.*answers in the database/s, "$set is refused");
+}
+is(answer($admin, q(SELECT set_config('order_mgmt.check_model', 'seven', false))), 'seven', 'others may check');
+is(answer($admin, q(SELECT set_config('order_mgmt.check_model', 'nobody', false))), 'nobody', 'and one that is not there yet');
+$node->append_conf('postgresql.conf', q(order_mgmt.check_model = 'out'));
+$node->reload;
+my $fresh_order = q(SELECT order_mgmt.get_order(order_mgmt.capture_order('out', '[{"product_id": "p", "quantity": 1, "unit_price": 1}]'))->>'status');
+ok(becomes($node, 'shop', 'SHOW order_mgmt.check_model', 'out', 20), 'where the configuration names it all the same');
+my ($status, $out, $err) = $node->psql('shop', $fresh_order);
+is($out, 'captured', 'the order passes');
+like($err, qr/WARNING:  orders have not been checked by model "out".*is not asked in a transaction.*HINT:.*answers in the database/s, 'and a warning says why');
+$node->append_conf('postgresql.conf', q(order_mgmt.check_model = ''));
+$node->reload;
+ok(becomes($node, 'shop', 'SHOW order_mgmt.check_model', '', 20), 'no longer');
+$admin->do(q(SET order_mgmt.check_model = ''));
+
 # --- nothing is left behind -------------------------------------------------------------------------
 
 my $fresh = session();
@@ -216,5 +379,5 @@ like(as($fresh, q(predict('good', '1'))), qr/^OM004/, 'dropped, it is not there'
 is($node->safe_psql('shop', 'SELECT * FROM order_mgmt.check_invariants()'), '', 'invariants hold');
 my $log = slurp_file($node->logfile);
 unlike($log, qr/was terminated by signal|PANIC|WARNING:.*leak/, 'no process has crashed');
-$_->disconnect for $dbh, $app, $admin, $fresh;
+$_->disconnect for $dbh, $app, $admin, $fresh, $locker;
 done_testing();

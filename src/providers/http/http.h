@@ -117,7 +117,7 @@ typedef struct HttpModel
 } HttpModel;
 
 /* Raises an OM001 where options make no sense.  The result lies in the current context. */
-extern HttpModel *http_settings_read(Jsonb *options);
+extern HttpModel *http_settings_read(const OmModelInfo *info);
 
 /* --- bodies --------------------------------------------------------------------------------- */
 

@@ -4,8 +4,8 @@
  *
  * Nothing is trained: a model is its options.  A batch of inputs becomes one
  * call, or one call each, which the caller makes (caller.c); the session waits
- * and can be cancelled.  Its own transaction stays as it is meanwhile, so who
- * wants nothing to be held during a call predicts outside of transaction blocks.
+ * and can be cancelled.  Its own transaction stays as it is meanwhile: order_mgmt
+ * sees to it that it is none for which others may have to wait.
  */
 #include "http.h"
 
@@ -22,14 +22,14 @@ PGDLLEXPORT const OmPredictProvider *order_mgmt_provider_init(int abi);
 static void
 validate_options(const OmModelInfo *info)
 {
-	(void) http_settings_read(info->options);
+	(void) http_settings_read(info);
 }
 
 static void *
 load(const OmModelInfo *info, OmModelBytes bytes pg_attribute_unused(), MemoryContext context)
 {
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	HttpModel *model = http_settings_read(info->options);
+	HttpModel *model = http_settings_read(info);
 
 	MemoryContextSwitchTo(caller);
 	return model;
@@ -174,7 +174,8 @@ predict_batch(const OmPredictRequest *request)
 
 static const OmPredictProvider provider = {.abi = OM_PROVIDER_ABI,
 										   .kind = "http",
-										   .flags = OM_PROVIDER_UNTRAINED,
+										   .flags =
+											   OM_PROVIDER_UNTRAINED | OM_PROVIDER_WAITS_OUTSIDE,
 										   .validate_options = validate_options,
 										   .load = load,
 										   .predict_batch = predict_batch};

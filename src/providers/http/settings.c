@@ -15,11 +15,8 @@
 #include "utils/numeric.h"
 
 #define MB (1024 * 1024)
+#define DEFAULT_TIMEOUT_MS 30000
 #define FOR_EVER_MS (24 * 60 * 60 * 1000)
-
-/* What order_mgmt knows itself. */
-static const char *const common_options[] = {"auto_deploy", "fallback", "keep_versions",
-											 "log_sample", "max_rows_per_batch"};
 
 static const char *const text_options[] = {
 	"endpoint", "method",  "format", "content_type", "endpoint_name",   "model_id",
@@ -42,7 +39,6 @@ typedef struct IntOption
 	}
 
 static const IntOption int_options[] = {
-	INT_OPTION(timeout_ms, 30000, 0, 1000000000),
 	INT_OPTION(connect_timeout_ms, 3000, 1, 3600000),
 	INT_OPTION(retries, 2, 0, 20),
 	INT_OPTION(backoff_ms, 200, 1, 60000),
@@ -142,8 +138,7 @@ is_known(const char *name, int length)
 		if (is_among(name, length, &int_options[i].name, 1))
 			return true;
 	}
-	return is_among(name, length, common_options, lengthof(common_options)) ||
-		   is_among(name, length, text_options, lengthof(text_options)) ||
+	return is_among(name, length, text_options, lengthof(text_options)) ||
 		   is_among(name, length, other_options, lengthof(other_options));
 }
 
@@ -485,15 +480,17 @@ read_aws(Jsonb *options, HttpModel *model)
 }
 
 HttpModel *
-http_settings_read(Jsonb *options)
+http_settings_read(const OmModelInfo *info)
 {
+	Jsonb *options = info->options;
 	HttpModel *model = palloc0(sizeof(HttpModel));
 
 	refuse_unknown(options);
 	for (int i = 0; i < (int) lengthof(int_options); i++)
 		*(int *) ((char *) model + int_options[i].offset) = get_int(options, &int_options[i]);
-	if (model->timeout_ms == 0) /* for order_mgmt: as long as it takes */
-		model->timeout_ms = FOR_EVER_MS;
+	model->timeout_ms = info->timeout_ms < 0  ? DEFAULT_TIMEOUT_MS
+					  : info->timeout_ms == 0 ? FOR_EVER_MS /* as long as it takes */
+											  : info->timeout_ms;
 	model->format = read_format(options);
 	read_aws(options, model);
 	read_address(options, model);

@@ -111,13 +111,7 @@ static const char *const keys[] = {"query",
 								   "seed",
 								   "validation_fraction",
 								   "nthread",
-								   "fallback",
-								   "log_sample",
-								   "early_stopping_rounds",
-								   "timeout_ms",
-								   "keep_versions",
-								   "auto_deploy",
-								   "max_rows_per_batch"};
+								   "early_stopping_rounds"};
 
 static bool
 is_known(const JsonbValue *key)
