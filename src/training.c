@@ -177,7 +177,7 @@ find_trainer(const OmModelRow *row)
 }
 
 int64
-om_model_train(const char *name)
+om_model_train(const char *name, bool update)
 {
 	MemoryContext context =
 		AllocSetContextCreate(CurrentMemoryContext, "training", ALLOCSET_DEFAULT_SIZES);
@@ -196,6 +196,7 @@ om_model_train(const char *name)
 								  .version = om_modelrow_newest(name) + 1,
 								  .options = row->options};
 	training.request.model = &training.info;
+	training.request.update = update;
 	add_previous(row, &training.request);
 	run_training(&training);
 	om_modelrow_insert_version(row, training.info.version, training.result.model,
@@ -211,7 +212,7 @@ om_model_train(const char *name)
 static void
 call_retrain(void *arg)
 {
-	(void) om_model_train(arg);
+	(void) om_model_train(arg, true /* update */);
 }
 
 static void
