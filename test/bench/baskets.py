@@ -42,7 +42,7 @@ ALGORITHMS = [
     ("tifu_knn_code, tuned", {"algorithm": "tifu_knn_code"}),
     ("**blend**", {"algorithm": "blend"}),
 ]
-EARLIER = ("gp_topfreq", "personal_popularity_ties", "up_cf, tuned", "tifu_knn, tuned", "tifu_knn_code, tuned", "**blend**")
+EARLIER = ("gp_topfreq", "personal_popularity_ties", "tifu_knn, tuned", "tifu_knn_code, tuned", "**blend**")
 GROUPS = ("often", "faded", "age", "regular", "vector", "near", "rebuy", "popular", "length")
 MEASURES = ("recall@10", "ndcg@10", "ndcg_min@10", "recall@20", "ndcg@20", "ndcg_min@20")
 RETAIL_COLUMNS = {"columns": {"order_ref": "InvoiceNo", "customer_id": "CustomerID", "product_id": "StockCode",
