@@ -26,7 +26,7 @@ LAYERS = \
 	policies maintlog tiers warming \
 	loadcells loadoptions loadprofiles loadparts loadrequests loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
 	providers timelimits modelrows models training predictionlog predictions predictionrequests scores inputrows evaluation ordercheck kindsql \
-	baskets basketmodel basketmetrics basketscores basketlearning baskettraining baskethistory basketoptions kindbasket nextorders \
+	baskets basketmodel basketfeatures basketmetrics basketscores basketexamples basketlearning baskettraining baskethistory basketoptions basketbytes basketupdate kindbasket nextorders \
 	demandmethods demandmodel demandscore demandbytes demandhistory kinddemand \
 	consumer pass subscribers pipeline outbox proofs invariants repair purges tablestats upkeep cronjobs maintenance comments schema \
 	tasks handlers loadworker maintworker predictworker chores stages worker launcher utility_hook \
@@ -83,6 +83,9 @@ override with_llvm = no
 ifneq ($(PGXS),)
 include $(PGXS)
 -include $(OBJS:.o=.d) $(PROVIDER_OBJS:.o=.d)
+
+# Sums over millions of rows.
+src/basketlearning.o: CFLAGS += $(CFLAGS_VECTORIZE)
 
 all: $(PROVIDER_LIBS)
 define provider_rule

@@ -60,15 +60,27 @@ static OmQuery row_query = {.sql = "SELECT name, kind, version, deployed, option
 							.nargs = 2,
 							.types = {TEXTOID, INT8OID}};
 
-/* train_model(name) → model */
-OM_FUNCTION(om_train_model)
+static Datum
+train(FunctionCallInfo fcinfo, const char *what, bool update)
 {
 	char *name = om_arg_required_text(fcinfo, 0, "name");
 	Datum args[2] = {CStringGetTextDatum(name), (Datum) 0};
 
-	om_api_begin_write("train_model()");
-	args[1] = Int64GetDatum(om_model_train(name));
+	om_api_begin_write(what);
+	args[1] = Int64GetDatum(om_model_train(name, update));
 	return om_query_return_row(fcinfo, &row_query, args, NULL);
+}
+
+/* train_model(name) → model */
+OM_FUNCTION(om_train_model)
+{
+	return train(fcinfo, "train_model()", false /* update */);
+}
+
+/* update_model(name) → model */
+OM_FUNCTION(om_update_model)
+{
+	return train(fcinfo, "update_model()", true /* update */);
 }
 
 /* deploy_model(name, version) → boolean */

@@ -41,6 +41,9 @@ static OmQuery horizon_query = {.sql = "SELECT min(o.created_at) FROM order_mgmt
 								.nargs = 1,
 								.types = {TIMESTAMPTZOID}};
 
+static OmQuery imported_query = {.sql = "SELECT coalesce(sum(l.orders_loaded), 0)::bigint"
+										" FROM order_mgmt.loads AS l WHERE l.mode = 'history'"};
+
 /* By customer, oldest first, lines of a product together. */
 static const char *const history_sql =
 	"SELECT o.customer_id, o.created_at, o.order_id, l.product_id FROM order_mgmt.orders AS o"
@@ -66,6 +69,20 @@ om_baskethistory_horizon(void)
 		horizon = Min(horizon, DatumGetTimestampTz(oldest));
 	om_query_end(&scope);
 	return horizon;
+}
+
+int64
+om_baskethistory_count_imported(void)
+{
+	OmQueryScope scope;
+	bool isnull;
+	int64 count;
+
+	om_query_begin(&scope);
+	om_query_read(&imported_query, NULL, NULL);
+	count = DatumGetInt64(om_result_get(0, 1, &isnull));
+	om_query_end(&scope);
+	return count;
 }
 
 /* ---------- all customers ---------- */

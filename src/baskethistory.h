@@ -27,6 +27,9 @@ typedef struct OmBasketPeriod
  */
 extern TimestampTz om_baskethistory_horizon(void);
 
+/* Orders that loads of history have brought so far, which may be from before any horizon. */
+extern int64 om_baskethistory_count_imported(void);
+
 /* All customers. */
 extern OmBaskets *om_baskethistory_read(const OmBasketPeriod *period);
 

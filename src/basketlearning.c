@@ -4,9 +4,10 @@
  *
  * A customer's list are the products that might come next; those that came in the
  * basket that was held back are to get the largest part of a softmax over the
- * list (a listwise loss, convex in the weights), minimised by Adam in batches.
- * Of products that nobody near has had, which are most, a sample stands for all.
- * Few customers move the weights little away from where they begin.
+ * list.  That loss is convex, and Newton's method goes down to its least value,
+ * wherever it begins.  What holds the weights back near the first ones counts like
+ * so many customers more.  How many those are, how many neighbours are asked, and
+ * which groups of features do harm is chosen by customers of whom nothing was learnt.
  */
 #include "postgres.h"
 
@@ -16,353 +17,514 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 
+#include "basketexamples.h"
 #include "basketlearning.h"
-#include "basketscores.h"
 
-#define MAX_LISTS 6000
-#define EPOCHS 8
-#define BATCH_LISTS 64
-#define STEP 0.05
-#define STEP_SHRINKS 0.75
+#define N OM_BASKET_FEATURES
 
-/* Weight of the first values, in lists. */
-#define ANCHOR 20.0
+#define MAX_STEPS 20
+#define LEAST_GAIN 1e-2 /* of a step, in the loss of all customers together */
+#define LEAST_STEP 1e-3
 
-/* Below this weight among the neighbours, one of so many products is looked at, at least, and so many in all. */
-#define NEAR_ENOUGH 0.002f
-#define LEAST_SAMPLE 25
-#define SAMPLED_PRODUCTS 500
+/* Of information that the first weights have about a feature, in that of one customer. */
+#define LEAST_PRECISION 1e-6
 
-#define NWEIGHTS (OM_BASKET_OWNED_FEATURES + OM_BASKET_OTHER_FEATURES)
+/* Rows with a smaller part of the softmax bend the loss too little to matter. */
+#define LEAST_PART 1e-5
 
-typedef struct Row
+/* Strengths to choose from, and the one without a choice. */
+static const double strengths[] = {100, 10, 1, 0.1};
+#define USUAL_STRENGTH 10
+
+/* Customers by whom it is chosen how many neighbours are asked. */
+#define TRIAL_LISTS 1000
+
+/* Fewer customers than this choose nothing. */
+#define LEAST_CHOOSING 30
+
+/* A group is left out where customers are predicted better without it by so many standard errors. */
+#define SURE 2
+
+#define PART(name) (1 << OM_BASKET_FOR_##name)
+
+/* The loss of some customers, and its derivatives by the weights. */
+typedef struct Slope
 {
-	float offset; /* what it stands for besides itself, as a logarithm */
-	bool is_owned;
-	bool is_hit;
-} Row;
+	double loss;
+	double gradient[N];
+	double hessian[N][N]; /* below the diagonal, and on it */
+} Slope;
 
-typedef struct ExampleList
+typedef struct Learning
 {
-	int64 first_row;
-	int64 first_feature;
-	int nrows;
-	int nhits;
-} ExampleList;
-
-typedef struct Examples
-{
-	ExampleList *lists;
-	int nlists;
-	Row *rows;
-	int64 nrows;
-	int64 rows_room;
-	float *features;
-	int64 nfeatures;
-	int64 features_room;
-} Examples;
-
-/* ---------- examples ---------- */
-
-static float *
-add_row(Examples *examples, bool is_owned, bool is_hit, float offset)
-{
-	int width = is_owned ? OM_BASKET_OWNED_FEATURES : OM_BASKET_OTHER_FEATURES;
-	ExampleList *list = &examples->lists[examples->nlists];
-	float *features;
-
-	if (examples->nrows == examples->rows_room)
-	{
-		examples->rows_room *= 2;
-		examples->rows = repalloc_huge(examples->rows, sizeof(Row) * examples->rows_room);
-	}
-	if (examples->nfeatures + width > examples->features_room)
-	{
-		examples->features_room *= 2;
-		examples->features =
-			repalloc_huge(examples->features, sizeof(float) * examples->features_room);
-	}
-	examples->rows[examples->nrows++] = (Row){offset, is_owned, is_hit};
-	features = examples->features + examples->nfeatures;
-	examples->nfeatures += width;
-	list->nrows++;
-	list->nhits += is_hit;
-	return features;
-}
-
-static void
-add_other(Examples *examples, const OmBasketModel *model, int32 product, float near, bool is_hit,
-		  float offset)
-{
-	float *features = add_row(examples, false /* is_owned */, is_hit, offset);
-
-	features[OM_OTHER_RECENT] = model->log_recent[product];
-	features[OM_OTHER_POPULAR] = model->log_popular[product];
-	features[OM_OTHER_NEAR_LOG] = om_basketmodel_log_near(near);
-	features[OM_OTHER_NEAR] = near * 10;
-	features[OM_OTHER_REBUY] = model->log_rebuy[product];
-}
-
-/* hit[] marks the products of the basket that was held back. */
-static void
-add_products(Examples *examples, const OmBasketModel *model, const OmBasketWork *work,
-			 const bool *hit, int nbaskets, int customer)
-{
-	int nproducts = model->baskets->nproducts;
-	int sample = Max(LEAST_SAMPLE, nproducts / SAMPLED_PRODUCTS);
-
-	for (int i = 0; i < work->nown; i++)
-		om_basketscores_describe(
-			model, work, &work->own[i], nbaskets,
-			add_row(examples, true /* is_owned */, hit[work->own[i].product], 0 /* offset */));
-	for (int i = 0; i < work->nnear; i++)
-	{
-		int32 product = work->near_products[i];
-		float near = work->near[product];
-
-		if (near >= NEAR_ENOUGH && work->place[product] < 0)
-			add_other(examples, model, product, near, hit[product], 0 /* offset */);
-	}
-	for (int product = customer % sample; product < nproducts; product += sample)
-		if (work->near[product] < NEAR_ENOUGH && work->place[product] < 0 &&
-			model->count[product] > 0)
-			add_other(examples, model, product, work->near[product], hit[product], logf(sample));
-}
-
-static void
-mark(bool *hit, const OmBaskets *whole, int basket, bool value)
-{
-	for (int i = whole->first_item[basket]; i < whole->first_item[basket + 1]; i++)
-		hit[whole->items[i]] = value;
-}
-
-static void
-add_list(Examples *examples, const OmBasketModel *model, OmBasketWork *work, const OmBaskets *whole,
-		 int customer, bool *hit)
-{
-	int nbaskets = om_baskets_of(model->baskets, customer);
-	int held_back = whole->first_basket[customer + 1] - 1;
-	ExampleList *list = &examples->lists[examples->nlists];
-	OmBasketRun run = om_baskets_run(model->baskets, customer, nbaskets, 0 /* room */);
-
-	*list = (ExampleList){.first_row = examples->nrows, .first_feature = examples->nfeatures};
-	om_basketscores_look(model, work, &run, customer);
-	mark(hit, whole, held_back, true);
-	add_products(examples, model, work, hit, nbaskets, customer);
-	mark(hit, whole, held_back, false);
-	om_basketscores_forget(work);
-	pfree(run.items);
-	pfree(run.nitems);
-	if (list->nhits > 0)
-	{
-		examples->nlists++;
-		return;
-	}
-	/* Nothing of what came can be learnt. */
-	examples->nrows = list->first_row;
-	examples->nfeatures = list->first_feature;
-}
+	const OmBasketExamples *examples;
+	double *parts; /* room for a list */
+	int nchoosing;
+	double *losses; /* of those who choose */
+	double first[N];
+	double precision[N]; /* of the first weights, for a strength of 1 */
+	double strength;
+	uint32 left_out;
+	double weights[N];
+	Slope slope; /* of the weights, with what holds them back */
+} Learning;
 
 static bool
-is_example(const OmBasketModel *model, int customer)
+is_used(const Learning *learning, int feature)
 {
-	return om_baskets_of(model->baskets, customer) > 0 && !OM_BASKET_IS_FOR_VALIDATION(customer);
+	return (om_basketfeatures_groups(feature) & learning->left_out) == 0;
 }
 
-static void
-collect(Examples *examples, const OmBasketModel *model, const OmBaskets *whole)
-{
-	OmBasketWork *work = om_basketscores_begin(model);
-	bool *hit = palloc0(Max(model->baskets->nproducts, 1));
-	int stride = model->baskets->ncustomers / MAX_LISTS + 1;
-
-	examples->lists = palloc(sizeof(ExampleList) * (MAX_LISTS + 1));
-	examples->rows_room = 1024;
-	examples->rows = palloc(sizeof(Row) * examples->rows_room);
-	examples->features_room = 1024 * OM_BASKET_OWNED_FEATURES;
-	examples->features = palloc(sizeof(float) * examples->features_room);
-	for (int i = 0; i < model->baskets->ncustomers && examples->nlists < MAX_LISTS; i++)
-	{
-		CHECK_FOR_INTERRUPTS();
-		/* Not each stride-th itself: a multiple of 5 would meet none but those for validation. */
-		if (i / stride * stride + i / stride % stride == i && is_example(model, i))
-			add_list(examples, model, work, whole, i, hit);
-	}
-	pfree(hit);
-	om_basketscores_end(work);
-}
-
-/* ---------- descent ---------- */
-
-typedef struct Descent
-{
-	double weights[NWEIGHTS];
-	double first[NWEIGHTS];
-	double gradient[NWEIGHTS];
-	double mean[NWEIGHTS];
-	double spread[NWEIGHTS];
-	int steps;
-	double step;
-	double *parts;
-	int parts_room;
-} Descent;
-
-static int
-first_weight(const Row *row)
-{
-	return row->is_owned ? 0 : OM_BASKET_OWNED_FEATURES;
-}
-
-static int
-width_of(const Row *row)
-{
-	return row->is_owned ? OM_BASKET_OWNED_FEATURES : OM_BASKET_OTHER_FEATURES;
-}
+/* ---------- the loss ---------- */
 
 static double
-score_row(const Descent *descent, const Row *row, const float *features)
+score_row(const double *weights, const OmBasketRow *row, const float *features)
 {
-	const double *weights = descent->weights + first_weight(row);
 	double score = row->offset;
 
-	for (int i = 0; i < width_of(row); i++)
+	weights += om_basket_row_first(row);
+	for (int i = 0; i < om_basket_row_width(row); i++)
 		score += weights[i] * features[i];
 	return score;
 }
 
-/* Each row's part of the softmax. */
-static void
-share_out(Descent *descent, const ExampleList *list, const Row *rows, const float *features)
+/* Fills the parts of the softmax; returns the loss. */
+static double
+share_out(const OmBasketList *list, const OmBasketRow *rows, const float *features,
+		  const double *weights, double *parts)
 {
 	double highest = -DBL_MAX;
+	double hits = 0;
 	double sum = 0;
 
-	for (int i = 0; i < list->nrows; features += width_of(&rows[i++]))
+	for (int i = 0; i < list->nrows; features += om_basket_row_width(&rows[i++]))
 	{
-		descent->parts[i] = score_row(descent, &rows[i], features);
-		highest = Max(highest, descent->parts[i]);
+		parts[i] = score_row(weights, &rows[i], features);
+		highest = Max(highest, parts[i]);
+		if (rows[i].is_hit)
+			hits += parts[i];
 	}
 	for (int i = 0; i < list->nrows; i++)
-		sum += descent->parts[i] = exp(descent->parts[i] - highest);
+		sum += parts[i] = exp(parts[i] - highest);
 	for (int i = 0; i < list->nrows; i++)
-		descent->parts[i] /= sum;
+		parts[i] /= sum;
+	return highest + log(sum) - hits / list->nhits;
+}
+
+static inline void
+bend(Slope *slope, double *mean, int first, int width, const float *features, double part)
+{
+	for (int i = 0; i < width; i++)
+	{
+		double weighted = part * features[i];
+		double *line = slope->hessian[first + i] + first;
+
+		mean[first + i] += weighted;
+		for (int j = 0; j <= i; j++)
+			line[j] += weighted * features[j];
+	}
 }
 
 static void
-add_gradient(Descent *descent, const Examples *examples, const ExampleList *list)
+add_list(Slope *slope, const OmBasketList *list, const OmBasketRow *rows, const float *features,
+		 const double *parts)
 {
-	const Row *rows = examples->rows + list->first_row;
-	const float *features = examples->features + list->first_feature;
+	double mean[N] = {0}; /* of the rows that bend */
+	double sum = 0;
 
-	if (list->nrows > descent->parts_room)
+	for (int i = 0; i < list->nrows; features += om_basket_row_width(&rows[i++]))
 	{
-		descent->parts_room = list->nrows * 2;
-		descent->parts = repalloc_huge(descent->parts, sizeof(double) * descent->parts_room);
-	}
-	share_out(descent, list, rows, features);
-	for (int i = 0; i < list->nrows; features += width_of(&rows[i++]))
-	{
-		double error = descent->parts[i] - (rows[i].is_hit ? 1.0 / list->nhits : 0);
-		double *gradient = descent->gradient + first_weight(&rows[i]);
+		double error = parts[i] - (rows[i].is_hit ? 1.0 / list->nhits : 0);
+		double *gradient = slope->gradient + om_basket_row_first(&rows[i]);
 
-		for (int j = 0; j < width_of(&rows[i]); j++)
+		for (int j = 0; j < om_basket_row_width(&rows[i]); j++)
 			gradient[j] += error * features[j];
+		if (parts[i] < LEAST_PART)
+			continue;
+		sum += parts[i];
+		if (rows[i].is_owned)
+			bend(slope, mean, 0, OM_BASKET_OWNED_FEATURES, features, parts[i]);
+		else
+			bend(slope, mean, OM_BASKET_OWNED_FEATURES, OM_BASKET_OTHER_FEATURES, features,
+				 parts[i]);
 	}
+	for (int i = 0; i < N; i++)
+		for (int j = 0; j <= i; j++)
+			slope->hessian[i][j] -= mean[i] * mean[j] / sum;
 }
 
+/* Of customers of some parts (bits). */
 static void
-step(Descent *descent, int batch, int nlists)
+measure(const Learning *learning, const double *weights, int of_parts, Slope *slope)
 {
-	descent->steps++;
-	for (int i = 0; i < NWEIGHTS; i++)
+	const OmBasketExamples *examples = learning->examples;
+
+	memset(slope, 0, sizeof(Slope));
+	for (int i = 0; i < examples->nlists; i++)
 	{
-		double gradient = descent->gradient[i] / batch +
-						  ANCHOR / nlists * (descent->weights[i] - descent->first[i]);
+		const OmBasketList *list = &examples->lists[i];
+		const OmBasketRow *rows = examples->rows + list->first_row;
+		const float *features = examples->features + list->first_feature;
 
-		descent->mean[i] = 0.9 * descent->mean[i] + 0.1 * gradient;
-		descent->spread[i] = 0.999 * descent->spread[i] + 0.001 * gradient * gradient;
-		descent->weights[i] -= descent->step * (descent->mean[i] / (1 - pow(0.9, descent->steps))) /
-							   (sqrt(descent->spread[i] / (1 - pow(0.999, descent->steps))) + 1e-8);
-		descent->gradient[i] = 0;
+		if ((of_parts & (1 << list->part)) == 0)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		slope->loss += share_out(list, rows, features, weights, learning->parts);
+		add_list(slope, list, rows, features, learning->parts);
 	}
 }
 
-/* A sequence of its own: the same data give the same weights, whatever else the session does. */
 static void
-shuffle(int *order, int count, uint32 *seed)
+measure_held_back(const Learning *learning, const double *weights, int of_parts, Slope *slope)
 {
-	for (int i = count - 1; i > 0; i--)
+	measure(learning, weights, of_parts, slope);
+	for (int i = 0; i < N; i++)
 	{
-		int other;
-		int swap = order[i];
+		double precision = learning->strength * learning->precision[i];
+		double distance = weights[i] - learning->first[i];
 
-		*seed = *seed * 1664525 + 1013904223;
-		other = (uint64) *seed * (i + 1) >> 32;
-		order[i] = order[other];
-		order[other] = swap;
+		if (!is_used(learning, i))
+			continue;
+		slope->loss += precision * distance * distance / 2;
+		slope->gradient[i] += precision * distance;
+		slope->hessian[i][i] += precision;
 	}
 }
 
+/* ---------- the loss of those who choose ---------- */
+
+/* Of each customer by whom is chosen. */
 static void
-descend(Descent *descent, const Examples *examples)
+measure_choosing(const Learning *learning, const double *weights, double *losses)
 {
-	int *order = palloc(sizeof(int) * examples->nlists);
-	uint32 seed = 1;
+	const OmBasketExamples *examples = learning->examples;
+	int count = 0;
 
 	for (int i = 0; i < examples->nlists; i++)
-		order[i] = i;
-	for (int epoch = 0; epoch < EPOCHS; epoch++)
 	{
-		int batch = 0;
+		const OmBasketList *list = &examples->lists[i];
 
 		CHECK_FOR_INTERRUPTS();
-		shuffle(order, examples->nlists, &seed);
-		for (int i = 0; i < examples->nlists; i++)
-		{
-			add_gradient(descent, examples, &examples->lists[order[i]]);
-			if (++batch < BATCH_LISTS && i < examples->nlists - 1)
-				continue;
-			step(descent, batch, examples->nlists);
-			batch = 0;
-		}
-		descent->step *= STEP_SHRINKS;
+		if (list->part == OM_BASKET_FOR_CHOOSING)
+			losses[count++] =
+				share_out(list, examples->rows + list->first_row,
+						  examples->features + list->first_feature, weights, learning->parts);
 	}
-	pfree(order);
 }
+
+static double
+mean_of(const double *losses, int count)
+{
+	double sum = 0;
+
+	for (int i = 0; i < count; i++)
+		sum += losses[i];
+	return sum / count;
+}
+
+/* By how many standard errors the first losses are larger than the second, customer by customer. */
+static double
+compare(const double *losses, const double *others, int count)
+{
+	double mean = mean_of(losses, count) - mean_of(others, count);
+	double squares = 0;
+
+	for (int i = 0; i < count; i++)
+		squares += pow(losses[i] - others[i] - mean, 2);
+	return mean / sqrt(Max(squares / (count - 1) / count, 1e-30));
+}
+
+/* ---------- the least loss ---------- */
+
+/* Solves hessian * result = right for the features in use, by Cholesky's method. */
+static void
+solve(const Learning *learning, const double *right, double *result)
+{
+	double lower[N][N];
+	double between[N];
+	int feature[N];
+	int count = 0;
+
+	for (int i = 0; i < N; i++)
+		if (is_used(learning, i))
+			feature[count++] = i;
+	for (int i = 0; i < count; i++)
+	{
+		between[i] = right[feature[i]];
+		for (int j = 0; j <= i; j++)
+		{
+			double sum = learning->slope.hessian[feature[i]][feature[j]];
+
+			for (int k = 0; k < j; k++)
+				sum -= lower[i][k] * lower[j][k];
+			lower[i][j] = i == j ? sqrt(Max(sum, 1e-12)) : sum / lower[j][j];
+		}
+		for (int k = 0; k < i; k++)
+			between[i] -= lower[i][k] * between[k];
+		between[i] /= lower[i][i];
+	}
+	memset(result, 0, sizeof(double) * N);
+	for (int i = count - 1; i >= 0; i--)
+	{
+		for (int k = i + 1; k < count; k++)
+			between[i] -= lower[k][i] * between[k];
+		between[i] /= lower[i][i];
+		result[feature[i]] = between[i];
+	}
+}
+
+/* As far into a direction as the loss grows less; false: it does not. */
+static bool
+step(Learning *learning, const double *direction, int of_parts, Slope *next)
+{
+	double weights[N];
+
+	for (double size = 1; size >= LEAST_STEP; size /= 2)
+	{
+		for (int i = 0; i < N; i++)
+			weights[i] = learning->weights[i] - size * direction[i];
+		measure_held_back(learning, weights, of_parts, next);
+		if (!(next->loss < learning->slope.loss))
+			continue;
+		memcpy(learning->weights, weights, sizeof(weights));
+		learning->slope = *next;
+		return true;
+	}
+	return false;
+}
+
+/* From the weights as they are on. */
+static void
+descend(Learning *learning, int of_parts)
+{
+	Slope *next = palloc(sizeof(Slope));
+
+	for (int i = 0; i < N; i++)
+		if (!is_used(learning, i))
+			learning->weights[i] = 0;
+	measure_held_back(learning, learning->weights, of_parts, &learning->slope);
+	for (int i = 0; i < MAX_STEPS; i++)
+	{
+		double direction[N];
+		double gain = 0;
+
+		solve(learning, learning->slope.gradient, direction);
+		for (int j = 0; j < N; j++)
+			gain += direction[j] * learning->slope.gradient[j];
+		if (!(gain > LEAST_GAIN) || !step(learning, direction, of_parts, next))
+			break;
+	}
+	pfree(next);
+}
+
+/* ---------- choices ---------- */
 
 static void
-set_weights(OmBasketParameters *parameters, const double *weights)
+choose_strength(Learning *learning)
 {
-	memcpy(parameters->owned_weights, weights, sizeof(parameters->owned_weights));
-	memcpy(parameters->other_weights, weights + OM_BASKET_OWNED_FEATURES,
-		   sizeof(parameters->other_weights));
+	double best[N];
+	double strength = USUAL_STRENGTH;
+	double least = INFINITY;
+
+	for (int i = 0; i < (int) lengthof(strengths); i++)
+	{
+		learning->strength = strengths[i];
+		descend(learning, PART(LEARNING));
+		measure_choosing(learning, learning->weights, learning->losses);
+		if (!(mean_of(learning->losses, learning->nchoosing) < least))
+			continue;
+		least = mean_of(learning->losses, learning->nchoosing);
+		strength = strengths[i];
+		memcpy(best, learning->weights, sizeof(best));
+	}
+	if (learning->strength == strength)
+		return;
+	learning->strength = strength;
+	memcpy(learning->weights, best, sizeof(best));
+	descend(learning, PART(LEARNING)); /* for its derivatives */
 }
 
+/*
+ * The weights without some groups, by how the loss bends where it is least: the
+ * others take over what they can of what these have said.
+ */
 static void
-get_weights(const OmBasketParameters *parameters, double *weights)
+leave_out(const Learning *learning, uint32 groups, double *weights)
 {
-	memcpy(weights, parameters->owned_weights, sizeof(parameters->owned_weights));
-	memcpy(weights + OM_BASKET_OWNED_FEATURES, parameters->other_weights,
-		   sizeof(parameters->other_weights));
+	Learning *without = palloc(sizeof(Learning));
+	double pull[N] = {0};
+	double change[N];
+
+	*without = *learning;
+	without->left_out |= groups;
+	for (int i = 0; i < N; i++)
+		for (int j = 0; j < N; j++)
+			if (is_used(learning, j) && !is_used(without, j))
+				pull[i] += learning->slope.hessian[Max(i, j)][Min(i, j)] * learning->weights[j];
+	solve(without, pull, change);
+	for (int i = 0; i < N; i++)
+		weights[i] = is_used(without, i) ? learning->weights[i] + change[i] : 0;
+	pfree(without);
 }
 
-void
-om_basketlearning_learn(OmBasketModel *model, const OmBaskets *whole)
+/* The group without which customers are most surely predicted better; 0: there is none. */
+static uint32
+find_harmful(const Learning *learning)
+{
+	double *losses = palloc(sizeof(double) * learning->nchoosing);
+	double least = -SURE;
+	uint32 found = 0;
+
+	for (int i = 0; i < OM_BASKET_FEATURE_GROUPS; i++)
+	{
+		double weights[N];
+		double difference;
+
+		if ((learning->left_out & (1u << i)) != 0)
+			continue;
+		leave_out(learning, 1u << i, weights);
+		measure_choosing(learning, weights, losses);
+		difference = compare(losses, learning->losses, learning->nchoosing);
+		if (difference < least)
+		{
+			least = difference;
+			found = 1u << i;
+		}
+	}
+	pfree(losses);
+	return found;
+}
+
+/* The losses are those of the weights as they are. */
+static void
+choose_groups(Learning *learning)
+{
+	for (;;)
+	{
+		uint32 group;
+
+		measure_choosing(learning, learning->weights, learning->losses);
+		group = find_harmful(learning);
+		if (group == 0)
+			break;
+		learning->left_out |= group;
+		descend(learning, PART(LEARNING));
+	}
+}
+
+/* ---------- learning ---------- */
+
+static int
+count_lists(const OmBasketExamples *examples, int of_parts)
+{
+	int count = 0;
+
+	for (int i = 0; i < examples->nlists; i++)
+		count += (of_parts & (1 << examples->lists[i].part)) != 0;
+	return count;
+}
+
+/* What is known of each feature before anything is learnt: as much as a customer tells. */
+static void
+begin(Learning *learning, const OmBasketExamples *examples, uint32 left_out)
+{
+	int longest = 1;
+
+	learning->examples = examples;
+	for (int i = 0; i < examples->nlists; i++)
+		longest = Max(longest, examples->lists[i].nrows);
+	learning->parts = palloc(sizeof(double) * longest);
+	learning->nchoosing = count_lists(examples, PART(CHOOSING));
+	learning->losses = palloc(sizeof(double) * Max(learning->nchoosing, 1));
+	learning->strength = USUAL_STRENGTH;
+	learning->left_out = left_out;
+	om_basketfeatures_fill_first(learning->first);
+	memcpy(learning->weights, learning->first, sizeof(learning->weights));
+	measure(learning, learning->first, PART(LEARNING) | PART(CHOOSING), &learning->slope);
+	for (int i = 0; i < N; i++)
+		learning->precision[i] =
+			Max(learning->slope.hessian[i][i] / Max(examples->nlists, 1), LEAST_PRECISION);
+}
+
+static OmBasketLearnt
+learn(Learning *learning, const OmBasketExamples *examples, uint32 left_out)
+{
+	int all = PART(LEARNING) | PART(CHOOSING);
+	OmBasketLearnt learnt = {.learnt_from = count_lists(examples, all), .loss = NAN};
+
+	begin(learning, examples, left_out);
+	if (learning->nchoosing >= LEAST_CHOOSING)
+	{
+		choose_strength(learning);
+		choose_groups(learning);
+		learnt.chosen_by = learning->nchoosing;
+		learnt.loss = mean_of(learning->losses, learning->nchoosing);
+	}
+	descend(learning, all);
+	learnt.strength = learning->strength;
+	learnt.left_out = learning->left_out;
+	return learnt;
+}
+
+/* How those who choose are predicted with so many neighbours; infinite where they are too few. */
+static double
+try_neighbours(OmBasketModel *model, const OmBaskets *whole, uint32 left_out, int neighbours)
+{
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "neighbours", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	Learning *learning = palloc0(sizeof(Learning));
+	double loss = INFINITY;
+
+	model->parameters.neighbours = neighbours;
+	begin(learning, om_basketexamples_collect(model, whole, TRIAL_LISTS), left_out);
+	if (learning->nchoosing >= LEAST_CHOOSING)
+	{
+		descend(learning, PART(LEARNING));
+		measure_choosing(learning, learning->weights, learning->losses);
+		loss = mean_of(learning->losses, learning->nchoosing);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	return loss;
+}
+
+/* As many as wanted, a third, or a tenth. */
+static void
+choose_neighbours(OmBasketModel *model, const OmBaskets *whole, uint32 left_out)
+{
+	static const int parts[] = {1, 3, 10};
+	int wanted = model->parameters.neighbours;
+	int chosen = wanted;
+	double least = INFINITY;
+
+	for (int i = 0; i < (int) lengthof(parts); i++)
+	{
+		int neighbours = Max(wanted / parts[i], 1);
+		double loss = try_neighbours(model, whole, left_out, neighbours);
+
+		if (!(loss < least))
+			continue;
+		least = loss;
+		chosen = neighbours;
+	}
+	model->parameters.neighbours = chosen;
+}
+
+OmBasketLearnt
+om_basketlearning_learn(OmBasketModel *model, const OmBaskets *whole, uint32 left_out)
 {
 	MemoryContext context =
 		AllocSetContextCreate(CurrentMemoryContext, "order_mgmt learning", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext caller = MemoryContextSwitchTo(context);
-	Examples examples = {0};
-	Descent descent = {.step = STEP};
+	Learning *learning = palloc0(sizeof(Learning));
+	OmBasketLearnt learnt;
 
-	collect(&examples, model, whole);
-	descent.parts = palloc(sizeof(double));
-	get_weights(&model->parameters, descent.weights);
-	memcpy(descent.first, descent.weights, sizeof(descent.first));
-	if (examples.nlists > 0)
-		descend(&descent, &examples);
-	set_weights(&model->parameters, descent.weights);
+	choose_neighbours(model, whole, left_out);
+	learnt =
+		learn(learning, om_basketexamples_collect(model, whole, OM_BASKET_MAX_LISTS), left_out);
+	memcpy(model->parameters.weights, learning->weights, sizeof(model->parameters.weights));
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(context);
-	om_basketmodel_weigh(model);
+	return learnt;
 }

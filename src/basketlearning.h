@@ -7,15 +7,25 @@
 
 #include "postgres.h"
 
+#include "basketfeatures.h"
 #include "basketmodel.h"
 
-/* Customers by whom nothing is learnt, so that what has been learnt can be tried on them. */
-#define OM_BASKET_IS_FOR_VALIDATION(customer) ((customer) % 5 == 0)
+/* What was chosen, and by what. */
+typedef struct OmBasketLearnt
+{
+	int learnt_from; /* customers */
+	int chosen_by;   /* customers; 0: too few, so that nothing was chosen */
+	double strength; /* how many customers the first weights count like */
+	uint32 left_out; /* groups of features, as bits */
+	double loss;     /* on those that chose; NaN: there are none */
+} OmBasketLearnt;
 
 /*
  * Gives the model the weights by which it best predicts the last basket of each customer
- * in "whole", of which the model's own baskets are all but the last.
+ * in "whole", of which the model's own baskets are all but the last.  Groups of
+ * features that are left out from the beginning stay out.
  */
-extern void om_basketlearning_learn(OmBasketModel *model, const OmBaskets *whole);
+extern OmBasketLearnt om_basketlearning_learn(OmBasketModel *model, const OmBaskets *whole,
+											  uint32 left_out);
 
 #endif /* OM_BASKETLEARNING_H */

@@ -14,8 +14,8 @@
 
 #include "basketmodel.h"
 
-/* How much less a basket counts than the one after it, for "recent" and "faded". */
-#define FADING 0.8
+/* How much less a basket counts than the one after it. */
+static const double fading[OM_BASKET_FADINGS] = {0.5, 0.8, 0.95};
 
 /* However long ago, what has been ordered weighs more than what has not: 0 stands for that. */
 #define LEAST_WEIGHT 1e-12
@@ -30,22 +30,20 @@ const char *const om_basket_algorithm_names[OM_BASKET_ALGORITHM_COUNT] = {
 	"personal_popularity_ties",
 	"tifu_knn",
 	"up_cf",
-	"blend"};
+	"blend",
+	"tifu_knn_code",
+	"gp_topfreq"};
 
-/* Those published for Ta-Feng; the weights are where learning begins. */
-const OmBasketParameters om_basketmodel_defaults = {
-	.algorithm = OM_BASKET_BLEND,
-	.neighbours = 300,
-	.groups = 7,
-	.within_decay = 0.9,
-	.group_decay = 0.7,
-	.alpha = 0.7,
-	.recency = 10,
-	.asymmetry = 0.75,
-	.locality = 10,
-	.owned_weights = {0.8, 0.5, 0.1, 0.4, 0.3, 0.8, 0.1, 0.7, 0.1, -0.1, 0.0, -0.1, -0.2, 0.45, 0.2,
-					  0.6, 0.7, -0.8, 0.45},
-	.other_weights = {0.7, -0.15, 0.4, -0.1, -0.05}};
+/* Those published for Ta-Feng. */
+const OmBasketParameters om_basketmodel_defaults = {.algorithm = OM_BASKET_BLEND,
+													.neighbours = 300,
+													.groups = 7,
+													.within_decay = 0.9,
+													.group_decay = 0.7,
+													.alpha = 0.7,
+													.recency = 10,
+													.asymmetry = 0.75,
+													.locality = 10};
 
 static void *
 allocate(Size size)
@@ -78,8 +76,10 @@ weigh_basket(const OmBasketRun *run, int basket, float weight, float share, int 
 			 OmBasketOwn *own, int *count)
 {
 	int age = run->nbaskets - 1 - basket;
-	float faded = Max(pow(FADING, age), LEAST_WEIGHT);
+	float faded[OM_BASKET_FADINGS];
 
+	for (int f = 0; f < OM_BASKET_FADINGS; f++)
+		faded[f] = Max(pow(fading[f], age), LEAST_WEIGHT);
 	for (int i = 0; i < run->nitems[basket]; i++)
 	{
 		OmBasketOwn *entry = find_own(own, count, place, run->items[basket][i]);
@@ -88,19 +88,32 @@ weigh_basket(const OmBasketRun *run, int basket, float weight, float share, int 
 		entry->age = age;
 		entry->weight += weight;
 		entry->share += share;
-		entry->faded += faded;
+		for (int f = 0; f < OM_BASKET_FADINGS; f++)
+			entry->faded[f] += faded[f];
 	}
 }
 
 /*
  * TIFU-KNN: the baskets form groups of like size, the larger ones last.  The
  * vector of a group is the mean of its baskets, each decayed by how far it is from
- * the end of the group; that of the customer the mean of the groups, decayed likewise.
+ * the end of the group; that of the customer the mean of the groups, decayed
+ * likewise.  The authors' program decays baskets by how far they are from the end
+ * of the whole history, and groups as if there were always as many as wanted.
  */
+static double
+weigh_group(const OmBasketParameters *parameters, int ngroups, int group)
+{
+	bool as_code = parameters->algorithm == OM_BASKET_TIFU_KNN_CODE;
+	int distance = (as_code ? parameters->groups : ngroups) - 1 - group;
+
+	return pow(parameters->group_decay, distance) / ngroups;
+}
+
 int
 om_basketmodel_weigh_run(const OmBasketParameters *parameters, const OmBasketRun *run, int *place,
 						 OmBasketOwn *own)
 {
+	bool as_code = parameters->algorithm == OM_BASKET_TIFU_KNN_CODE;
 	int ngroups = Min(parameters->groups, run->nbaskets);
 	int recent = Min(parameters->recency, run->nbaskets);
 	int count = 0;
@@ -109,11 +122,12 @@ om_basketmodel_weigh_run(const OmBasketParameters *parameters, const OmBasketRun
 	for (int group = 0; group < ngroups; group++)
 	{
 		int size = run->nbaskets / ngroups + (group >= ngroups - run->nbaskets % ngroups);
-		double group_weight = pow(parameters->group_decay, ngroups - 1 - group) / ngroups;
+		double group_weight = weigh_group(parameters, ngroups, group);
 
 		for (int i = 0; i < size; i++, basket++)
 		{
-			double weight = group_weight * pow(parameters->within_decay, size - 1 - i) / size;
+			int distance = as_code ? run->nbaskets - 1 - basket : size - 1 - i;
+			double weight = group_weight * pow(parameters->within_decay, distance) / size;
 
 			weigh_basket(run, basket, Max(weight, LEAST_WEIGHT),
 						 basket >= run->nbaskets - recent ? 1.0f / recent : 0, place, own, &count);
@@ -155,7 +169,7 @@ add_entry(Building *building, int customer, const OmBasketOwn *own, int nbaskets
 	model->shares[entry] = own->share;
 	model->norm[customer] += own->weight * own->weight;
 	model->count[own->product] += own->count;
-	model->recent[own->product] += own->faded;
+	model->recent[own->product] += own->faded[OM_BASKET_USUAL_FADING];
 	model->first_buyer[own->product]++;
 	building->chances[own->product] += nbaskets - 1 - first;
 	building->taken[own->product] += own->count - 1;
@@ -182,24 +196,18 @@ add_customer(Building *building, int customer)
 	pfree(run.nitems);
 }
 
-/* Logarithms that begin at about 0: a share may be nothing. */
-static float
-log_share(float share)
+/* A share may be nothing. */
+float
+om_basketmodel_log_share(float share)
 {
 	return logf(1e-5f + share) + 11.5f;
-}
-
-float
-om_basketmodel_log_near(float near)
-{
-	return log_share(near);
 }
 
 static void
 set_logs(OmBasketModel *model, int product, double recent, double share, double rebuy)
 {
-	model->log_recent[product] = log_share(recent);
-	model->log_popular[product] = log_share(share);
+	model->log_recent[product] = om_basketmodel_log_share(recent);
+	model->log_popular[product] = om_basketmodel_log_share(share);
 	model->log_rebuy[product] = log(rebuy) + 5;
 }
 
@@ -285,27 +293,16 @@ compare_counts(const void *a, const void *b, void *arg)
 	return left - right;
 }
 
-static int
-compare_scores(const void *a, const void *b, void *arg)
-{
-	const double *score = arg;
-	int left = *(const int *) a;
-	int right = *(const int *) b;
-
-	if (score[left] != score[right])
-		return score[left] > score[right] ? -1 : 1;
-	return left - right;
-}
-
+/* The most frequent first. */
 static int *
-sort_products(const OmBasketModel *model, qsort_arg_comparator comparator, void *arg)
+sort_products(const OmBasketModel *model)
 {
 	int nproducts = model->baskets->nproducts;
 	int *order = allocate(sizeof(int) * nproducts);
 
 	for (int i = 0; i < nproducts; i++)
 		order[i] = i;
-	qsort_arg(order, nproducts, sizeof(int), comparator, arg);
+	qsort_arg(order, nproducts, sizeof(int), compare_counts, model->count);
 	return order;
 }
 
@@ -341,7 +338,6 @@ make_empty(const OmBaskets *baskets, const OmBasketParameters *parameters)
 	model->log_recent = allocate(sizeof(float) * (baskets->nproducts + 1));
 	model->log_popular = allocate(sizeof(float) * (baskets->nproducts + 1));
 	model->log_rebuy = allocate(sizeof(float) * (baskets->nproducts + 1));
-	model->other_score = allocate(sizeof(double) * baskets->nproducts);
 	return model;
 }
 
@@ -369,22 +365,6 @@ fill(OmBasketModel *model)
 	pfree(building.taken);
 }
 
-void
-om_basketmodel_weigh(OmBasketModel *model)
-{
-	const double *weights = model->parameters.other_weights;
-	MemoryContext caller = MemoryContextSwitchTo(GetMemoryChunkContext(model));
-
-	for (int i = 0; i < model->baskets->nproducts; i++)
-		model->other_score[i] = weights[OM_OTHER_RECENT] * model->log_recent[i] +
-								weights[OM_OTHER_POPULAR] * model->log_popular[i] +
-								weights[OM_OTHER_REBUY] * model->log_rebuy[i];
-	if (model->by_other_score != NULL)
-		pfree(model->by_other_score);
-	model->by_other_score = sort_products(model, compare_scores, model->other_score);
-	MemoryContextSwitchTo(caller);
-}
-
 OmBasketModel *
 om_basketmodel_build(const OmBaskets *baskets, const OmBasketParameters *parameters)
 {
@@ -395,8 +375,7 @@ om_basketmodel_build(const OmBaskets *baskets, const OmBasketParameters *paramet
 
 	fill(model);
 	sort_customers(model);
-	model->by_popularity = sort_products(model, compare_counts, model->count);
-	om_basketmodel_weigh(model);
+	model->by_popularity = sort_products(model);
 	MemoryContextSwitchTo(caller);
 	return model;
 }

@@ -16,25 +16,29 @@ typedef enum OmBasketAlgorithm
 	OM_BASKET_PERSONAL_POPULARITY_TIES,
 	OM_BASKET_TIFU_KNN,
 	OM_BASKET_UP_CF,
-	OM_BASKET_BLEND
+	OM_BASKET_BLEND,
+	OM_BASKET_TIFU_KNN_CODE, /* as its authors' program does it, not as their paper says */
+	OM_BASKET_GP_TOPFREQ
 } OmBasketAlgorithm;
 
-#define OM_BASKET_ALGORITHM_COUNT 6
+#define OM_BASKET_ALGORITHM_COUNT 8
 
 extern const char *const om_basket_algorithm_names[OM_BASKET_ALGORITHM_COUNT];
 
-/* What the blend weighs of a product that the customer has had before, and of any other. */
-typedef enum OmBasketOtherFeature
+static inline bool
+om_basket_is_tifu(OmBasketAlgorithm algorithm)
 {
-	OM_OTHER_RECENT,   /* logarithm of "recent" */
-	OM_OTHER_POPULAR,  /* logarithm of its share of all baskets */
-	OM_OTHER_NEAR_LOG, /* logarithm of its weight among the neighbours */
-	OM_OTHER_NEAR,
-	OM_OTHER_REBUY, /* logarithm of "rebuy" */
-	OM_BASKET_OTHER_FEATURES
-} OmBasketOtherFeature;
+	return algorithm == OM_BASKET_TIFU_KNN || algorithm == OM_BASKET_TIFU_KNN_CODE;
+}
 
-#define OM_BASKET_OWNED_FEATURES 19
+/* Speeds at which older baskets count less and less. */
+#define OM_BASKET_FADINGS 3
+#define OM_BASKET_USUAL_FADING 1
+
+/* How many numbers the blend weighs of a product that the customer has had, and of any other (basketfeatures.h). */
+#define OM_BASKET_OWNED_FEATURES 40
+#define OM_BASKET_OTHER_FEATURES 7
+#define OM_BASKET_FEATURES (OM_BASKET_OWNED_FEATURES + OM_BASKET_OTHER_FEATURES)
 
 typedef struct OmBasketParameters
 {
@@ -52,9 +56,8 @@ typedef struct OmBasketParameters
 	double asymmetry;
 	double locality;
 
-	/* the blend; learnt in training */
-	double owned_weights[OM_BASKET_OWNED_FEATURES];
-	double other_weights[OM_BASKET_OTHER_FEATURES];
+	/* the blend; learnt in training: of products that he has had, then of others */
+	double weights[OM_BASKET_FEATURES];
 } OmBasketParameters;
 
 typedef struct OmBasketEntry
@@ -87,12 +90,10 @@ typedef struct OmBasketModel
 	float *recent;      /* the same by customer, older baskets counting less, per customer */
 	int *by_popularity; /* products, the most frequent first */
 
-	float *
-		log_recent; /* of each product, as the blend weighs them; and one of which nothing is known */
+	/* Of each product, as the blend weighs them; and one of which nothing is known. */
+	float *log_recent;
 	float *log_popular;
 	float *log_rebuy;
-	double *other_score; /* what the blend gives a product by itself */
-	int *by_other_score; /* products, the highest first */
 } OmBasketModel;
 
 /* How a customer's own baskets weigh a product. */
@@ -100,10 +101,10 @@ typedef struct OmBasketOwn
 {
 	int32 product;
 	int count;
-	int age;      /* baskets since; 0: it is in the last one */
-	float weight; /* in the vector of TIFU-KNN */
-	float share;  /* of the last "recency" baskets */
-	float faded;  /* count, older baskets counting less */
+	int age;                        /* baskets since; 0: it is in the last one */
+	float weight;                   /* in the vector of TIFU-KNN */
+	float share;                    /* of the last "recency" baskets */
+	float faded[OM_BASKET_FADINGS]; /* count, older baskets counting less */
 } OmBasketOwn;
 
 extern const OmBasketParameters om_basketmodel_defaults;
@@ -112,11 +113,8 @@ extern const OmBasketParameters om_basketmodel_defaults;
 extern OmBasketModel *om_basketmodel_build(const OmBaskets *baskets,
 										   const OmBasketParameters *parameters);
 
-/* After the weights of the blend have changed. */
-extern void om_basketmodel_weigh(OmBasketModel *model);
-
-/* The logarithm of a weight among the neighbours. */
-extern float om_basketmodel_log_near(float near);
+/* The logarithm of a share, such as a weight among the neighbours, from about 0 on. */
+extern float om_basketmodel_log_share(float share);
 
 /* Throws it away; the baskets stay. */
 extern void om_basketmodel_free(OmBasketModel *model);

@@ -16,11 +16,12 @@
 #include "jsonout.h"
 
 #define DEFAULT_MAX_HISTORY 100
+#define DEFAULT_UPDATE_DAYS 7
 
-static const char *const keys[] = {"algorithm",    "since",       "until",      "min_orders",
-								   "max_history",  "tune",        "neighbours", "groups",
-								   "within_decay", "group_decay", "alpha",      "recency",
-								   "asymmetry",    "locality"};
+static const char *const keys[] = {"algorithm",   "since",   "until",        "min_orders",
+								   "max_history", "tune",    "without",      "update_days",
+								   "neighbours",  "groups",  "within_decay", "group_decay",
+								   "alpha",       "recency", "asymmetry",    "locality"};
 
 static const char *const evaluation_keys[] = {"k", "folds", "each_fold"};
 
@@ -123,8 +124,48 @@ get_algorithm(Jsonb *options)
 		if (strcmp(name, om_basket_algorithm_names[i]) == 0)
 			return i;
 	om_dialect_raise("algorithm", "is not the name of an algorithm",
-					 "blend, tifu_knn, up_cf, personal_popularity_ties, personal_frequency or "
-					 "global_frequency.");
+					 "blend, tifu_knn, tifu_knn_code, up_cf, gp_topfreq, personal_popularity_ties, "
+					 "personal_frequency or global_frequency.");
+}
+
+static void raise_without(void) __attribute__((noreturn));
+
+static void
+raise_without(void)
+{
+	om_dialect_raise("without", "is not a list of groups of features",
+					 "Of often, faded, age, regular, vector, near, rebuy, popular and length.");
+}
+
+static uint32
+find_group(const JsonbValue *name)
+{
+	for (int i = 0; name->type == jbvString && i < OM_BASKET_FEATURE_GROUPS; i++)
+		if ((int) strlen(om_basket_feature_group_names[i]) == name->val.string.len &&
+			memcmp(om_basket_feature_group_names[i], name->val.string.val, name->val.string.len) ==
+				0)
+			return 1u << i;
+	raise_without();
+}
+
+/* Groups of features, as bits. */
+static uint32
+get_without(Jsonb *options)
+{
+	JsonbIterator *iterator;
+	JsonbIteratorToken token;
+	JsonbValue value;
+	uint32 groups = 0;
+
+	if (!get_value(options, "without", &value))
+		return 0;
+	if (value.type != jbvBinary || !JsonContainerIsArray(value.val.binary.data))
+		raise_without();
+	iterator = JsonbIteratorInit(value.val.binary.data);
+	while ((token = JsonbIteratorNext(&iterator, &value, true /* skipNested */)) != WJB_DONE)
+		if (token == WJB_ELEM)
+			groups |= find_group(&value);
+	return groups;
 }
 
 static OmBasketParameters
@@ -132,6 +173,7 @@ parse_parameters(Jsonb *options)
 {
 	OmBasketParameters first = om_basketmodel_defaults;
 
+	om_basketfeatures_fill_first(first.weights);
 	first.algorithm = get_algorithm(options);
 	first.neighbours = om_basketoptions_get_count(options, "neighbours", 1,
 												  OM_BASKET_MAX_NEIGHBOURS, first.neighbours);
@@ -155,8 +197,11 @@ om_basketoptions_parse(Jsonb *options)
 	OmBasketOptions parsed = {0};
 
 	check_keys(options, keys, lengthof(keys));
-	parsed.parameters = parse_parameters(options);
-	parsed.is_fixed = !get_bool(options, "tune", true);
+	parsed.task.first = parse_parameters(options);
+	parsed.task.is_fixed = !get_bool(options, "tune", true);
+	parsed.task.left_out = get_without(options);
+	parsed.update_days = om_basketoptions_get_count(options, "update_days", 0,
+													OM_BASKET_MAX_UPDATE_DAYS, DEFAULT_UPDATE_DAYS);
 	parsed.period.since = get_time(options, "since", DT_NOBEGIN);
 	parsed.period.until = get_time(options, "until", DT_NOEND);
 	parsed.period.least =

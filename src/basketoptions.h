@@ -20,11 +20,13 @@
 #define OM_BASKET_LEAST_DECAY 0.01
 #define OM_BASKET_MAX_LOCALITY 1000
 
+#define OM_BASKET_MAX_UPDATE_DAYS 3660
+
 typedef struct OmBasketOptions
 {
-	OmBasketParameters parameters;
+	OmBasketTask task;
 	OmBasketPeriod period; /* without its horizon */
-	bool is_fixed;         /* nothing is chosen in training */
+	int update_days;       /* a version may go on from another for so long after a full training */
 } OmBasketOptions;
 
 /* OM001 about an option that cannot be. */

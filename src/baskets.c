@@ -307,6 +307,17 @@ om_baskets_find_product(const OmBaskets *baskets, const char *id)
 	return find_id(baskets->product_ids, baskets->nproducts, id);
 }
 
+/* FNV-1a, and its bits mixed. */
+uint32
+om_baskets_lot(const OmBaskets *baskets, int customer)
+{
+	uint32 hash = 2166136261u;
+
+	for (const char *c = baskets->customer_ids[customer]; *c != '\0'; c++)
+		hash = (hash ^ (uint8) *c) * 16777619u;
+	return murmurhash32(hash);
+}
+
 OmBasketRun
 om_baskets_run(const OmBaskets *baskets, int customer, int count, int room)
 {

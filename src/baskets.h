@@ -64,6 +64,12 @@ om_baskets_nitems(const OmBaskets *baskets, int basket)
 	return baskets->first_item[basket + 1] - baskets->first_item[basket];
 }
 
+/*
+ * A number that a customer has by his id, 0 to 4294967295: who is dealt by it is dealt
+ * likewise in every training, whoever else there is.
+ */
+extern uint32 om_baskets_lot(const OmBaskets *baskets, int customer);
+
 /* The first so many baskets of a customer, with room for some more. */
 extern OmBasketRun om_baskets_run(const OmBaskets *baskets, int customer, int count, int room);
 

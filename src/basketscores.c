@@ -25,6 +25,34 @@ allocate_zero(Size size)
 	return palloc_extended(Max(size, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 }
 
+static int
+compare_scores(const void *a, const void *b, void *arg)
+{
+	const double *score = arg;
+	int left = *(const int *) a;
+	int right = *(const int *) b;
+
+	if (score[left] != score[right])
+		return score[left] > score[right] ? -1 : 1;
+	return left - right;
+}
+
+/* Products as they are worth to whoever has not had them and whose neighbours have not either. */
+static void
+rank_products(const OmBasketModel *model, OmBasketWork *work)
+{
+	int nproducts = model->baskets->nproducts;
+
+	work->other_score = allocate(sizeof(double) * nproducts);
+	work->by_other_score = allocate(sizeof(int) * nproducts);
+	for (int i = 0; i < nproducts; i++)
+	{
+		work->other_score[i] = om_basketfeatures_score_product(model, i);
+		work->by_other_score[i] = i;
+	}
+	qsort_arg(work->by_other_score, nproducts, sizeof(int), compare_scores, work->other_score);
+}
+
 OmBasketWork *
 om_basketscores_begin(const OmBasketModel *model)
 {
@@ -41,6 +69,8 @@ om_basketscores_begin(const OmBasketModel *model)
 	work->dot = allocate_zero(sizeof(float) * ncustomers);
 	work->met = allocate(sizeof(int32) * (ncustomers + 1));
 	work->neighbours = allocate(sizeof(OmBasketNeighbour) * (ncustomers + 1));
+	if (model->parameters.algorithm == OM_BASKET_BLEND)
+		rank_products(model, work);
 	return work;
 }
 
@@ -55,6 +85,11 @@ om_basketscores_end(OmBasketWork *work)
 	pfree(work->neighbours);
 	if (work->own != NULL)
 		pfree(work->own);
+	if (work->other_score != NULL)
+	{
+		pfree(work->other_score);
+		pfree(work->by_other_score);
+	}
 	pfree(work);
 }
 
@@ -383,7 +418,7 @@ om_basketscores_look(const OmBasketModel *model, OmBasketWork *work, const OmBas
 	work->nnear = 0;
 	if (work->nown == 0)
 		return;
-	if (algorithm == OM_BASKET_TIFU_KNN || algorithm == OM_BASKET_BLEND)
+	if (om_basket_is_tifu(algorithm) || algorithm == OM_BASKET_BLEND)
 		ask_nearest(model, work, self);
 	else if (algorithm == OM_BASKET_UP_CF)
 		ask_similar(model, work, self);
@@ -403,42 +438,10 @@ om_basketscores_forget(OmBasketWork *work)
 	work->nnear = 0;
 }
 
-static float
-near_weight(const OmBasketWork *work, int32 product)
+float
+om_basketscores_near(const OmBasketWork *work, int32 product)
 {
 	return product < work->nproducts ? work->near[product] : 0;
-}
-
-void
-om_basketscores_describe(const OmBasketModel *model, const OmBasketWork *work,
-						 const OmBasketOwn *own, int nbaskets, float *features)
-{
-	int product = Min(own->product, work->nproducts);
-	float share = (float) own->count / nbaskets;
-	float near = near_weight(work, own->product);
-	float rebuy = model->log_rebuy[product];
-	int n = 0;
-
-	features[n++] = 1;
-	features[n++] = logf(own->weight + 1e-3f) + 7;
-	features[n++] = share;
-	features[n++] = logf(1 + own->count);
-	features[n++] = logf(own->faded) + 3;
-	features[n++] = 1.0f / (1 + own->age);
-	features[n++] = own->age == 0;
-	features[n++] = rebuy;
-	features[n++] = model->log_recent[product];
-	features[n++] = model->log_popular[product];
-	features[n++] = om_basketmodel_log_near(near);
-	features[n++] = near * 10;
-	features[n++] = own->weight * 3;
-	features[n++] = logf(nbaskets);
-	features[n++] = share * logf(nbaskets);
-	features[n++] = logf(1 + own->age);
-	features[n++] = work->rebuying;
-	features[n++] = (rebuy - 5) * work->rebuying;
-	features[n++] = (1 + own->age) * share;
-	Assert(n == OM_BASKET_OWNED_FEATURES);
 }
 
 /* ---------- choosing ---------- */
@@ -525,18 +528,30 @@ fill_up(Choosing *choosing, bool with_score)
 	}
 }
 
+typedef enum Ties
+{
+	TIES_BY_ID,
+	TIES_BY_POPULARITY,
+	TIES_BY_FIRST_ORDER /* what he has had first */
+} Ties;
+
+/* His products lie in the order in which they first appear. */
+static double
+break_tie(const Choosing *choosing, int nth, Ties ties)
+{
+	if (ties == TIES_BY_POPULARITY)
+		return popularity_of(choosing->model, choosing->work->own[nth].product);
+	return ties == TIES_BY_FIRST_ORDER ? -nth : 0;
+}
+
 static void
-choose_personal(Choosing *choosing, bool popularity_ties)
+choose_personal(Choosing *choosing, Ties ties)
 {
 	OmBasketWork *work = choosing->work;
 
 	for (int i = 0; i < work->nown; i++)
-	{
-		OmBasketOwn *own = &work->own[i];
-
-		offer(choosing, own->product, (double) own->count / choosing->nbaskets,
-			  popularity_ties ? popularity_of(choosing->model, own->product) : 0);
-	}
+		offer(choosing, work->own[i].product, (double) work->own[i].count / choosing->nbaskets,
+			  break_tie(choosing, i, ties));
 }
 
 /* His own vector and that of the others, mixed. */
@@ -551,7 +566,7 @@ choose_mixed(Choosing *choosing, double own_part, double near_part, bool is_shar
 
 		offer(choosing, own->product,
 			  own_part * (is_share ? own->share : own->weight) +
-				  near_part * near_weight(work, own->product),
+				  near_part * om_basketscores_near(work, own->product),
 			  0);
 	}
 	for (int i = 0; i < work->nnear; i++)
@@ -570,32 +585,25 @@ score_owned(const OmBasketModel *model, const OmBasketWork *work, const OmBasket
 	float features[OM_BASKET_OWNED_FEATURES];
 	double score = 0;
 
-	om_basketscores_describe(model, work, own, nbaskets, features);
+	om_basketfeatures_describe_owned(model, own, nbaskets, om_basketscores_near(work, own->product),
+									 work->rebuying, features);
 	for (int i = 0; i < OM_BASKET_OWNED_FEATURES; i++)
-		score += model->parameters.owned_weights[i] * features[i];
+		score += model->parameters.weights[i] * features[i];
 	return score;
 }
 
+/* No weight among the neighbours adds more than this to a score: */
 static double
-score_near(const double *weights, float near)
+most_by_near(const OmBasketWork *work, const OmBasketNearWeights *weights)
 {
-	return weights[OM_OTHER_NEAR_LOG] * om_basketmodel_log_near(near) +
-		   weights[OM_OTHER_NEAR] * near * 10;
-}
-
-/* No weight among the neighbours adds more than this to a score. */
-static double
-most_by_near(const OmBasketModel *model, const OmBasketWork *work)
-{
-	const double *weights = model->parameters.other_weights;
 	float most = 0;
 
 	for (int i = 0; i < work->nnear; i++)
 		if (work->near[work->near_products[i]] > most && work->place[work->near_products[i]] < 0)
 			most = work->near[work->near_products[i]];
-	return Max(weights[OM_OTHER_NEAR_LOG] * om_basketmodel_log_near(most),
-			   weights[OM_OTHER_NEAR_LOG] * om_basketmodel_log_near(0)) +
-		   Max(weights[OM_OTHER_NEAR] * most * 10, 0);
+	return Max(weights->log * om_basketmodel_log_share(most),
+			   weights->log * om_basketmodel_log_share(0)) +
+		   Max(om_basketfeatures_score_near(&(OmBasketNearWeights){0, weights->plain}, most), 0);
 }
 
 /* What he has not had, by what each is worth by itself, until the neighbours cannot make up for it. */
@@ -604,14 +612,14 @@ offer_others(Choosing *choosing)
 {
 	const OmBasketModel *model = choosing->model;
 	OmBasketWork *work = choosing->work;
-	const double *weights = model->parameters.other_weights;
-	double most = most_by_near(model, work);
-	double by_nobody = score_near(weights, 0);
+	OmBasketNearWeights weights = om_basketfeatures_near_weights(model, choosing->nbaskets);
+	double most = most_by_near(work, &weights);
+	double by_nobody = om_basketfeatures_score_near(&weights, 0);
 
 	for (int i = 0; i < model->baskets->nproducts; i++)
 	{
-		int32 product = model->by_other_score[i];
-		double score = model->other_score[product];
+		int32 product = work->by_other_score[i];
+		double score = work->other_score[product];
 		float near = work->near[product];
 
 		if (choosing->count == choosing->k &&
@@ -619,7 +627,8 @@ offer_others(Choosing *choosing)
 			break;
 		if (work->place[product] >= 0 || model->count[product] == 0)
 			continue;
-		offer(choosing, product, score + (near > 0 ? score_near(weights, near) : by_nobody), 0);
+		offer(choosing, product,
+			  score + (near > 0 ? om_basketfeatures_score_near(&weights, near) : by_nobody), 0);
 	}
 }
 
@@ -644,12 +653,16 @@ choose_by(Choosing *choosing)
 		case OM_BASKET_GLOBAL_FREQUENCY:
 			break;
 		case OM_BASKET_PERSONAL_FREQUENCY:
-			choose_personal(choosing, false /* popularity_ties */);
+			choose_personal(choosing, TIES_BY_ID);
 			break;
 		case OM_BASKET_PERSONAL_POPULARITY_TIES:
-			choose_personal(choosing, true /* popularity_ties */);
+			choose_personal(choosing, TIES_BY_POPULARITY);
+			break;
+		case OM_BASKET_GP_TOPFREQ:
+			choose_personal(choosing, TIES_BY_FIRST_ORDER);
 			break;
 		case OM_BASKET_TIFU_KNN:
+		case OM_BASKET_TIFU_KNN_CODE:
 			choose_mixed(choosing, parameters->alpha, 1 - parameters->alpha, false /* is_share */);
 			break;
 		case OM_BASKET_UP_CF:

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 
+#include "basketfeatures.h"
 #include "basketmodel.h"
 
 /* Products that the model does not know and a run has all the same: at most so many kinds. */
@@ -36,6 +37,10 @@ typedef struct OmBasketWork
 	int32 *met; /* those for whom it is not 0 */
 	int nmet;
 	struct OmBasketNeighbour *neighbours;
+
+	double
+		*other_score; /* what the blend gives a product by itself; NULL: it is another algorithm */
+	int *by_other_score; /* products, the highest first */
 } OmBasketWork;
 
 typedef struct OmBasketNeighbour
@@ -52,7 +57,7 @@ typedef struct OmBasketChoice
 	double second; /* decides between equal scores, then the product's id */
 } OmBasketChoice;
 
-/* In the current memory context. */
+/* In the current memory context.  The parameters of the model stay what they are until the end. */
 extern OmBasketWork *om_basketscores_begin(const OmBasketModel *model);
 extern void om_basketscores_end(OmBasketWork *work);
 
@@ -61,9 +66,8 @@ extern void om_basketscores_look(const OmBasketModel *model, OmBasketWork *work,
 								 const OmBasketRun *run, int self);
 extern void om_basketscores_forget(OmBasketWork *work);
 
-/* The features of a product that he has had, and the score of any other by its near weight. */
-extern void om_basketscores_describe(const OmBasketModel *model, const OmBasketWork *work,
-									 const OmBasketOwn *own, int nbaskets, float *features);
+/* The weight of a product among the neighbours. */
+extern float om_basketscores_near(const OmBasketWork *work, int32 product);
 
 /*
  * The k best after these baskets; self is the customer's number in the model, who

@@ -3,14 +3,15 @@
  *		Trains a model of next baskets, and measures how good one is.
  *
  * Training holds back the last basket of every customer, trains and tries on the
- * rest, and keeps what was best: nobody sees a basket that comes later.  The
- * model itself is then made of all baskets.
+ * rest, and keeps what was best: nobody sees a basket that comes later.  How good
+ * that is, is measured on customers who had no part in it.  The model itself is
+ * then made of all baskets.
  */
 #include "postgres.h"
 
 #include "miscadmin.h"
 
-#include "basketlearning.h"
+#include "basketexamples.h"
 #include "basketscores.h"
 #include "baskettraining.h"
 
@@ -24,9 +25,16 @@
 static bool
 is_measured(const OmBasketMeasure *measure, int customer)
 {
-	return om_baskets_of(measure->model->baskets, customer) > 0 &&
-		   customer % measure->stride == 0 &&
-		   (!measure->only_validation || OM_BASKET_IS_FOR_VALIDATION(customer));
+	const OmBaskets *baskets = measure->model->baskets;
+	bool for_measuring;
+
+	if (om_baskets_of(baskets, customer) == 0)
+		return false;
+	if (measure->whom == OM_BASKET_ALL)
+		return true;
+	for_measuring = om_basket_part(baskets, customer) == OM_BASKET_FOR_MEASURING;
+	return for_measuring == (measure->whom == OM_BASKET_ONLY_MEASURING) &&
+		   om_basket_is_sampled(baskets, customer, measure->one_of);
 }
 
 static int
@@ -74,7 +82,7 @@ om_baskettraining_measure(const OmBasketMeasure *measure, OmBasketMetrics *resul
 	memset(counts, 0, sizeof(int) * measure->nfolds);
 	for (int i = 0; i < measure->model->baskets->ncustomers; i++)
 	{
-		int fold = i / measure->stride % measure->nfolds;
+		int fold = i % measure->nfolds;
 
 		CHECK_FOR_INTERRUPTS();
 		if (!is_measured(measure, i))
@@ -113,7 +121,11 @@ try_parameters(Trial *trial, const OmBasketParameters *parameters)
 							   .nks = 1,
 							   .ks = ks,
 							   .nfolds = 1,
-							   .stride = trial->shorter->ncustomers / TRIAL_CUSTOMERS + 1};
+							   .whom = OM_BASKET_BUT_MEASURING,
+							   .one_of = trial->shorter->ncustomers *
+											 (int64) (OM_BASKET_SHARES - 1) / OM_BASKET_SHARES /
+											 TRIAL_CUSTOMERS +
+										 1};
 	OmBasketMetrics result;
 	int count;
 
@@ -171,7 +183,7 @@ choose_parameters(Trial *trial)
 	OmBasketParameters first = trial->best;
 
 	try_parameters(trial, &first);
-	if (first.algorithm == OM_BASKET_TIFU_KNN)
+	if (om_basket_is_tifu(first.algorithm))
 	{
 		TRY_DOUBLES(trial, alpha, 0.3, 0.5, 0.7, 0.9);
 		TRY_INTS(trial, groups, 3, 7, 11);
@@ -189,8 +201,9 @@ choose_parameters(Trial *trial)
 
 /* ---------- training ---------- */
 
-static void
-validate(const OmBasketModel *model, const OmBaskets *whole, OmBasketMetrics *result, int *count)
+void
+om_baskettraining_validate(const OmBasketModel *model, const OmBaskets *whole,
+						   OmBasketResult *result)
 {
 	static const int ks[] = {VALIDATION_K};
 	OmBasketMeasure measure = {.model = model,
@@ -198,29 +211,29 @@ validate(const OmBasketModel *model, const OmBaskets *whole, OmBasketMetrics *re
 							   .nks = 1,
 							   .ks = ks,
 							   .nfolds = 1,
-							   .only_validation = true,
-							   .stride = whole->ncustomers / (5 * TRIAL_CUSTOMERS) + 1};
+							   .whom = OM_BASKET_ONLY_MEASURING,
+							   .one_of =
+								   whole->ncustomers / (OM_BASKET_SHARES * TRIAL_CUSTOMERS) + 1};
 
-	om_baskettraining_measure(&measure, result, count);
+	om_baskettraining_measure(&measure, &result->validation, &result->nvalidation);
 }
 
-OmBasketParameters
-om_baskettraining_train(const OmBaskets *baskets, const OmBasketParameters *first, bool fixed,
-						OmBasketMetrics *validation, int *nvalidation)
+OmBasketResult
+om_baskettraining_train(const OmBaskets *baskets, const OmBasketTask *task)
 {
 	const OmBaskets *shorter = om_baskets_without_last(baskets);
-	Trial trial = {.shorter = shorter, .whole = baskets, .best = *first, .best_result = -1};
-	bool has_choice = first->algorithm == OM_BASKET_TIFU_KNN || first->algorithm == OM_BASKET_UP_CF;
+	Trial trial = {.shorter = shorter, .whole = baskets, .best = task->first, .best_result = -1};
+	OmBasketAlgorithm algorithm = task->first.algorithm;
+	OmBasketResult result = {0};
 	OmBasketModel *model;
-	OmBasketParameters chosen;
 
-	if (has_choice && !fixed)
+	if ((om_basket_is_tifu(algorithm) || algorithm == OM_BASKET_UP_CF) && !task->is_fixed)
 		choose_parameters(&trial);
 	model = om_basketmodel_build(shorter, &trial.best);
-	if (first->algorithm == OM_BASKET_BLEND && !fixed)
-		om_basketlearning_learn(model, baskets);
-	validate(model, baskets, validation, nvalidation);
-	chosen = model->parameters;
+	if (algorithm == OM_BASKET_BLEND && !task->is_fixed)
+		result.learnt = om_basketlearning_learn(model, baskets, task->left_out);
+	om_baskettraining_validate(model, baskets, &result);
+	result.parameters = model->parameters;
 	om_basketmodel_free(model);
-	return chosen;
+	return result;
 }

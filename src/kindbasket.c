@@ -2,9 +2,9 @@
  * kindbasket.c
  *		Kind "next_basket": what a customer will order next.
  *
- * A model's bytes are the parameters that training has chosen, the time up to
- * which orders were settled then (the horizon), and the baskets of all customers;
- * the rest is made of them when a session loads the model.  A prediction takes the
+ * A model's bytes are the parameters that training has chosen and the baskets of
+ * all customers; the rest is made of them when a session loads the model.  A
+ * prediction takes the
  * customer's baskets from before the horizon from the model, and those since from
  * the tables, so it knows what he has ordered a moment ago.  Neighbours and
  * popularity are those of the training.
@@ -13,30 +13,23 @@
 
 #include <math.h>
 
+#include "access/xact.h"
+#include "common/hashfn.h"
 #include "miscadmin.h"
-
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/numeric.h"
 #include "utils/timestamp.h"
 
-#include "baskethistory.h"
-#include "basketlearning.h"
+#include "basketbytes.h"
 #include "basketoptions.h"
 #include "basketscores.h"
-#include "baskettraining.h"
+#include "basketupdate.h"
 #include "dialect.h"
 #include "jsonout.h"
 #include "kindbasket.h"
 #include "order_mgmt.h"
 #include "providers.h"
-
-/* "OMNB", and the version of what follows. */
-#define MAGIC 0x4F4D4E42
-#define FORMAT 1
-
-/* No weight that is learnt comes near. */
-#define MOST_WEIGHT 1e9
 
 #define DEFAULT_K 10
 
@@ -48,145 +41,20 @@ struct OmBasketState
 	OmBasketWork *work;
 };
 
-/* ---------- as bytes ---------- */
-
-static void
-write_double(StringInfo buffer, double value)
-{
-	uint64 bits;
-
-	memcpy(&bits, &value, sizeof(bits));
-	om_baskets_write_number(buffer, bits);
-}
-
-static double
-read_double(const char **position, const char *end)
-{
-	uint64 bits = om_baskets_read_number(position, end);
-	double value;
-
-	memcpy(&value, &bits, sizeof(value));
-	return value;
-}
-
-static void
-write_parameters(StringInfo buffer, const OmBasketParameters *parameters)
-{
-	om_baskets_write_number(buffer, parameters->algorithm);
-	om_baskets_write_number(buffer, parameters->neighbours);
-	om_baskets_write_number(buffer, parameters->groups);
-	write_double(buffer, parameters->within_decay);
-	write_double(buffer, parameters->group_decay);
-	write_double(buffer, parameters->alpha);
-	om_baskets_write_number(buffer, parameters->recency);
-	write_double(buffer, parameters->asymmetry);
-	write_double(buffer, parameters->locality);
-	for (int i = 0; i < OM_BASKET_OWNED_FEATURES; i++)
-		write_double(buffer, parameters->owned_weights[i]);
-	for (int i = 0; i < OM_BASKET_OTHER_FEATURES; i++)
-		write_double(buffer, parameters->other_weights[i]);
-}
-
-static void refuse_bytes(void) __attribute__((noreturn));
-
-static void
-refuse_bytes(void)
-{
-	ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
-					errmsg("these are not the bytes of a model of next baskets"),
-					errhint("Train the model again.")));
-}
-
-/* What follows computes with these numbers, and finds its places in memory by them. */
-static int
-read_count(const char **position, const char *end, int least, int most)
-{
-	uint64 count = om_baskets_read_number(position, end);
-
-	if (count < (uint64) least || count > (uint64) most)
-		refuse_bytes();
-	return (int) count;
-}
-
-static double
-read_part(const char **position, const char *end, double least, double most)
-{
-	double value = read_double(position, end);
-
-	if (!(value >= least && value <= most)) /* NaN is neither */
-		refuse_bytes();
-	return value;
-}
-
-static void
-read_parameters(const char **position, const char *end, OmBasketParameters *parameters)
-{
-	parameters->algorithm = read_count(position, end, 0, OM_BASKET_ALGORITHM_COUNT - 1);
-	parameters->neighbours = read_count(position, end, 1, OM_BASKET_MAX_NEIGHBOURS);
-	parameters->groups = read_count(position, end, 1, OM_BASKET_MAX_GROUPS);
-	parameters->within_decay = read_part(position, end, OM_BASKET_LEAST_DECAY, 1);
-	parameters->group_decay = read_part(position, end, OM_BASKET_LEAST_DECAY, 1);
-	parameters->alpha = read_part(position, end, 0, 1);
-	parameters->recency = read_count(position, end, 1, OM_BASKET_MAX_HISTORY);
-	parameters->asymmetry = read_part(position, end, 0, 1);
-	parameters->locality = read_part(position, end, 0, OM_BASKET_MAX_LOCALITY);
-	for (int i = 0; i < OM_BASKET_OWNED_FEATURES; i++)
-		parameters->owned_weights[i] = read_part(position, end, -MOST_WEIGHT, MOST_WEIGHT);
-	for (int i = 0; i < OM_BASKET_OTHER_FEATURES; i++)
-		parameters->other_weights[i] = read_part(position, end, -MOST_WEIGHT, MOST_WEIGHT);
-}
-
-static void
-write_period(StringInfo buffer, const OmBasketPeriod *period)
-{
-	om_baskets_write_number(buffer, period->since);
-	om_baskets_write_number(buffer, period->until);
-	om_baskets_write_number(buffer, period->most);
-	om_baskets_write_number(buffer, period->horizon);
-}
-
-static void
-read_period(const char **position, const char *end, OmBasketPeriod *period)
-{
-	period->since = om_baskets_read_number(position, end);
-	period->until = om_baskets_read_number(position, end);
-	period->most = read_count(position, end, 1, OM_BASKET_MAX_HISTORY);
-	period->horizon = om_baskets_read_number(position, end);
-}
-
-static bytea *
-pack(const OmBasketParameters *parameters, const OmBasketPeriod *period, const OmBaskets *baskets)
-{
-	StringInfoData buffer;
-
-	initStringInfo(&buffer);
-	appendStringInfoSpaces(&buffer, VARHDRSZ);
-	om_baskets_write_number(&buffer, MAGIC);
-	om_baskets_write_number(&buffer, FORMAT);
-	write_parameters(&buffer, parameters);
-	write_period(&buffer, period);
-	om_baskets_write(baskets, &buffer);
-	SET_VARSIZE(buffer.data, buffer.len);
-	return (bytea *) buffer.data;
-}
+/* ---------- loading ---------- */
 
 static void *
 load(const OmModelInfo *info pg_attribute_unused(), OmModelBytes bytes, MemoryContext context)
 {
 	MemoryContext caller = MemoryContextSwitchTo(context);
 	OmBasketState *state = palloc0(sizeof(OmBasketState));
-	const char *position = bytes.data;
-	const char *end = bytes.data + bytes.size;
-	OmBasketParameters parameters;
+	OmBasketVersion *version = om_basketbytes_unpack(bytes);
 
-	if (om_baskets_read_number(&position, end) != MAGIC ||
-		om_baskets_read_number(&position, end) != FORMAT)
-		refuse_bytes();
-	read_parameters(&position, end, &parameters);
-	read_period(&position, end, &state->period);
-	state->baskets = om_baskets_read(&position, end);
-	state->model = om_basketmodel_build(state->baskets, &parameters);
+	state->period = version->period;
+	state->baskets = version->baskets;
+	state->model = om_basketmodel_build(state->baskets, &version->parameters);
 	state->work = om_basketscores_begin(state->model);
+	pfree(version);
 	MemoryContextSwitchTo(caller);
 	return state;
 }
@@ -219,52 +87,152 @@ add_chosen(OmJson *json, const OmBasketParameters *parameters)
 		add_number(json, "asymmetry", parameters->asymmetry);
 		add_number(json, "locality", parameters->locality);
 	}
-	if (parameters->algorithm != OM_BASKET_TIFU_KNN && parameters->algorithm != OM_BASKET_BLEND)
+	if (!om_basket_is_tifu(parameters->algorithm) && parameters->algorithm != OM_BASKET_BLEND)
 		return;
 	add_count(json, "neighbours", parameters->neighbours);
 	add_count(json, "groups", parameters->groups);
 	add_number(json, "within_decay", parameters->within_decay);
 	add_number(json, "group_decay", parameters->group_decay);
-	if (parameters->algorithm == OM_BASKET_TIFU_KNN)
+	if (om_basket_is_tifu(parameters->algorithm))
 		add_number(json, "alpha", parameters->alpha);
 }
 
+/* What the blend has chosen, and which groups of features it uses. */
+static void
+add_learnt(OmJson *json, const OmBasketLearnt *learnt)
+{
+	if (learnt->learnt_from == 0)
+		return;
+	add_count(json, "learnt_from", learnt->learnt_from);
+	add_count(json, "chosen_by", learnt->chosen_by);
+	add_number(json, "strength", learnt->strength);
+	om_json_key(json, "features");
+	om_json_open_array(json);
+	for (int i = 0; i < OM_BASKET_FEATURE_GROUPS; i++)
+		if ((learnt->left_out & (1u << i)) == 0)
+			om_json_string(json, om_basket_feature_group_names[i]);
+	om_json_close_array(json);
+	if (learnt->chosen_by > 0)
+		add_number(json, "loss", learnt->loss);
+}
+
+static void
+add_result(OmJson *json, const OmBaskets *baskets, const OmBasketResult *result)
+{
+	add_chosen(json, &result->parameters);
+	add_count(json, "customers", baskets->ncustomers);
+	add_count(json, "orders", baskets->nbaskets);
+	add_count(json, "products", baskets->nproducts);
+	add_learnt(json, &result->learnt);
+	add_count(json, "validated_on", result->nvalidation);
+	if (result->nvalidation == 0)
+		return;
+	add_number(json, "recall@10", result->validation.recall);
+	add_number(json, "ndcg@10", result->validation.ndcg);
+}
+
+typedef struct Training
+{
+	const OmTrainRequest *request;
+	OmBasketPlan plan;
+	OmBasketVersion version; /* that is being made */
+	OmBasketResult result;
+	const char *obstacle; /* why an update has become a full training */
+	bool is_update;
+	int64 nread; /* orders that an update has read */
+} Training;
+
 static Jsonb *
-describe(const OmBaskets *baskets, const OmBasketParameters *parameters,
-		 const OmBasketMetrics *validation, int nvalidation)
+describe(const Training *training)
 {
 	OmJson json = {0};
 
 	om_json_open_object(&json);
-	add_chosen(&json, parameters);
-	add_count(&json, "customers", baskets->ncustomers);
-	add_count(&json, "orders", baskets->nbaskets);
-	add_count(&json, "products", baskets->nproducts);
-	add_count(&json, "validated_on", nvalidation);
-	if (nvalidation > 0)
+	add_result(&json, training->version.baskets, &training->result);
+	if (training->is_update)
 	{
-		add_number(&json, "recall@10", validation->recall);
-		add_number(&json, "ndcg@10", validation->ndcg);
+		add_count(&json, "update_of", training->request->previous_version);
+		add_count(&json, "orders_read", training->nread);
+	}
+	else if (training->obstacle != NULL)
+	{
+		om_json_key(&json, "anew_because_of");
+		om_json_string(&json, training->obstacle);
 	}
 	om_json_close_object(&json);
 	return om_json_result(&json);
 }
 
 static void
+train_anew(Training *training)
+{
+	OmBasketVersion *version = &training->version;
+
+	version->baskets = om_baskethistory_read(&training->plan.period);
+	training->result = om_baskettraining_train(version->baskets, &training->plan.options->task);
+	version->parameters = training->result.parameters;
+	version->full_at = GetCurrentTransactionStartTimestamp();
+	version->full_orders = version->baskets->nbaskets;
+}
+
+/* Parameters stay what they are; it is measured how good they still are. */
+static void
+go_on_from(Training *training, const OmBasketVersion *previous)
+{
+	OmBasketVersion *version = &training->version;
+	OmBasketModel *shorter;
+
+	training->is_update = true;
+	version->baskets = om_basketupdate_read(previous, &training->plan.period, &training->nread);
+	version->parameters = training->result.parameters = previous->parameters;
+	version->full_at = previous->full_at;
+	version->full_orders = previous->full_orders;
+	shorter = om_basketmodel_build(om_baskets_without_last(version->baskets), &version->parameters);
+	om_baskettraining_validate(shorter, version->baskets, &training->result);
+	om_basketmodel_free(shorter);
+}
+
+static void
+make_plan(Training *training, const OmBasketOptions *options)
+{
+	OmBasketPlan *plan = &training->plan;
+	Jsonb *written = training->request->model->options;
+
+	plan->options = options;
+	plan->period = options->period;
+	plan->period.horizon = Min(om_baskethistory_horizon(), plan->period.until);
+	plan->options_hash =
+		hash_bytes((unsigned char *) VARDATA(written), VARSIZE(written) - VARHDRSZ);
+	plan->imported = om_baskethistory_count_imported();
+	training->version.period = plan->period;
+	training->version.options = plan->options_hash;
+	training->version.imported = plan->imported;
+}
+
+static void
 train(const OmTrainRequest *request, OmTrainResult *result)
 {
 	OmBasketOptions options = om_basketoptions_parse(request->model->options);
-	OmBasketParameters chosen;
-	OmBasketMetrics validation;
-	OmBaskets *baskets;
-	int nvalidation;
+	Training training = {.request = request};
+	OmBasketVersion *previous = NULL;
 
-	options.period.horizon = Min(om_baskethistory_horizon(), options.period.until);
-	baskets = om_baskethistory_read(&options.period);
-	chosen = om_baskettraining_train(baskets, &options.parameters, options.is_fixed, &validation,
-									 &nvalidation);
-	result->model = pack(&chosen, &options.period, baskets);
-	result->metrics = describe(baskets, &chosen, &validation, nvalidation);
+	make_plan(&training, &options);
+	if (request->update)
+	{
+		if (!om_basketbytes_are_current(request->previous))
+			training.obstacle = "version";
+		else
+		{
+			previous = om_basketbytes_unpack(request->previous);
+			training.obstacle = om_basketupdate_obstacle(previous, &training.plan);
+		}
+	}
+	if (previous != NULL && training.obstacle == NULL)
+		go_on_from(&training, previous);
+	else
+		train_anew(&training);
+	result->model = om_basketbytes_pack(&training.version);
+	result->metrics = describe(&training);
 }
 
 static void
@@ -475,6 +443,25 @@ report_metric(const OmEvaluateRequest *request, const OmBasketEvaluation *evalua
 		request->report(request, psprintf("%s_fold_%d", name, i + 1), values[i]);
 }
 
+/* How the training that preceded the evaluation judged itself, without the orders that are held back. */
+static void
+report_training(const OmEvaluateRequest *request, const OmBasketResult *trained)
+{
+	request->report(request, "validation_customers", trained->nvalidation);
+	if (trained->nvalidation > 0)
+	{
+		request->report(request, "validation_recall@10", trained->validation.recall);
+		request->report(request, "validation_ndcg@10", trained->validation.ndcg);
+	}
+	if (trained->learnt.chosen_by == 0)
+		return;
+	request->report(request, "validation_loss", trained->learnt.loss);
+	request->report(request, "chosen_strength", trained->learnt.strength);
+	for (int i = 0; i < OM_BASKET_FEATURE_GROUPS; i++)
+		request->report(request, psprintf("chosen_%s", om_basket_feature_group_names[i]),
+						(trained->learnt.left_out & (1u << i)) == 0);
+}
+
 /*
  * Holds back each customer's last order, trains anew on those before, with the
  * options of the model, and predicts what was held back.
@@ -488,19 +475,15 @@ evaluate(const OmEvaluateRequest *request)
 	OmBaskets *shorter = om_baskets_without_last(state->baskets);
 	OmBasketMetrics *results = palloc(sizeof(OmBasketMetrics) * OM_BASKET_MAX_FOLDS * 8);
 	int counts[OM_BASKET_MAX_FOLDS];
-	OmBasketParameters chosen;
-	OmBasketMetrics validation;
+	OmBasketResult trained = om_baskettraining_train(shorter, &options.task);
 	OmBasketMeasure measure = {.whole = state->baskets,
 							   .nks = evaluation.nks,
 							   .ks = evaluation.ks,
 							   .nfolds = evaluation.nfolds,
-							   .stride = 1};
+							   .whom = OM_BASKET_ALL};
 	int customers = 0;
-	int nvalidation;
 
-	chosen = om_baskettraining_train(shorter, &options.parameters, options.is_fixed, &validation,
-									 &nvalidation);
-	measure.model = om_basketmodel_build(shorter, &chosen);
+	measure.model = om_basketmodel_build(shorter, &trained.parameters);
 	om_baskettraining_measure(&measure, results, counts);
 	for (int i = 0; i < evaluation.nfolds; i++)
 		customers += counts[i];
@@ -508,6 +491,7 @@ evaluate(const OmEvaluateRequest *request)
 	for (int k = 0; k < evaluation.nks; k++)
 		for (int which = 0; which < 3; which++)
 			report_metric(request, &evaluation, results, k, which);
+	report_training(request, &trained);
 }
 
 static const OmPredictProvider provider = {.abi = OM_PROVIDER_ABI,

@@ -84,6 +84,7 @@ typedef struct OmTrainRequest
 	const OmModelInfo *model; /* version: the one that is being made */
 	OmModelBytes previous;    /* of the version that is deployed, to start from */
 	int64 previous_version;   /* 0: there is none */
+	bool update;              /* go on from it by what is new, if that will do; or train as usual */
 } OmTrainRequest;
 
 typedef struct OmTrainResult

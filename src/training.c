@@ -178,7 +178,7 @@ find_trainer(const OmModelRow *row)
 }
 
 int64
-om_model_train(const char *name)
+om_model_train(const char *name, bool update)
 {
 	MemoryContext context =
 		AllocSetContextCreate(CurrentMemoryContext, "training", ALLOCSET_DEFAULT_SIZES);
@@ -199,6 +199,7 @@ om_model_train(const char *name)
 								  .options = om_model_options_of_kind(row->options),
 								  .timeout_ms = options.timeout_ms};
 	training.request.model = &training.info;
+	training.request.update = update;
 	add_previous(row, &training.request);
 	run_training(&training);
 	om_modelrow_insert_version(row, training.info.version, training.result.model,
@@ -214,7 +215,7 @@ om_model_train(const char *name)
 static void
 call_retrain(void *arg)
 {
-	(void) om_model_train(arg);
+	(void) om_model_train(arg, true /* update */);
 }
 
 static void

@@ -15,11 +15,14 @@ extern bool om_model_create(const char *name, const char *kind, Jsonb *options);
 /* False: it has these options already. */
 extern bool om_model_set_options(const char *name, Jsonb *options);
 
-/* Makes a new version, with the rights of the caller; returns its number. */
-extern int64 om_model_train(const char *name);
+/*
+ * Makes a new version, with the rights of the caller; returns its number.  An
+ * update goes on from the version that is deployed, where its kind can.
+ */
+extern int64 om_model_train(const char *name, bool update);
 
 /*
- * Trains again what has been trained, but for so long not again; one that fails
+ * Updates what has been trained, but for so long not again; one that fails
  * is a WARNING.  Returns how many have been trained.
  */
 extern int64 om_models_retrain(int64 older_ms);

@@ -41,6 +41,20 @@ COMMENT ON FUNCTION order_mgmt.train_model(text) IS
 REVOKE ALL ON FUNCTION order_mgmt.train_model(text) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.train_model(text) TO order_mgmt_analyst;
 
+-- Makes a new version of a model from the one that is deployed, by what is new since, where its kind can and that
+-- will do; else it trains as train_model() does. Metrics of kind next_basket say which: update_of, or
+-- anew_because_of.
+CREATE FUNCTION order_mgmt.update_model(
+    name text
+)
+RETURNS order_mgmt.model
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'om_update_model';
+COMMENT ON FUNCTION order_mgmt.update_model(text) IS
+    'Makes a new version from the one that is deployed by what is new, or trains. Errors: as train_model().';
+REVOKE ALL ON FUNCTION order_mgmt.update_model(text) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION order_mgmt.update_model(text) TO order_mgmt_analyst;
+
 -- Makes a version of a model the one that predicts: the way forward, and back. Version 0 is the untrained
 -- model, of kinds that predict without training. False: it is deployed already.
 CREATE FUNCTION order_mgmt.deploy_model(
@@ -147,7 +161,7 @@ COMMENT ON FUNCTION order_mgmt.purge_predictions(interval) IS
 REVOKE ALL ON FUNCTION order_mgmt.purge_predictions(interval) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.purge_predictions(interval) TO order_mgmt_operator;
 
--- Trains again every model whose newest version is older than an interval, with the rights of the
+-- Updates every model whose newest version is older than an interval, as update_model() does, with the rights of the
 -- caller; one that cannot be trained is a WARNING, and the others go on. Returns how many were trained.
 -- Errors: OM001, OM005 for superusers, OM006, 42501.
 CREATE FUNCTION order_mgmt.retrain_models(

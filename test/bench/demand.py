@@ -4,23 +4,28 @@
   demand.py [WEEKS [TOP]]      8 weeks, 200 products
 
 Rolling origin: each of the last weeks is forecast by models that have seen only what was before it. The products are
-those that sold most units before the first of these weeks. PGHOST and PGPORT name the server, BENCH_DIR a directory
-that it can read.
+those that sold most units before the first of these weeks. The same is done with the history as it was before these weeks:
+by those figures methods and objectives may be chosen, by the others they are judged. Tables are written to
+docs/demand.md. PGHOST and PGPORT name the server, BENCH_DIR a directory that it can read.
 """
+import csv
+import datetime
 import gzip
 import json
 import os
-import shutil
 import sys
 import time
 
 from machine import HERE, WORK, Session, drop_database, make_database
+from report import conditions, write_document
 
+DOCUMENT = HERE.parents[1] / "docs" / "demand.md"
+LAST_DAY = datetime.date(2011, 12, 9)
 DATA = HERE.parents[2] / "shared" / "data" / "online-retail" / "online_retail.csv.gz"
 DATABASE = "bench_demand"
 MAPPING = {"columns": {"order_ref": "InvoiceNo", "customer_id": "CustomerID", "product_id": "StockCode",
                        "quantity": "Quantity", "unit_price": "UnitPrice", "created_at": "InvoiceDate"}}
-MODELS = {"demand": {}, "unbiased": {"objective": "unbiased"}}
+MODELS = {"demand": ("`demand`", {}), "unbiased": ("`demand`, objective unbiased", {"objective": "unbiased"})}
 
 # The same days a year ago: known for the last week only, because the history is one of 53 weeks.
 YEAR_AGO = """
@@ -33,13 +38,17 @@ WITH line AS (SELECT l.product_id, l.quantity, (SELECT max(created_at AT TIME ZO
 SELECT sum(abs(came - before)) / sum(came) FROM week"""
 
 
-def load_history():
-    """The file as history; it is unpacked where the server can read it."""
+def load_history(last_day):
+    """The file as history, up to that day; it is unpacked where the server can read it."""
     plain = WORK / "online_retail.csv"
     WORK.mkdir(parents=True, exist_ok=True)
     WORK.chmod(0o755)
-    with gzip.open(DATA) as packed, open(plain, "wb") as file:
-        shutil.copyfileobj(packed, file)
+    with gzip.open(DATA, "rt", encoding="utf-8", errors="surrogateescape", newline="") as packed, \
+            open(plain, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = csv.DictReader(packed)
+        kept = csv.DictWriter(file, rows.fieldnames)
+        kept.writeheader()
+        kept.writerows(row for row in rows if row["InvoiceDate"][:10] <= str(last_day))
     make_database(DATABASE)
     with Session(DATABASE) as session:
         session.rows("CREATE EXTENSION order_mgmt")
@@ -70,40 +79,57 @@ def evaluate(name, weeks, top):
                                  json.dumps({"weeks": weeks, "top": top})))
 
 
-def print_row(label, measured, infix=""):
+def make_row(label, measured, infix=""):
     week = ["", "_week_2", "_week_3", "_week_4"]
     cells = [f"{measured['wape' + infix + w]:.3f}" for w in week if "wape" + infix + w in measured]
-    cells.append(f"{measured['bias' + infix]:+.1%}")
-    print(f"| {label} | " + " | ".join(cells) + " |")
+    return f"| {label} | " + " | ".join(cells) + f" | {measured['bias' + infix]:+.1%} |"
+
+
+def make_table(title, measured):
+    ours = measured["demand"]
+    ahead = sum(1 for key in ours if key == "wape" or key.startswith("wape_week"))
+    return [f"| {title} | " + " | ".join(f"WAPE, week {n + 1}" for n in range(ahead)) + " | bias, week 1 |",
+            "|---" * (ahead + 2) + "|",
+            make_row("seasonal naive (the last week)", ours, "_seasonal_naive"),
+            make_row("moving average of 4 weeks", ours, "_moving_average"),
+            *(make_row(label, measured[name]) for name, (label, _) in MODELS.items()), ""]
+
+
+def say_intervals(ours):
+    spans = {1: "single days", 7: "weeks", 14: "two weeks", 28: "four weeks"}
+    return "In the interval of 80 % came to lie: " + ", ".join(
+        f"{ours[f'coverage_{days}_days']:.1%} of {span}" for days, span in spans.items() if f"coverage_{days}_days" in ours) + "."
+
+
+def say_last_week(top):
+    with Session(DATABASE) as session:
+        before = session.value(YEAR_AGO, top)
+    return f"The last week alone: `demand` {evaluate('demand', 1, top)['wape']:.3f}, the same week a year ago {before:.3f}."
+
+
+def measure(last_day, weeks, top):
+    load_history(last_day)
+    cost = {name: train(name, options) for name, (_, options) in MODELS.items()}
+    return cost["demand"], {name: evaluate(name, weeks, top) for name in MODELS}
 
 
 def main(weeks=8, top=200):
+    if "demand" not in os.environ.get("ONLY", "demand").split(","):
+        return 0
     if not DATA.exists():
         sys.exit(f"{DATA} is not there")
-    load_history()
-    cost = {name: train(name, options) for name, options in MODELS.items()}
-    measured = {name: evaluate(name, weeks, top) for name in MODELS}
-    ours, last_week = measured["demand"], evaluate("demand", 1, top)
-    ahead = sum(1 for key in ours if key == "wape" or key.startswith("wape_week"))
-
-    print(f"\nWAPE of weekly units, the {ours['products']:.0f} best-selling products, last {weeks} weeks\n")
-    print("| | " + " | ".join(f"week {n + 1}" for n in range(ahead)) + " | bias, week 1 |")
-    print("|---" * (ahead + 2) + "|")
-    print_row("seasonal naive (the last week)", ours, "_seasonal_naive")
-    print_row("moving average of 4 weeks", ours, "_moving_average")
-    print_row("`demand`", ours)
-    print_row("`demand`, objective unbiased", measured["unbiased"])
-    spans = {1: "single days", 7: "weeks", 14: "two weeks", 28: "four weeks"}
-    coverage = ", ".join(f"{ours[f'coverage_{days}_days']:.1%} of {span}" for days, span in spans.items()
-                         if f"coverage_{days}_days" in ours)
-    print(f"\nIn the interval of 80 % came to lie: {coverage}.")
-    with Session(DATABASE) as session:
-        print(f"The last week alone: `demand` {last_week['wape']:.3f}, the same week a year ago "
-              f"{session.value(YEAR_AGO, top):.3f}.")
-    print(f"Trained in {cost['demand'][0]:.1f} s; the session grew to {cost['demand'][1]:.0f} MB.")
+    lines = ["`ONLY=demand make bench-predict`. " + conditions(1).replace(", 1 rounds", "")]
+    before = LAST_DAY - datetime.timedelta(weeks=weeks)
+    lines += make_table(f"{weeks} weeks to {before}", measure(before, weeks, top)[1])
+    (seconds, megabytes), measured = measure(LAST_DAY, weeks, top)
+    ours = measured["demand"]
+    lines += make_table(f"{weeks} weeks to {LAST_DAY}", measured)
+    lines += [say_intervals(ours), say_last_week(top),
+              f"Trained in {seconds:.1f} s; the session grew to {megabytes:.0f} MB.\n"]
     drop_database(DATABASE)
-    beaten = min(ours["wape_seasonal_naive"], ours["wape_moving_average"])
-    return 0 if ours["wape"] < beaten else 1
+    print("\n".join(lines))
+    write_document("bench-predict demand", "\n".join(lines), DOCUMENT)
+    return 0 if ours["wape"] < min(ours["wape_seasonal_naive"], ours["wape_moving_average"]) else 1
 
 
 if __name__ == "__main__":

@@ -97,6 +97,20 @@ SELECT is(damaged(19, '\x9ceb81c0c887f99b7e'), 'OM008', 'group_decay 1e300 is');
 SELECT is(damaged(19, '\x81808080808080fc7f'), 'OM008', 'and NaN');
 SELECT is(damaged(9, '\x00'), 'OM008', 'and no groups');
 
+-- --- as the authors' programs do it ---
+-- TIFU-KNN: zb, zc, z decay by 1/4, 1/2, 1 over the whole history; groups (zb) and (zc, z) by 1/2, 1. So ann = z 7/16, b 1/16,
+-- c 1/8; bob = z 1/8, b 5/8, d 1/2; cat = c 5/8, d 1/2. Of dan's two groups there is one, the first: e 1/2.
+-- Squares of distances from ann: bob 0.6797, cat 0.6953, dan 0.4609.
+SELECT make('tifu_code', '{"algorithm": "tifu_knn_code", "groups": 2, "within_decay": 0.5, "group_decay": 0.5, "alpha": 0.5,
+    "neighbours": 1}') \g /dev/null
+SELECT is(next('ann', 'tifu_code'), 'e 0.25, z 0.21875, c 0.0625, b 0.03125, d 0', 'tifu_knn_code');
+-- GP-TopFreq: equal products in the order of their first appearance, then what others order.
+SAVEPOINT first_orders;
+SELECT orders('fay', p) FROM unnest('{d,b,z}'::text[]) AS p \g /dev/null
+SELECT make('topfreq', '{"algorithm": "gp_topfreq"}') \g /dev/null
+SELECT is(next('fay', 'topfreq'), 'd 0.33333, b 0.33333, z 0.33333, c 0, e 0', 'gp_topfreq');
+ROLLBACK TO first_orders;
+
 -- --- up_cf: of the last 2 orders, ann = z 1, c 1/2; bob = b 1, d 1/2, z 1/2; cat = c 1, d 1/2; dan = e 1 ---
 -- ann and bob have had 3 products each, 2 in common; cat 2, 1 in common with ann. Asymmetry 1/2:
 -- bob 2 / sqrt(3 * 3) = 0.66667, cat 1 / sqrt(3 * 2) = 0.40825.
@@ -193,6 +207,12 @@ SELECT order_mgmt.train_model('sequence') \g /dev/null
 SELECT is((SELECT array_agg(DISTINCT n.product_id) FROM generate_series(5, 120, 5) AS s (n),
     order_mgmt.predict_next_order('s' || s.n, 1, 'sequence') AS n), '{s}', 'who has had p, q and r is offered s');
 SELECT is((SELECT product_id FROM order_mgmt.predict_next_order('s5', 1, 'ties')), 'p', 'which personal frequency never does');
+-- What is measured is measured on customers who had no part in it, by their ids.
+SELECT is((SELECT (metrics->>'learnt_from')::int + (metrics->>'validated_on')::int <= 185 AND (metrics->>'validated_on')::int BETWEEN 20 AND 60
+    AND (metrics->>'learnt_from')::int BETWEEN 100 AND 165 FROM order_mgmt.models WHERE name = 'sequence'), true, 'some learn, others measure');
+SELECT is((SELECT metrics->'features' FROM order_mgmt.models WHERE name = 'sequence') @> '["near", "popular"]', true, 'the metrics show what is looked at');
+SELECT order_mgmt.create_model('blind', 'next_basket', '{"without": ["near", "length"]}') \g /dev/null
+SELECT is((SELECT metrics->'features' ?| '{near,length}' FROM order_mgmt.train_model('blind')), false, 'without what it is not to look at');
 
 -- --- options ---
 SELECT make('few', '{"algorithm": "global_frequency", "min_orders": 4}') \g /dev/null
@@ -240,6 +260,65 @@ SELECT is(next('gus', 'personal', 3), 'm 0.66667, n 0.66667, o 0.33333', 'histor
 SELECT order_mgmt.train_model('personal') \g /dev/null
 SELECT is(next('gus', 'personal', 4), 'm 0.5, n 0.5, l 0.25, o 0.25', 'counts from the next training on');
 
+-- --- updates: a new version from the one that is deployed, by what is new ---
+SAVEPOINT updates;
+CREATE FUNCTION set_clock(ago interval) RETURNS void LANGUAGE sql AS $$
+    SELECT set_config('order_mgmt.clock', (now() - ago)::text, true)
+$$;
+-- All but what says how old the version is.
+CREATE FUNCTION content(model text) RETURNS bytea LANGUAGE sql AS $$
+    SELECT substr(v.model, 1, length(v.model) - 16) FROM order_mgmt.model_versions AS v WHERE v.name = content.model ORDER BY version DESC LIMIT 1
+$$;
+CREATE FUNCTION update_of(model text) RETURNS text LANGUAGE sql AS $$
+    SELECT coalesce('version ' || (metrics->>'update_of') || ', read ' || (metrics->>'orders_read'), metrics->>'anew_because_of', 'anew')
+    FROM order_mgmt.update_model(model)
+$$;
+SELECT set_clock('30 days') \g /dev/null
+SELECT orders('u' || n, chr(97 + n % 7) || chr(110 + n % 5)) FROM generate_series(1, 40) AS n, generate_series(1, 3) \g /dev/null
+SELECT set_clock('2 hours') \g /dev/null
+SELECT orders('u' || n, 'kl') FROM generate_series(1, 10) AS n \g /dev/null
+SELECT is(update_of('few'), 'min_orders', 'customers with too few orders would be unknown') FROM order_mgmt.train_model('few');
+SELECT order_mgmt.create_model(m, 'next_basket', o) FROM (VALUES ('up', '{"tune": false}'::jsonb), ('full', '{"tune": false}'),
+    ('up2', '{"tune": false, "max_history": 3}'), ('full2', '{"tune": false, "max_history": 3}'), ('learnt', '{}')) AS v (m, o) \g /dev/null
+SELECT is(update_of('up'), 'version', 'the first version is trained');
+SELECT count(*) FROM order_mgmt.train_model('up2') AS a, order_mgmt.train_model('learnt') AS b \g /dev/null
+-- Orders of two hours ago are on their way still: all since are read again, and one of them is cancelled meanwhile.
+RESET order_mgmt.clock;
+SELECT set_clock('0') \g /dev/null
+SELECT orders('u' || n, 'vw') FROM generate_series(5, 15) AS n \g /dev/null
+SELECT orders('newcomer', 'xyz') \g /dev/null
+SELECT order_mgmt.cancel_order(order_id) FROM order_mgmt.orders WHERE customer_id IN ('u1', 'u2') AND created_at > now() - interval '3 hours' \g /dev/null
+SELECT count(*) AS open FROM order_mgmt.orders WHERE created_at > now() - interval '3 hours' AND status IN ('captured', 'confirmed', 'shipped') \gset
+SELECT is(update_of('up'), format('version 1, read %s', :open), 'the next one goes on from it, and reads what has been ordered since');
+SELECT order_mgmt.train_model('full') \g /dev/null
+SELECT is(content('up') = content('full'), true, 'it is the same as one of which everything was read');
+SELECT results_eq($$SELECT * FROM order_mgmt.predict_next_orders(NULL, 5, 'up')$$, $$SELECT * FROM order_mgmt.predict_next_orders(NULL, 5, 'full')$$,
+    'and predicts the same');
+SELECT sum(least(n, 3)) AS open3 FROM (SELECT count(*) AS n FROM order_mgmt.orders WHERE created_at > now() - interval '3 hours'
+    AND status IN ('captured', 'confirmed', 'shipped') GROUP BY customer_id) AS c \gset
+SELECT is(update_of('up2'), format('version 1, read %s', :open3 + 6), 'where older orders had made room for one that was cancelled they are read');
+SELECT order_mgmt.train_model('full2') \g /dev/null
+SELECT is(content('up2') = content('full2'), true, 'and it is the same');
+SELECT is((SELECT count(DISTINCT substr(model, 1, 300)) FROM order_mgmt.model_versions WHERE name = 'learnt'), 1::bigint, 'weights that have been learnt are kept')
+FROM update_of('learnt');
+SELECT is((SELECT metrics->'recall@10' IS NOT NULL FROM order_mgmt.models WHERE name = 'learnt' AND version = 2), true, 'it is measured how good they are now');
+SELECT is(update_of('up'), format('version 2, read %s', :open), 'and on from there');
+-- When that will not do.
+SAVEPOINT before;
+SELECT load_history(E'g9,gus,l,1,1,2019-05-02\n') \g /dev/null
+SELECT is(update_of('up'), 'history', 'history has been loaded, of whatever time');
+SELECT is(update_of('up'), format('version 4, read %s', :open), 'which is known then');
+ROLLBACK TO before;
+SELECT order_mgmt.set_model_options('up', '{"tune": false, "groups": 3}') \g /dev/null
+SELECT is(update_of('up'), 'options', 'the options are others');
+SELECT order_mgmt.set_model_options('up', '{"tune": false, "update_days": 0}') \g /dev/null
+SELECT is((SELECT array_agg(update_of('up')) FROM generate_series(1, 2)), '{options,age}', 'no update is wanted');
+SELECT orders('crowd' || n, 'kv') FROM generate_series(1, 400) AS n \g /dev/null
+SELECT is((SELECT array_agg(left(update_of('up2'), 7)) FROM generate_series(1, 2)), '{version,growth}', 'more has come than the weights were learnt from');
+SELECT is(update_of('up2'), format('version 4, read %s', :open3 + 400), 'and what was trained anew is gone on from');
+SELECT is(error_of($$SELECT order_mgmt.update_model('none')$$), 'OM004', 'no such model');
+ROLLBACK TO updates;
+
 -- --- a long history whose weights fade to nothing ---
 SELECT orders('hal', CASE WHEN n = 1 THEN 'h' ELSE 'i' END || chr(1000 + n)) FROM generate_series(1, 130) AS n \g /dev/null
 SELECT orders('ida', CASE WHEN n = 1 THEN 'h' ELSE 'j' END || chr(1000 + n)) FROM generate_series(1, 130) AS n \g /dev/null
@@ -277,7 +356,7 @@ SELECT is(error_of($$SELECT * FROM order_mgmt.predict_next_orders('{ann,NULL}')$
 SELECT is(error_of($$SELECT * FROM order_mgmt.predict_next_order('ann', 1, 'none')$$), 'OM004', 'no such model');
 SELECT is(error_of(format('SELECT order_mgmt.create_model(''x'', ''next_basket'', %L)', o)), 'OM001 options.' || p, o)
 FROM (VALUES ('{"algorithm": "magic"}', 'algorithm'), ('{"neighbours": 0}', 'neighbours'), ('{"alpha": 1.5}', 'alpha'),
-      ('{"groups": 2.5}', 'groups'), ('{"tune": "yes"}', 'tune'), ('{"since": 4}', 'since'), ('{"neighbors": 4}', 'neighbors')) AS w (o, p);
+      ('{"groups": 2.5}', 'groups'), ('{"tune": "yes"}', 'tune'), ('{"without": ["nearby"]}', 'without'), ('{"without": "near"}', 'without'), ('{"update_days": -1}', 'update_days'), ('{"since": 4}', 'since'), ('{"neighbors": 4}', 'neighbors')) AS w (o, p);
 SELECT is(error_of(format('SELECT order_mgmt.evaluate_model(''global'', %L)', o)), 'OM001 options.' || p, o)
 FROM (VALUES ('{"k": [0]}', 'k'), ('{"k": [5, 5]}', 'k'), ('{"k": []}', 'k'), ('{"k": 5}', 'k'), ('{"folds": 0}', 'folds'),
       ('{"fold": 3}', 'fold')) AS w (o, p);
