@@ -85,7 +85,7 @@ sub do_it
 sub is_up
 {
 	my $deadline = time + 60;
-	until ($node->psql('shop', 'SELECT 1') == 0)
+	until (eval { $node->psql('shop', 'SELECT 1') == 0 })    # it may be gone before it has read that
 	{
 		return 0 if time > $deadline;
 		usleep(20_000);
