@@ -14,7 +14,7 @@ use Time::HiRes qw(time usleep);
 
 my @points    = find_points("$FindBin::RealBin/../../src");
 my $directory = PostgreSQL::Test::Utils::tempdir();
-my $node      = start_faulty_server('maintenance_crash', \@points, "order_mgmt.archive_directory = '$directory'", 'autovacuum = off', 'fsync = on');
+my $node      = start_faulty_server('maintenance_crash', \@points, "order_mgmt.archive_directory = '$directory'", 'autovacuum = off');
 my @ours      = grep { m{^(?:archivefile|archiving|maintenance|maintworker|monthswap|warming)/} } map { $_->{name} } @points;
 
 # In the one database sessions run maintenance, in the other workers do.
