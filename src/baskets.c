@@ -8,6 +8,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "miscadmin.h"
 #include "utils/memutils.h"
 
 #include "baskets.h"
@@ -524,7 +525,10 @@ om_baskets_read(const char **position, const char *end)
 	baskets->first_basket[0] = 0;
 	baskets->first_item[0] = 0;
 	for (int i = 0; i < baskets->ncustomers; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		read_customer(baskets, i, baskets->nbaskets, nitems, position, end);
+	}
 	if (baskets->first_basket[baskets->ncustomers] != baskets->nbaskets ||
 		baskets->first_item[baskets->nbaskets] != nitems)
 		refuse_bytes();

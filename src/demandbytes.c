@@ -9,6 +9,7 @@
 #include "datatype/timestamp.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
+#include "miscadmin.h"
 
 #include "demandbytes.h"
 #include "errors.h"
@@ -109,6 +110,9 @@ om_demand_from_bytes(const char *data, Size size)
 											  sizeof(OmDemandItem) * (Size) Max(1, model->nitems),
 											  MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 	for (int i = 0; i < model->nitems; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
 		get_item(&in, &model->items[i]);
+	}
 	return model;
 }

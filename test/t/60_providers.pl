@@ -352,6 +352,11 @@ $node->reload;
 ok(becomes($node, 'shop', 'SHOW order_mgmt.check_model', '', 20), 'no longer');
 $admin->do(q(SET order_mgmt.check_model = ''));
 
+# --- bytes that somebody has changed -----------------------------------------------------------------
+
+is(with_other_bytes($node, 'shop', 'mean', '{"times": 2}', 50), 'OM008 answer', 'the sample looks at its bytes');
+is(as($app, q(predict('mean', '{"times": 2}'))), '10', 'and the session goes on');
+
 # --- nothing is left behind -------------------------------------------------------------------------
 
 my $fresh = session();

@@ -178,6 +178,11 @@ is(predicted('points', '{"a": 0.5}', $other), predicted('points', '{"a": 0.5}'),
 $other->do(q(SET statement_timeout = '300ms'));
 like(answer($other, q(SELECT order_mgmt.train_model('long'))), qr/^57014/, 'a time limit holds, too');
 
+# --- bytes that somebody has changed -------------------------------------------------------------------------------
+
+like(with_other_bytes($node, 'shop', 'points', '{"a": 0.5, "b": 0.5, "c": false}', 200), qr/^OM008( answer)?$/, 'bytes that XGBoost has not written never reach it');
+is($node->safe_psql('shop', 'SELECT 1'), '1', 'and no process has ended');
+
 # --- restored -----------------------------------------------------------------------------------------------------
 
 my $dump = $node->basedir . '/shop.dump';

@@ -176,6 +176,18 @@ fails(generic('/huge', max_response_bytes => 1000000), qr/more than max_response
 is(query("SELECT length(order_mgmt.predict('@{[ generic('/huge') ]}', '1')::text)"), '3000002', '... or not');
 is(predict(generic('/ok', fallback => $plain, response_pointer => '/elsewhere'), '1'), '2', 'a fallback answers');
 
+# --- transactions for which others may have to wait ------------------------------------------------
+
+query('CREATE TABLE touched (x int)');
+$before = asked($models);
+like(query("BEGIN; INSERT INTO touched VALUES (1); SELECT order_mgmt.predict('$plain', '1'); COMMIT"), qr/OM005: .*"$plain" \(kind "http"\) is not asked in a transaction that has changed or locked rows/, 'nobody is called while rows are locked');
+like(query("BEGIN; LOCK TABLE touched IN SHARE MODE; SELECT order_mgmt.predict('$plain', '1'); COMMIT"), qr/OM005: .*has locked a table/, '... or a table');
+is(asked($models) - $before, 0, '... really nobody');
+is(query("INSERT INTO touched SELECT output::int FROM order_mgmt.predict_batch('$plain', '[1, 2]') RETURNING x"), "2\n4", 'a statement may write what it has been answered');
+my ($request) = query("BEGIN; INSERT INTO touched VALUES (1); SELECT 'request ' || order_mgmt.request_prediction('$plain', '[1, {\"x\": 4}]'); COMMIT") =~ /request (\d+)/;
+ok(becomes($node, 'shop', "SELECT status || ' ' || outputs FROM order_mgmt.prediction_answer($request)", 'answered [2, 8]', 60), 'after the commit a worker calls');
+like(query("SET order_mgmt.check_model = '$plain'"), qr/OM005: .*orders cannot be checked by model "$plain"/, 'no check of orders');
+
 # --- attempts -----------------------------------------------------------------------------------
 
 is(predict(generic('/flaky/2'), '1'), '2', '429 twice, then success');

@@ -9,7 +9,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(start_server new_shop becomes workers settle one_order capture_until_told in_background has_written finish indexes_hold kill_server);
+our @EXPORT = qw(start_server new_shop becomes workers settle one_order capture_until_told in_background has_written finish indexes_hold kill_server with_other_bytes);
 
 our $one_line = q('[{"product_id": "p", "quantity": 1, "unit_price": 1}]');
 
@@ -160,6 +160,46 @@ sub kill_server
 		$started = !kill(0, $postmaster) && $node->start(fail_ok => 1);
 	}
 	return;
+}
+
+# Predicts by a model whose bytes are each time others; what it says but for answers and OM008, and how often it said which.
+sub with_other_bytes
+{
+	my ($node, $database, $model, $input, $rounds) = @_;
+	return $node->safe_psql($database, <<"SQL");
+CREATE TEMP TABLE said (code text);
+DO \$\$
+DECLARE
+    bytes bytea := (SELECT model FROM order_mgmt.model_versions WHERE name = '$model' ORDER BY version DESC LIMIT 1);
+    options jsonb := (SELECT d.options FROM order_mgmt.model_definitions AS d WHERE name = '$model');
+    tried bytea;
+    at int;
+BEGIN
+    PERFORM setseed(0.5);
+    FOR i IN 1 .. $rounds LOOP
+        at := floor(power(random(), 1 + 3 * round(random())) * length(bytes));
+        tried := CASE i % 5
+            WHEN 0 THEN set_byte(bytes, at, floor(random() * 256)::int)
+            WHEN 1 THEN substr(bytes, 1, at)
+            WHEN 2 THEN bytes || substr(bytes, at + 1)
+            WHEN 3 THEN overlay(bytes PLACING '\\xffffffff' FROM at + 1)
+            ELSE substr(bytes, 1, at) || decode(md5(i::text), 'hex') || substr(bytes, at + 1)
+        END;
+        UPDATE order_mgmt.model_versions SET model = tried WHERE name = '$model';
+        PERFORM order_mgmt.set_model_options('$model', options || jsonb_build_object('keep_versions', i));
+        BEGIN
+            PERFORM order_mgmt.predict('$model', '$input');
+            INSERT INTO said VALUES ('answer');
+        EXCEPTION WHEN OTHERS THEN
+            INSERT INTO said VALUES (SQLSTATE);
+        END;
+    END LOOP;
+    UPDATE order_mgmt.model_versions SET model = bytes WHERE name = '$model';
+    PERFORM order_mgmt.set_model_options('$model', options);
+END
+\$\$;
+SELECT string_agg(DISTINCT code, ' ' ORDER BY code) FROM said;
+SQL
 }
 
 1;

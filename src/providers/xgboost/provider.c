@@ -2,17 +2,21 @@
  * provider.c
  *		Models of kind xgboost: gradient-boosted trees over the rows of any query.
  *
- * A model is stored as a mark, the objective, the names of the features and what
- * XGBoost saves (UBJSON).
+ * A model is stored as a mark, the objective, the names of the features, what
+ * XGBoost saves (UBJSON), and a checksum of all this: XGBoost does not look at what
+ * it reads, so it is given nothing but what it has written.
  */
 #include "boost.h"
 
+#include <limits.h>
 #include <math.h>
 
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "libpq/pqformat.h"
 #include "miscadmin.h"
+#include "port/pg_bswap.h"
+#include "port/pg_crc32c.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
@@ -22,7 +26,7 @@ PG_MODULE_MAGIC;
 
 PGDLLEXPORT const OmPredictProvider *order_mgmt_provider_init(int abi);
 
-#define MARK 0x4f4d5831 /* OMX1 */
+#define MARK 0x4f4d5832 /* OMX2 */
 
 /* Features of inputs that are predicted together. */
 #define MOST_VALUES (512 * 1024)
@@ -31,6 +35,17 @@ static void
 validate_options(const OmModelInfo *info)
 {
 	(void) boost_options_read(info->options);
+}
+
+static pg_crc32c
+checksum(const char *data, Size size)
+{
+	pg_crc32c crc;
+
+	INIT_CRC32C(crc);
+	COMP_CRC32C(crc, data, size);
+	FIN_CRC32C(crc);
+	return crc;
 }
 
 /* --- training ------------------------------------------------------------------------------------- */
@@ -53,6 +68,7 @@ make_bytes(const BoostOptions *options, const BoostRows *rows, BoostBooster *boo
 	}
 	boost_booster_save(booster, &data, &size);
 	pq_sendbytes(&out, data, size);
+	pq_sendint32(&out, checksum(out.data + VARHDRSZ, out.len - VARHDRSZ));
 	return pq_endtypsend(&out);
 }
 
@@ -110,15 +126,29 @@ refuse_bytes(void)
 					errhint("Train the model again.")));
 }
 
+/* Without its checksum, which must be right. */
+static StringInfoData
+open_bytes(OmModelBytes bytes)
+{
+	StringInfoData in = {.data = unconstify(char *, bytes.data), .maxlen = -1};
+	uint32 stored;
+
+	if (bytes.size < 2 * sizeof(uint32) || bytes.size > INT_MAX)
+		refuse_bytes();
+	in.len = (int) (bytes.size - sizeof(uint32));
+	memcpy(&stored, bytes.data + in.len, sizeof(uint32));
+	if (pq_getmsgint(&in, sizeof(uint32)) != MARK ||
+		pg_ntoh32(stored) != checksum(bytes.data, in.len))
+		refuse_bytes();
+	return in;
+}
+
 static void *
 load(const OmModelInfo *info pg_attribute_unused(), OmModelBytes bytes, MemoryContext context)
 {
 	State *state = MemoryContextAllocZero(context, sizeof(State));
-	StringInfoData in = {
-		.data = unconstify(char *, bytes.data), .len = (int) bytes.size, .maxlen = -1};
+	StringInfoData in = open_bytes(bytes);
 
-	if (bytes.size < sizeof(uint32) || pq_getmsgint(&in, sizeof(uint32)) != MARK)
-		refuse_bytes();
 	state->is_binary = pq_getmsgbyte(&in) != 0;
 	state->nfeatures = (int) pq_getmsgint(&in, sizeof(uint32));
 	if (state->nfeatures < 1 || state->nfeatures > (int) bytes.size)
