@@ -148,6 +148,16 @@ def measure(database, label, options):
     return watch.seconds, found
 
 
+def evaluate_all(database, cases, common):
+    """Label and what the evaluation says, which trains by itself: the version only gives the orders."""
+    train(database, "any", {"tune": False, **common})
+    with Session(database) as session:
+        for label, options in cases:
+            session.rows("SELECT order_mgmt.set_model_options('any', %s)", json.dumps({**options, **common}))
+            yield label, evaluate(database, "any")
+        session.rows("SELECT order_mgmt.drop_model('any')")
+
+
 def summary(results):
     ours = results["**blend**"]
     others = {label: found for label, found in results.items() if label != "**blend**"}
@@ -177,10 +187,9 @@ def earlier(shop):
     for until in shop.untils:
         results = {}
         lines += [f"| {shop.title}, orders before {until} | Recall@10 | NDCG@10 | Recall@20 | NDCG@20 |", "| --- " * 5 + "|"]
-        for label, options in ALGORITHMS:
-            if label not in EARLIER:
-                continue
-            found = results[label] = measure(shop.database, label, {**options, "until": f"{until}T00:00:00Z"})[1]
+        cases = [(label, options) for label, options in ALGORITHMS if label in EARLIER]
+        for label, found in evaluate_all(shop.database, cases, {"until": f"{until}T00:00:00Z"}):
+            results[label] = found
             cells = [f"{found[m]:.4f} ± {found[m + '_sd']:.4f}" for m in MEASURES if "min" not in m]
             lines.append(f"| {label} | {' | '.join(cells)} |")
             print(lines[-1], flush=True)
@@ -193,10 +202,10 @@ def earlier(shop):
 def choices(shop):
     """By those who choose and those who measure, of the orders before those that are held back."""
     lines = [f"| {shop.title} | loss of those who choose | Recall@10 of those who measure | NDCG@10 | left out |", "| --- " * 5 + "|"]
-    for label, options in [("all, as it is", {}), ("the first weights", {"tune": False})] + \
-            [(f"without `{group}`", {"without": [group]}) for group in GROUPS]:
-        found = measure(shop.database, "choice", options)[1]
-        left_out = [group for group in GROUPS if found.get(f"chosen_{group}") == 0 and group not in options.get("without", [])]
+    cases = [("all, as it is", {}), ("the first weights", {"tune": False})]
+    cases += [(f"without `{group}`", {"without": [group]}) for group in GROUPS]
+    for label, found in evaluate_all(shop.database, cases, {}):
+        left_out = [group for group in GROUPS if found.get(f"chosen_{group}") == 0 and f"`{group}`" not in label]
         loss = f"{found['validation_loss']:.4f}" if "validation_loss" in found else ""
         lines.append(f"| {label} | {loss} | {found['validation_recall@10']:.4f} | {found['validation_ndcg@10']:.4f} | "
                      f"{', '.join(left_out)} |")
