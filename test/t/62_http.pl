@@ -404,6 +404,21 @@ is(as_role('admin', q(SELECT order_mgmt.create_model('of_admin', 'http', '{"endp
 like(as_role('admin', q(SELECT order_mgmt.predict('of_admin', '1'))), qr/may not be called/, '... but not have everything called');
 like(as_role('admin', q(SET order_mgmt.http_endpoints = 'http://elsewhere.example')), qr/permission denied/, '... nor change that');
 
+# --- a check of orders ----------------------------------------------------------------------------
+
+# Workers ask before they write or lock anything.
+my $risk = generic('/risk');
+$node->safe_psql('postgres', "ALTER DATABASE shop SET order_mgmt.check_model = '$risk'");
+for my $case ([ 0.9, 'rejected{high_risk}' ], [ 0.1, 'shipped{}' ])
+{
+	my ($score, $fate) = @$case;
+	my $id = query(qq(SELECT order_mgmt.capture_order('c', $Shop::one_line, metadata => '{"risk": $score}')));
+	query("SELECT order_mgmt.wait_for_order('$id', '30 s')");
+	is(query("SELECT status || reasons::text FROM order_mgmt.orders WHERE order_id = '$id'"), $fate, "a worker asks about an order of risk $score");
+}
+$node->safe_psql('postgres', 'ALTER DATABASE shop RESET order_mgmt.check_model');
+settle($node, 'shop', 'a model behind HTTP checks orders');
+
 # --- TLS ----------------------------------------------------------------------------------------
 
 my $tls = PostgreSQL::Test::Utils::tempdir();

@@ -133,6 +133,9 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.do_ok(rest, content, _body)
 
+    def do_risk(self, _rest, content, _body):
+        self.answer({"predictions": [order["metadata"]["risk"] for order in content["instances"]]})
+
     def do_moody(self, rest, content, body):
         if (HERE / "broken").exists():
             self.answer({"message": "broken"}, 500)
