@@ -52,7 +52,7 @@ for my $database (qw(home away))
 	is($node->safe_psql($database, $schedule), jobs_of($database), "$database: again");
 	is(jobs(), $before, "$database: that changes nothing");
 }
-is($node->safe_psql('home', 'SELECT database, count(*), count(DISTINCT jobid) FROM cron.job GROUP BY 1 ORDER BY 1'), "away|6|6\nhome|6|6", 'each job is there once, for its database');
+is($node->safe_psql('home', 'SELECT database, count(*), count(DISTINCT jobid) FROM cron.job GROUP BY 1 ORDER BY 1'), "away|7|7\nhome|7|7", 'each job is there once, for its database');
 is($node->safe_psql('home', q(SELECT schedule FROM cron.job WHERE jobname = 'order_mgmt away loads')), '17 3 * * *', 'with its usual time');
 
 # Other times, none, nonsense
