@@ -73,36 +73,35 @@ static OmQuery delete_query = {.sql = "DELETE FROM order_mgmt.accounts WHERE cus
  * after them; orders of theirs that were shipped in a month that is here are shown.
  */
 static OmQuery statement_query = {
-	.sql = "WITH " OM_ARCHIVED_AMOUNTS_OF(
-		"account") ", charges AS MATERIALIZED ("
-				   "  SELECT " OM_ARCHIVED_AMOUNTS_EVENT(
-					   "l") ", l.at, -o.total AS amount, o.order_id, o.updated_at"
-							"   FROM order_mgmt.orders AS o CROSS JOIN LATERAL"
-							"    order_mgmt.shipment_of(o.order_id, o.trail, o.created_at, "
-							"o.updated_at) AS "
-							"l"
-							"   WHERE o.customer_id = $1 AND o.status = 'shipped' AND (o.settled & "
-							"4) = 0),"
-							" unseen AS MATERIALIZED (SELECT month AS at, amount FROM hidden"
-							"  UNION ALL SELECT updated_at, amount FROM charges WHERE event_id IS "
-							"NULL)"
-							" SELECT event_id, at, kind, amount, balance_after + coalesce((SELECT "
-							"sum(u.amount)"
-							"  FROM unseen AS u WHERE u.at < s.at), 0), order_id, reason FROM ("
-							" SELECT *, sum(amount) OVER (ORDER BY event_id) AS balance_after FROM "
-							"("
-							"  SELECT l.event_id, l.at, 'adjustment'::text AS kind,"
-							"   (l.detail->>'amount')::numeric AS amount, NULL::uuid AS order_id,"
-							"   l.detail->>'reason' AS reason FROM order_mgmt.event_log AS l"
-							"   WHERE l.customer_id = $1 AND l.event_type = 'balance_changed'"
-							"  UNION ALL"
-							"  SELECT event_id, at, 'charge', amount, order_id, NULL FROM charges"
-							"   WHERE event_id IS NOT NULL"
-							"  UNION ALL"
-							"  SELECT event_id, at, 'charge', amount, order_id, NULL FROM shown)"
-							"  AS movements) AS s"
-							" WHERE event_id > coalesce($4, 0) AND at >= coalesce($2, '-infinity')"
-							" AND at < coalesce($3, 'infinity') ORDER BY event_id LIMIT $5",
+	.sql = "WITH charges AS MATERIALIZED ("
+		   "  SELECT " OM_ARCHIVED_AMOUNTS_EVENT(
+			   "l") ", l.at, -o.total AS amount, o.order_id, o.updated_at"
+					"   FROM order_mgmt.orders AS o CROSS JOIN LATERAL"
+					"    order_mgmt.shipment_of(o.order_id, o.trail, o.created_at, "
+					"o.updated_at) AS "
+					"l"
+					"   WHERE o.customer_id = $1 AND o.status = 'shipped' AND (o.settled & "
+					"4) = 0),"
+					" unseen AS MATERIALIZED (SELECT month AS at, amount FROM hidden"
+					"  UNION ALL SELECT updated_at, amount FROM charges WHERE event_id IS "
+					"NULL)"
+					" SELECT event_id, at, kind, amount, balance_after + coalesce((SELECT "
+					"sum(u.amount)"
+					"  FROM unseen AS u WHERE u.at < s.at), 0), order_id, reason FROM ("
+					" SELECT *, sum(amount) OVER (ORDER BY event_id) AS balance_after FROM "
+					"("
+					"  SELECT l.event_id, l.at, 'adjustment'::text AS kind,"
+					"   (l.detail->>'amount')::numeric AS amount, NULL::uuid AS order_id,"
+					"   l.detail->>'reason' AS reason FROM order_mgmt.event_log AS l"
+					"   WHERE l.customer_id = $1 AND l.event_type = 'balance_changed'"
+					"  UNION ALL"
+					"  SELECT event_id, at, 'charge', amount, order_id, NULL FROM charges"
+					"   WHERE event_id IS NOT NULL"
+					"  UNION ALL"
+					"  SELECT event_id, at, 'charge', amount, order_id, NULL FROM shown)"
+					"  AS movements) AS s"
+					" WHERE event_id > coalesce($4, 0) AND at >= coalesce($2, '-infinity')"
+					" AND at < coalesce($3, 'infinity') ORDER BY event_id LIMIT $5",
 	.nargs = 5,
 	.types = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID},
 	.plan_once = true};
@@ -279,8 +278,7 @@ OM_FUNCTION(om_account_statement)
 	bool isnull[5] = {false, PG_ARGISNULL(1), PG_ARGISNULL(2), PG_ARGISNULL(3), false};
 
 	(void) om_installation_get();
-	om_archived_amounts_require();
-	return om_query_return_set(fcinfo, &statement_query, args, isnull);
+	return om_archived_amounts_return_set(fcinfo, "account", &statement_query, args, isnull);
 }
 
 /* delete_account(customer_id) → boolean */

@@ -29,7 +29,6 @@ capture_or_raise(OmCapture *capture)
 	om_capture_run(capture, 1, true /* all_or_nothing */);
 	if (capture->problem.sqlstate != 0)
 		om_problem_raise(&capture->problem);
-	om_ordercheck_run(capture, 1);
 }
 
 /* capture_order(customer_id, lines, idempotency_key, order_ref, metadata, expected_total) → uuid */
@@ -125,7 +124,6 @@ OM_FUNCTION(om_capture_orders)
 	om_capture_run(captures, count, all_or_nothing);
 	if (all_or_nothing)
 		raise_first_problem(captures, count);
-	om_ordercheck_run(captures, count);
 	for (int i = 0; i < count; i++)
 		put_capture((ReturnSetInfo *) fcinfo->resultinfo, i + 1, &captures[i]);
 	return (Datum) 0;
@@ -153,6 +151,7 @@ OM_FUNCTION(om_preview_order)
 	OmCapture capture = {0};
 	OmOrder order;
 	OmJson json = {0};
+	bool is_risky;
 	bool passes;
 	Jsonb *reasons;
 	Jsonb *shortages;
@@ -163,8 +162,10 @@ OM_FUNCTION(om_preview_order)
 		om_capture_price(&capture, 1);
 	if (capture.problem.sqlstate != 0)
 		om_problem_raise(&capture.problem);
+	is_risky = om_ordercheck_is_on() && om_ordercheck_preview(&capture);
 	make_trial(&order, &capture);
-	om_checkers_preview(&order, &passes, &reasons, &shortages);
+	om_checkers_preview(&order, is_risky ? 1u << OM_REASON_HIGH_RISK : 0, &passes, &reasons,
+						&shortages);
 	om_json_open_object(&json);
 	om_json_key(&json, "passes");
 	om_json_bool(&json, passes);

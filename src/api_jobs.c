@@ -4,18 +4,23 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "tcop/pquery.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/numeric.h"
+#include "utils/timestamp.h"
 #include "utils/tuplestore.h"
 
 #include "api_arguments.h"
 #include "cronjobs.h"
 #include "locks.h"
+#include "maintenance.h"
 #include "plans.h"
 #include "purges.h"
 #include "tablestats.h"
@@ -100,6 +105,54 @@ OM_FUNCTION(om_unschedule_jobs)
 {
 	om_api_begin_write("unschedule_jobs()");
 	PG_RETURN_INT64(om_cronjobs_unschedule());
+}
+
+static void
+commit_and_go_on(void)
+{
+	SPI_commit();
+	EnsurePortalSnapshotExists();
+}
+
+static void
+require_nonatomic(FunctionCallInfo fcinfo)
+{
+	if (fcinfo->context == NULL || !IsA(fcinfo->context, CallContext) ||
+		castNode(CallContext, fcinfo->context)->atomic)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_TRANSACTION_TERMINATION),
+						errmsg("archive_due() commits, and cannot be part of a transaction"),
+						errhint("CALL it by itself, without BEGIN and outside of functions.")));
+}
+
+static Datum
+return_record(FunctionCallInfo fcinfo, Datum value)
+{
+	bool isnull = false;
+	TupleDesc desc;
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), &value, &isnull));
+}
+
+/* CALL archive_due(max_months, budget, INOUT moved) */
+OM_FUNCTION(om_archive_due)
+{
+	int64 at_most = PG_ARGISNULL(0) ? PG_INT64_MAX : PG_GETARG_INT64(0);
+	int64 budget;
+	int64 moved;
+
+	require_nonatomic(fcinfo);
+	om_api_begin_write("archive_due()");
+	if (at_most < 1)
+		om_arg_raise("max_months", "is not positive");
+	om_arg_require(fcinfo, 1, "budget");
+	budget = om_arg_milliseconds(fcinfo, 1, "budget");
+	SPI_connect_ext(SPI_OPT_NONATOMIC);
+	moved = om_maintenance_move_due(
+		at_most, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), budget), commit_and_go_on);
+	SPI_finish();
+	return return_record(fcinfo, Int64GetDatum(moved));
 }
 
 /* purge_idempotency_keys() → bigint */

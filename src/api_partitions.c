@@ -22,10 +22,12 @@
 #include "errors.h"
 #include "installation.h"
 #include "jsonout.h"
+#include "monthswap.h"
 #include "monthtables.h"
 #include "names.h"
 #include "policies.h"
 #include "relations.h"
+#include "tablenames.h"
 #include "tiers.h"
 #include "wakeup.h"
 
@@ -187,6 +189,7 @@ OM_FUNCTION(om_manage_table)
 	relid = PG_GETARG_OID(0);
 	om_api_begin_write("manage_table()");
 	(void) om_relation_get("partition_policies");
+	(void) om_tablenames_follow();
 	policy = read_policy(fcinfo);
 	if (get_rel_name(relid) == NULL)
 		om_arg_raise("relation", "is no table");
@@ -202,6 +205,7 @@ OM_FUNCTION(om_manage_table)
 	tables = om_monthtables_of(relid, policy.time_column);
 	check_tablespace(policy.warm_tablespace, policy.owner == NULL ? OM_OWNER_ROLE : policy.owner);
 	changed = om_policy_save(&policy);
+	(void) om_tablenames_follow(); /* from now on */
 	if (policy.owner != NULL)
 		make_months(&policy, tables);
 	om_wakeup_maintenance_at_commit();
@@ -225,15 +229,30 @@ OM_FUNCTION(om_unmanage_table)
 	if (om_policy_is_ours(schema, name))
 		om_arg_raise("relation", "is a table of order_mgmt, which is always looked after");
 	require_owner(relid);
+	(void) om_tablenames_follow();
 	PG_RETURN_BOOL(om_policy_remove(schema, name));
 }
 
 /* ---------- partitions ---------- */
 
+/* Why what is due is not done; NULL: nothing is, or nothing keeps it. */
+static const char *
+find_obstacle(const OmMonth *month, const OmPolicy *policy, TimestampTz now)
+{
+	const char *reason;
+
+	if (month->next_at > now)
+		return NULL;
+	reason = om_tiers_obstacle(month, policy);
+	if (reason == NULL && OidIsValid(month->leaf) && month->next != OM_MOVE_DROP)
+		reason = om_month_missed(month->leaf);
+	return reason;
+}
+
 static void
 put_month(ReturnSetInfo *result, const OmMonth *month, const OmPolicy *policy, TimestampTz now)
 {
-	const char *waits_for = month->next_at <= now ? om_tiers_obstacle(month, policy) : NULL;
+	const char *waits_for = find_obstacle(month, policy, now);
 	const char *table = policy->owner == NULL
 						  ? month->table_name
 						  : quote_qualified_identifier(month->schema, month->table_name);

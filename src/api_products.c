@@ -67,50 +67,49 @@ static OmQuery get_stock_query = {
  * that came later.
  */
 static OmQuery statement_query = {
-	.sql = "WITH " OM_ARCHIVED_AMOUNTS_OF(
-		"product") ", shipments AS MATERIALIZED ("
-				   "  SELECT " OM_ARCHIVED_AMOUNTS_EVENT(
-					   "l") ", l.at, -n.quantity AS quantity, o.order_id, o.updated_at"
-							"   FROM (SELECT order_id, created_at, sum(quantity) AS quantity"
-							"    FROM order_mgmt.order_lines WHERE product_id = $1 GROUP BY 1, 2) "
-							"AS n"
-							"   JOIN order_mgmt.orders AS o ON o.order_id = n.order_id"
-							"    AND o.created_at = n.created_at AND o.status = 'shipped' AND "
-							"(o.settled & "
-							"4) = 0"
-							"   CROSS JOIN LATERAL"
-							"    order_mgmt.shipment_of(o.order_id, o.trail, o.created_at, "
-							"o.updated_at) AS "
-							"l),"
-							" unseen AS MATERIALIZED (SELECT month AS at, amount FROM hidden"
-							"  UNION ALL SELECT updated_at, quantity FROM shipments WHERE event_id "
-							"IS NULL)"
-							" SELECT event_id, at, kind, quantity, on_hand_after - "
-							"coalesce((SELECT "
-							"sum(u.amount)"
-							"  FROM unseen AS u WHERE u.at > s.at), 0)::bigint, order_id, reason "
-							"FROM ("
-							" SELECT *, (SELECT on_hand FROM order_mgmt.stock WHERE product_id = "
-							"$1)"
-							"  - coalesce(sum(quantity) OVER (ORDER BY event_id DESC ROWS BETWEEN"
-							"    UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS on_hand_after "
-							"FROM ("
-							"  SELECT l.event_id, l.at, 'adjustment'::text AS kind,"
-							"   (l.detail->>'quantity')::bigint AS quantity, NULL::uuid AS "
-							"order_id,"
-							"   l.detail->>'reason' AS reason FROM order_mgmt.event_log AS l"
-							"   WHERE l.product_id = $1 AND l.event_type = 'stock_changed'"
-							"  UNION ALL"
-							"  SELECT event_id, at, 'shipment', quantity::bigint, order_id, NULL "
-							"FROM "
-							"shipments"
-							"   WHERE event_id IS NOT NULL"
-							"  UNION ALL"
-							"  SELECT event_id, at, 'shipment', amount::bigint, order_id, NULL "
-							"FROM shown)"
-							"  AS movements) AS s"
-							" WHERE event_id > coalesce($4, 0) AND at >= coalesce($2, '-infinity')"
-							" AND at < coalesce($3, 'infinity') ORDER BY event_id LIMIT $5",
+	.sql = "WITH shipments AS MATERIALIZED ("
+		   "  SELECT " OM_ARCHIVED_AMOUNTS_EVENT(
+			   "l") ", l.at, -n.quantity AS quantity, o.order_id, o.updated_at"
+					"   FROM (SELECT order_id, created_at, sum(quantity) AS quantity"
+					"    FROM order_mgmt.order_lines WHERE product_id = $1 GROUP BY 1, 2) "
+					"AS n"
+					"   JOIN order_mgmt.orders AS o ON o.order_id = n.order_id"
+					"    AND o.created_at = n.created_at AND o.status = 'shipped' AND "
+					"(o.settled & "
+					"4) = 0"
+					"   CROSS JOIN LATERAL"
+					"    order_mgmt.shipment_of(o.order_id, o.trail, o.created_at, "
+					"o.updated_at) AS "
+					"l),"
+					" unseen AS MATERIALIZED (SELECT month AS at, amount FROM hidden"
+					"  UNION ALL SELECT updated_at, quantity FROM shipments WHERE event_id "
+					"IS NULL)"
+					" SELECT event_id, at, kind, quantity, on_hand_after - "
+					"coalesce((SELECT "
+					"sum(u.amount)"
+					"  FROM unseen AS u WHERE u.at > s.at), 0)::bigint, order_id, reason "
+					"FROM ("
+					" SELECT *, (SELECT on_hand FROM order_mgmt.stock WHERE product_id = "
+					"$1)"
+					"  - coalesce(sum(quantity) OVER (ORDER BY event_id DESC ROWS BETWEEN"
+					"    UNBOUNDED PRECEDING AND 1 PRECEDING), 0)::bigint AS on_hand_after "
+					"FROM ("
+					"  SELECT l.event_id, l.at, 'adjustment'::text AS kind,"
+					"   (l.detail->>'quantity')::bigint AS quantity, NULL::uuid AS "
+					"order_id,"
+					"   l.detail->>'reason' AS reason FROM order_mgmt.event_log AS l"
+					"   WHERE l.product_id = $1 AND l.event_type = 'stock_changed'"
+					"  UNION ALL"
+					"  SELECT event_id, at, 'shipment', quantity::bigint, order_id, NULL "
+					"FROM "
+					"shipments"
+					"   WHERE event_id IS NOT NULL"
+					"  UNION ALL"
+					"  SELECT event_id, at, 'shipment', amount::bigint, order_id, NULL "
+					"FROM shown)"
+					"  AS movements) AS s"
+					" WHERE event_id > coalesce($4, 0) AND at >= coalesce($2, '-infinity')"
+					" AND at < coalesce($3, 'infinity') ORDER BY event_id LIMIT $5",
 	.nargs = 5,
 	.types = {TEXTOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, INT8OID},
 	.plan_once = true};
@@ -273,6 +272,5 @@ OM_FUNCTION(om_stock_statement)
 	bool isnull[5] = {false, PG_ARGISNULL(1), PG_ARGISNULL(2), PG_ARGISNULL(3), false};
 
 	(void) om_installation_get();
-	om_archived_amounts_require();
-	return om_query_return_set(fcinfo, &statement_query, args, isnull);
+	return om_archived_amounts_return_set(fcinfo, "product", &statement_query, args, isnull);
 }

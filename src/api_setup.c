@@ -36,16 +36,18 @@ OM_FUNCTION(om_setup)
 	PG_RETURN_BOOL(created);
 }
 
-/* migrate() → boolean: there is one version of the stored data so far */
+/* migrate() → boolean */
 OM_FUNCTION(om_migrate)
 {
-	if (om_installation_version() != OM_SCHEMA_VERSION)
-		ereport(ERROR, (errcode(ERRCODE_OM_NOT_READY),
-						errmsg("data of schema version %d cannot be brought to version %d",
-							   om_installation_version(), OM_SCHEMA_VERSION),
-						om_errdetail("schema_version", psprintf("%d", om_installation_version())),
-						errhint("Install the library that belongs to the data.")));
-	PG_RETURN_BOOL(false);
+	bool migrated;
+
+	PreventCommandIfReadOnly("migrate()");
+	if (om_installation_version() < OM_SCHEMA_VERSION)
+		om_quiesce_here();
+	migrated = om_schema_migrate();
+	if (migrated)
+		om_wakeup_knock_at_commit(MyDatabaseId);
+	PG_RETURN_BOOL(migrated);
 }
 
 /* post_restore() → boolean */

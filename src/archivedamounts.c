@@ -21,7 +21,9 @@
 #include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/tuptable.h"
+#include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -125,6 +127,70 @@ static OmQuery remove_month_query = {
 	.sql = "DELETE FROM order_mgmt.archived_months WHERE month = $1 RETURNING last_lxid",
 	.nargs = 1,
 	.types = {TIMESTAMPTZOID}};
+
+/* ---------- beside the months that are here ---------- */
+
+void
+om_archived_amounts_hold_months(void)
+{
+	/* In the order in which captures lock them. */
+	static const char *const tables[] = {"event_log", "orders", "order_lines"};
+
+	for (int i = 0; i < (int) lengthof(tables); i++)
+		LockRelationOid(om_relation_get(tables[i]), AccessShareLock);
+}
+
+#define IS_SHOWN                                                                           \
+	"s.kind = $1 AND s.key = $2 AND NOT EXISTS (SELECT FROM order_mgmt.archived_months AS" \
+	" m WHERE m.month = date_trunc('month', s.at, 'UTC'))"
+
+static OmQuery shown_query = {.sql = "SELECT s.event_id, s.at, s.amount, s.order_id"
+									 " FROM order_mgmt.archived_movements AS s WHERE " IS_SHOWN,
+							  .nargs = 2,
+							  .types = {TEXTOID, TEXTOID}};
+
+static OmQuery hidden_query = {
+	.sql = "SELECT a.month, a.amount - coalesce((SELECT sum(s.amount)"
+		   "  FROM order_mgmt.archived_movements AS s WHERE s.month = a.month AND " IS_SHOWN
+		   "), 0) AS amount FROM order_mgmt.archived_amounts AS a WHERE a.kind = $1 AND a.key = $2",
+	.nargs = 2,
+	.types = {TEXTOID, TEXTOID}};
+
+static OmQuery gone_query = {.sql = "SELECT m.month FROM order_mgmt.archived_months AS m",
+							 .nargs = 0};
+
+static void
+name_amounts(const char *kind, Datum key)
+{
+	Datum args[2] = {CStringGetTextDatum(kind), key};
+
+	PushActiveSnapshot(GetLatestSnapshot());
+	(void) om_query_read(&shown_query, args, NULL);
+	om_query_name_result("shown");
+	(void) om_query_read(&hidden_query, args, NULL);
+	om_query_name_result("hidden");
+	(void) om_query_read(&gone_query, NULL, NULL);
+	om_query_name_result("gone");
+	PopActiveSnapshot();
+}
+
+Datum
+om_archived_amounts_return_set(FunctionCallInfo fcinfo, const char *kind, OmQuery *query,
+							   const Datum *args, const bool *isnull)
+{
+	OmQueryScope scope;
+
+	om_archived_amounts_require();
+	om_archived_amounts_hold_months();
+	InitMaterializedSRF(fcinfo, 0);
+	om_query_begin(&scope);
+	name_amounts(kind, args[0]);
+	om_query_put_set(fcinfo, query, args, isnull);
+	om_query_end(&scope);
+	return (Datum) 0;
+}
+
+/* ---------- a month goes ---------- */
 
 void
 om_archived_amounts_require(void)

@@ -9,6 +9,9 @@
 #include "postgres.h"
 
 #include "datatype/timestamp.h"
+#include "fmgr.h"
+
+#include "plans.h"
 
 /* An OM006 where the tables are missing: setup() makes them. */
 extern void om_archived_amounts_require(void);
@@ -31,23 +34,26 @@ extern void om_archived_amounts_add(TimestampTz month);
  */
 extern void om_archived_amounts_remove(TimestampTz month, Oid event_leaf);
 
-/* The event of a shipment, unless that lies in a month that is in the archive. */
-#define OM_ARCHIVED_AMOUNTS_EVENT(l)                                    \
-	"CASE WHEN NOT EXISTS (SELECT FROM order_mgmt.archived_months AS m" \
-	"  WHERE m.month = date_trunc('month', " l ".at, 'UTC')) THEN " l ".event_id END AS event_id"
+/*
+ * Which months are partitions is seen in the newest catalog, whatever snapshot one
+ * has; so who puts them together with what is known of the others keeps all of
+ * them where they are (ACCESS SHARE to the end of the transaction), and then reads
+ * that with the latest snapshot.
+ */
+extern void om_archived_amounts_hold_months(void);
 
 /*
- * For the statement of account or product $1: "shown" are its movements of months
- * that are here by orders that are not; "hidden" is what else each month in the
- * archive came to.
+ * The whole of a statement of the account or product that is the first of the arguments.
+ * The query finds rows under three names: "shown" are movements of months that are here by
+ * orders that are not (event_id, at, amount, order_id); "hidden" is what else each
+ * month in the archive came to (month, amount); "gone" are these months (month).
  */
-#define OM_ARCHIVED_AMOUNTS_OF(kind_of)                                                     \
-	"shown AS MATERIALIZED (SELECT s.month, s.event_id, s.at, s.amount, s.order_id"         \
-	"  FROM order_mgmt.archived_movements AS s WHERE s.kind = '" kind_of "' AND s.key = $1" \
-	"  AND NOT EXISTS (SELECT FROM order_mgmt.archived_months AS m"                         \
-	"   WHERE m.month = date_trunc('month', s.at, 'UTC'))),"                                \
-	" hidden AS MATERIALIZED (SELECT a.month, a.amount - coalesce((SELECT sum(s.amount)"    \
-	"   FROM shown AS s WHERE s.month = a.month), 0) AS amount"                             \
-	"  FROM order_mgmt.archived_amounts AS a WHERE a.kind = '" kind_of "' AND a.key = $1)"
+extern Datum om_archived_amounts_return_set(FunctionCallInfo fcinfo, const char *kind,
+											OmQuery *query, const Datum *args, const bool *isnull);
+
+/* The event of a shipment, unless that lies in a month that is in the archive. */
+#define OM_ARCHIVED_AMOUNTS_EVENT(l)                                                  \
+	"CASE WHEN date_trunc('month', " l ".at, 'UTC') NOT IN (SELECT month FROM gone) " \
+	"THEN " l ".event_id END AS event_id"
 
 #endif /* OM_ARCHIVEDAMOUNTS_H */

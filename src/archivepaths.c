@@ -51,6 +51,39 @@ om_archive_raise_damaged(const char *path, const char *detail)
 
 /* ---------- paths ---------- */
 
+/*
+ * Names stand in a table, which somebody may have written: each part of one is
+ * a name in a directory, so that it leads nowhere but below ours.
+ */
+static bool
+stays_below(const char *name)
+{
+	const char *part = name;
+
+	while (true)
+	{
+		size_t length = strcspn(part, "/");
+
+		if (length == 0 || part[0] == '.')
+			return false;
+		if (part[length] == '\0')
+			return true;
+		part += length + 1;
+	}
+}
+
+static void
+require_below(const char *name)
+{
+	if (!stays_below(name))
+		ereport(ERROR, (errcode(ERRCODE_DATA_CORRUPTED),
+						errmsg("\"%s\" is no name of an archive file", name),
+						errdetail("It leads out of order_mgmt.archive_directory, below which all "
+								  "archives are."),
+						errhint("Put right column file of table order_mgmt.archives: in a backup, "
+								"or where the file is, stands what it was.")));
+}
+
 char *
 om_archive_path(const char *name)
 {
@@ -66,6 +99,11 @@ om_archive_path(const char *name)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("order_mgmt.archive_directory \"%s\" is not an absolute path", root),
 						errhint("Set it to a path that begins with a slash.")));
+	require_below(name);
+	if (strlen(root) + strlen(name) + 2 > MAXPGPATH)
+		ereport(ERROR, (errcode(ERRCODE_NAME_TOO_LONG),
+						errmsg("the path of archive file \"%s\" is too long", name),
+						errhint("Choose a shorter order_mgmt.archive_directory.")));
 	return psprintf("%s/%s", root, name);
 }
 
@@ -161,7 +199,10 @@ om_archive_unlink(const char *name)
 	const char *root = om_setting_archive_directory;
 	char path[MAXPGPATH];
 
-	snprintf(path, sizeof(path), "%s/%s", root == NULL ? "" : root, name);
+	/* What has been written, or is to go, was such a name; a part of one would be another file. */
+	if (!stays_below(name) || root == NULL ||
+		snprintf(path, sizeof(path), "%s/%s", root, name) >= (int) sizeof(path))
+		return;
 	if (unlink(path) != 0 && errno != ENOENT)
 		ereport(LOG, (errcode_of_file(), errmsg("could not remove archive file \"%s\": %m", path)));
 }
@@ -207,6 +248,7 @@ om_archive_remove_at_commit(const char *file)
 {
 	char *own = psprintf("%s/", om_archive_folder());
 
+	require_below(file);
 	if (strncmp(file, own, strlen(own)) == 0)
 		om_archive_add_pending(file, true /* at_commit */);
 }
@@ -297,7 +339,7 @@ list_names(const char *folder)
 		return NIL;
 	while ((entry = ReadDir(dir, path)) != NULL)
 	{
-		if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
+		if (entry->d_name[0] != '.')
 			names = lappend(names, psprintf("%s/%s", folder, entry->d_name));
 	}
 	FreeDir(dir);

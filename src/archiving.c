@@ -54,11 +54,12 @@
 #include "locks.h"
 #include "months.h"
 #include "monthswap.h"
-#include "monthtables.h"
+#include "monthtraits.h"
 #include "names.h"
 #include "obstacles.h"
 #include "plans.h"
 #include "relations.h"
+#include "tablenames.h"
 #include "textform.h"
 
 /* In the order in which captures lock them. */
@@ -73,6 +74,7 @@ typedef struct Member
 	Oid leaf;           /* its partition; or invalid */
 	OmArchive *archive; /* its row; or NULL */
 	Oid twin;
+	List *names; /* of indexes, once its partition has gone or come (monthtraits.h) */
 } Member;
 
 /* ---------- which tables ---------- */
@@ -517,6 +519,8 @@ swap(List *members)
 	}
 	if (!om_month_swap(moves))
 		om_month_raise_busy(((OmMonthMove *) linitial(moves))->parent);
+	foreach(cell, members)
+		om_traits_name_indexes(((Member *) lfirst(cell))->parent, ((Member *) lfirst(cell))->names);
 }
 
 static void
@@ -558,7 +562,7 @@ require_plain(List *members)
 		const Member *member = lfirst(cell);
 
 		if (OidIsValid(member->leaf))
-			om_monthtables_require_plain(member->parent, member->leaf);
+			om_traits_require_plain(member->parent, member->leaf);
 	}
 }
 
@@ -573,6 +577,7 @@ om_archive_month(Oid relation, TimestampTz at)
 
 	require_tables();
 	om_lock_acquire(OM_LOCK_ARCHIVE);
+	(void) om_tablenames_follow();
 	members = list_members(relation, month);
 	require_any(members, month);
 	leaves = leaves_of(members);
@@ -584,6 +589,7 @@ om_archive_month(Oid relation, TimestampTz at)
 		require_over(month);
 	OM_FAULT_POINT("archiving/begun");
 	lock_to_copy(leaves);
+	om_month_require_seen(leaves);
 	if (ours)
 		require_no_obstacle(month);
 	else
@@ -592,13 +598,17 @@ om_archive_month(Oid relation, TimestampTz at)
 	{
 		Member *member = lfirst(cell);
 
-		if (OidIsValid(member->leaf))
-			write_member(member, month);
+		if (!OidIsValid(member->leaf))
+			continue;
+		write_member(member, month);
+		if (!ours)
+			member->names = om_traits_keep(member->parent, member->leaf, member->archive->file);
 	}
 	OM_FAULT_POINT("archiving/files-written");
 	if (ours)
 		keep_sums(month);
 	swap(members);
+	(void) om_tablenames_follow(); /* from now on */
 	OM_FAULT_POINT("archiving/archived");
 	return describe(members);
 }
@@ -757,32 +767,33 @@ require_owner(const Member *member, const OmArchiveManifest *manifest)
 							"until the month is back.")));
 }
 
-/* As a new month of the table has them, so the grants and the like of the youngest one. */
+/* What belonged to the partition itself, or else what months of the table have in common. */
 static void
-carry_grants(const Member *member)
+make_twin(Member *member, const OmArchiveManifest *manifest, Oid kept, bool ours)
 {
-	List *leaves = om_month_leaves(member->parent);
+	OmMonthBounds bounds = {member->archive->lower_bound, member->archive->upper_bound};
+	Oid model = ours || OidIsValid(kept) ? kept : om_traits_youngest(member->parent, InvalidOid);
 
-	if (leaves != NIL)
-		om_monthtables_carry(member->parent, llast_oid(leaves), member->schema_name,
-							 get_rel_name(member->twin));
+	member->twin =
+		om_month_twin_make(member->parent, &bounds, om_traits_storage(member->parent, model, 100));
+	require_columns(member, manifest);
+	if (OidIsValid(model))
+		om_traits_carry(member->parent, model, member->twin,
+						model == kept ? OM_TRAITS_ALL : OM_TRAITS_COMMON);
 }
 
 static void
 restore_member(Member *member, bool ours)
 {
 	const OmArchive *archive = member->archive;
-	OmMonthBounds bounds = {archive->lower_bound, archive->upper_bound};
 	OmArchiveManifest *manifest = om_archive_read_manifest(archive->file, archive->manifest_sha256);
+	Oid kept = ours ? InvalidOid : om_traits_kept(member->parent, archive->file);
 	OmQueryScope scope;
 	int level;
 	int64 rows;
 
 	require_owner(member, manifest);
-	member->twin = om_month_twin_make(member->parent, &bounds, "WITH (fillfactor = 100)");
-	if (!ours)
-		carry_grants(member);
-	require_columns(member, manifest);
+	make_twin(member, manifest, kept, ours);
 	level = om_textform_begin();
 	begin_as_owner(&scope, member->parent);
 	rows = fill_twin(member, manifest);
@@ -792,6 +803,12 @@ restore_member(Member *member, bool ours)
 		elog(ERROR, "archive \"%s\" gave " INT64_FORMAT " rows", archive->file, rows);
 	OM_FAULT_POINT("archiving/filled");
 	om_month_twin_finish(member->twin, member->parent, NULL);
+	if (OidIsValid(kept))
+	{
+		member->names =
+			om_traits_carry_indexes(member->parent, kept, member->twin, OM_TRAITS_ALL, NULL);
+		om_traits_drop_kept(member->parent, archive->file);
+	}
 	om_archives_set_restored(archive);
 }
 
@@ -810,6 +827,15 @@ om_archiving_require_owner(Oid parent, TimestampTz at)
 
 	if (archive != NULL)
 		require_owner(member, om_archive_read_manifest(archive->file, archive->manifest_sha256));
+}
+
+void
+om_archiving_drop_kept(Oid parent, TimestampTz at)
+{
+	const Member *member = make_member(parent, om_archives_month(at));
+
+	if (member->archive != NULL)
+		om_traits_drop_kept(parent, member->archive->file);
 }
 
 static bool
@@ -837,6 +863,7 @@ om_restore_month(Oid relation, TimestampTz at)
 
 	require_tables();
 	om_lock_acquire(OM_LOCK_ARCHIVE);
+	(void) om_tablenames_follow();
 	members = list_members(relation, month);
 	require_any(members, month);
 	if (!any_is_cold(members))

@@ -590,6 +590,14 @@ om_checker_run(OmChecker *checker, OmWork *work, OmItem **items, int count, int6
 }
 
 void
+om_checker_refuse(OmChecker *checker, OmWork *work, OmItem *item, Jsonb *detail)
+{
+	Assert(item->claim == NULL);
+	log_one(work, traits[checker->kind].refused, &item->event.order_id, detail);
+	om_inbox_remove(checker->inbox, item, false /* keep_backlog */);
+}
+
+void
 om_checker_give_up(OmChecker *checker, OmItem *item)
 {
 	OmLogWriter *log = om_log_begin();
@@ -616,7 +624,8 @@ check_amount(Refusal *refusal, OmLedger *ledger, const char *key, int64 amount)
 }
 
 void
-om_checkers_preview(OmOrder *order, bool *passes, Jsonb **reasons, Jsonb **shortages)
+om_checkers_preview(OmOrder *order, uint32 refused, bool *passes, Jsonb **reasons,
+					Jsonb **shortages)
 {
 	char **products = palloc(sizeof(char *) * Max(order->nneeds, 1));
 	OmLedger *accounts = om_ledger_read(OM_LEDGER_ACCOUNTS, &order->customer_id, 1);
@@ -631,7 +640,8 @@ om_checkers_preview(OmOrder *order, bool *passes, Jsonb **reasons, Jsonb **short
 		check_amount(&refusal, stock, order->needs[i].product_id, order->needs[i].quantity);
 	om_ledger_write(accounts);
 	om_ledger_write(stock);
-	*passes = refusal.reasons == 0;
-	*reasons = om_checkers_reasons_array(refusal.reasons);
 	*shortages = shortages_json(&refusal);
+	refused |= refusal.reasons;
+	*passes = refused == 0;
+	*reasons = om_checkers_reasons_array(refused);
 }

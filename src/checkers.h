@@ -29,6 +29,9 @@ extern void om_checker_caught_up(OmChecker *checker, int64 seq);
 /* Decides on these, in their order, as far as that is possible now. */
 extern void om_checker_run(OmChecker *checker, OmWork *work, OmItem **items, int count, int64 seq);
 
+/* The order is refused for what has been found elsewhere, and holds nothing. */
+extern void om_checker_refuse(OmChecker *checker, OmWork *work, OmItem *item, Jsonb *detail);
+
 /* The check itself has failed: a refusal without a reason, so that the order can be settled. */
 extern void om_checker_give_up(OmChecker *checker, OmItem *item);
 
@@ -68,7 +71,11 @@ extern Jsonb *om_checkers_reasons_array(uint32 reasons);
 /* The other way round: {"reasons": [...]}, and the round if it is not the first. */
 extern Jsonb *om_checkers_reasons_detail(uint32 reasons, int round);
 
-/* Would an order (customer, total, needs) pass now? */
-extern void om_checkers_preview(OmOrder *order, bool *passes, Jsonb **reasons, Jsonb **shortages);
+/*
+ * Would an order (customer, total, needs) pass now?  refused: bits of reasons why it
+ * would not, whatever there is of credit and stock.
+ */
+extern void om_checkers_preview(OmOrder *order, uint32 refused, bool *passes, Jsonb **reasons,
+								Jsonb **shortages);
 
 #endif /* OM_CHECKERS_H */

@@ -29,6 +29,7 @@
 #include "inbox.h"
 #include "lifecycle.h"
 #include "locks.h"
+#include "ordercheck.h"
 #include "relations.h"
 #include "retries.h"
 #include "settings.h"
@@ -450,6 +451,34 @@ run_stage(OmConsumer *consumer, OmWork *work, OmItem **items, int count)
 		om_shipper_run(consumer->inbox, work, items, count);
 }
 
+/*
+ * A model that checks orders is asked before anything is locked.  What it refuses
+ * is for each item the detail of the refusal or NULL; NULL: nobody asks.
+ */
+static Jsonb **
+ask_model(const OmConsumer *consumer, OmItem **items, int count)
+{
+	return consumer->stage == OM_STAGE_BALANCE_CHECKER && om_ordercheck_is_on()
+			 ? om_ordercheck_ask(items, count)
+			 : NULL;
+}
+
+/* Returns how many items are left; they close up. */
+static int
+refuse(OmConsumer *consumer, OmWork *work, OmItem **items, int count, Jsonb **refusals)
+{
+	int left = 0;
+
+	for (int i = 0; i < count; i++)
+	{
+		if (refusals[i] == NULL)
+			items[left++] = items[i];
+		else
+			om_checker_refuse(consumer->checker, work, items[i], refusals[i]);
+	}
+	return left;
+}
+
 /* Once a culprit is out of the way, batches grow again. */
 static int
 batch_size(const OmConsumer *consumer, int max_events)
@@ -505,6 +534,7 @@ om_consumer_handle(OmConsumer *consumer, OmWork **work, int max_events)
 {
 	OmItem **items = palloc(sizeof(OmItem *) * max_events);
 	int count = take(consumer, items, max_events);
+	Jsonb **refusals;
 	int64 retried;
 
 	if (count == 0)
@@ -517,9 +547,13 @@ om_consumer_handle(OmConsumer *consumer, OmWork **work, int max_events)
 	if (consumer->watch != NULL)
 		consumer->watch->will_handle(consumer->stage, count, consumer->first_event_id);
 	OM_FAULT_POINT("consumer/batch-taken");
+	refusals = ask_model(consumer, items, count);
 	if (*work == NULL)
 		*work = om_work_begin(OM_LEDGER_SKIP, count);
-	run_stage(consumer, *work, items, count);
+	if (refusals != NULL)
+		count = refuse(consumer, *work, items, count, refusals);
+	if (count > 0)
+		run_stage(consumer, *work, items, count);
 	OM_FAULT_POINT("consumer/batch-handled");
 	/* The stored copy of what has been handled at last */
 	if (retried != 0 && om_inbox_find(consumer->inbox, retried) == NULL)

@@ -80,11 +80,13 @@ typedef struct JobKind
 } JobKind;
 
 const char *const om_cronjob_words[OM_CRON_JOB_COUNT] = {
-	"maintenance", "idempotency_keys", "loads", "dead_letters",
-	"statistics",  "job_history",      "models"};
+	"maintenance",  "archive",    "idempotency_keys", "loads",
+	"dead_letters", "statistics", "job_history",      "models"};
 
 static const JobKind job_kinds[OM_CRON_JOB_COUNT] = {
 	{"*/15 * * * *", "SELECT count(*) FROM order_mgmt.run_maintenance()"},
+	/* Not when maintenance begins, which would find it at work. */
+	{"5-59/15 * * * *", "CALL order_mgmt.archive_due()"},
 	{"7 * * * *", "SELECT order_mgmt.purge_idempotency_keys()"},
 	{"17 3 * * *", "SELECT order_mgmt.purge_loads()"},
 	{"27 3 * * *", "SELECT order_mgmt.purge_dead_letters()"},

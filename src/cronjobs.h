@@ -9,7 +9,7 @@
 
 #include "names.h"
 
-#define OM_CRON_JOB_COUNT 7
+#define OM_CRON_JOB_COUNT 8
 #define OM_CRON_JOB_NAME_SIZE NAMEDATALEN /* of column jobname in pg_cron */
 #define OM_CRON_JOB_SCHEDULE_SIZE 128
 

@@ -9,7 +9,7 @@
 #include "postgres.h"
 
 /* Version of the stored data that this library works with. */
-#define OM_SCHEMA_VERSION 2
+#define OM_SCHEMA_VERSION 3
 
 typedef struct OmInstallation
 {

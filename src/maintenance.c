@@ -8,7 +8,8 @@
  * (maintworker.c).  run_maintenance() has one transaction for all: there each
  * step is a subtransaction, and one month is moved at the end, because a month
  * that has been moved leaves its table locked until the commit; and none where
- * tables have just taken turns, which are locked as well.
+ * tables have just taken turns, which are locked as well.  archive_due() moves
+ * months only, and commits after each.
  *
  * One run at a time: OM_LOCK_MAINTENANCE, taken without waiting.  Each step
  * decides by what it finds itself, not by what the list was made from.
@@ -31,6 +32,7 @@
 
 #include "archivesweep.h"
 #include "archiving.h"
+#include "attempt.h"
 #include "clock.h"
 #include "errors.h"
 #include "faults.h"
@@ -44,6 +46,7 @@
 #include "policies.h"
 #include "relations.h"
 #include "settings.h"
+#include "tablenames.h"
 #include "tiers.h"
 #include "upkeep.h"
 #include "warming.h"
@@ -121,7 +124,7 @@ tables_of(const OmPolicy *policy)
 	return om_monthtables_of(relid, policy->time_column);
 }
 
-/* Of a table that has been dropped, or has another name now, which cannot be told apart. */
+/* Of a table that has been dropped; what cannot be followed now waits for the next run. */
 static bool
 forget_dropped(const OmPolicy *policy, List **actions)
 {
@@ -131,6 +134,8 @@ forget_dropped(const OmPolicy *policy, List **actions)
 
 	if (OidIsValid(schema) && OidIsValid(get_relname_relid(policy->name, schema)))
 		return false;
+	if (om_tablenames_lives(policy->schema, policy->name))
+		return true;
 	(void) om_policy_remove(policy->schema, policy->name);
 	entry.error = "there is no table of this name any more";
 	om_maintlog_add(&entry);
@@ -292,6 +297,8 @@ drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
 	if (policy->owner != NULL)
 		om_archiving_require_owner(month->parent, month->begin);
 	lock_out_readers(month, policy);
+	if (policy->owner != NULL)
+		om_archiving_drop_kept(month->parent, month->begin);
 	om_query_begin(&scope);
 	(void) om_query_run(&forget_query, args, NULL);
 	entry->rows = DatumGetInt64(om_result_get(0, 1, &isnull));
@@ -374,12 +381,29 @@ move_month(const OmMaintStep *step, List **actions)
 
 /* ---------- lists of steps ---------- */
 
+/* Before policies are read, because these name tables. */
+static void
+follow_names(void *arg pg_attribute_unused())
+{
+	ListCell *cell;
+
+	foreach(cell, om_tablenames_follow())
+	{
+		const OmRenamedTable *renamed = lfirst(cell);
+		OmMaintEntry entry = om_maintlog_entry("rename table", renamed->name);
+
+		entry.error = psprintf("it was %s", renamed->was);
+		om_maintlog_add(&entry);
+	}
+}
+
 List *
 om_maintenance_quick_steps(bool may_sweep)
 {
 	List *steps = may_sweep ? list_make1(new_step(STEP_SWEEP, NULL)) : NIL;
 	ListCell *cell;
 
+	(void) om_attempt(follow_names, NULL, true /* keep */);
 	foreach(cell, om_policy_list())
 	{
 		const OmPolicy *policy = lfirst(cell);
@@ -616,4 +640,33 @@ om_maintenance_run(void)
 		(void) attempt_and_log(lfirst(cell), &actions);
 	move_one(&actions, may_move);
 	return actions;
+}
+
+/* ---------- a transaction per month ---------- */
+
+int64
+om_maintenance_move_due(int64 at_most, TimestampTz deadline, void (*commit)(void))
+{
+	List *moves;
+	ListCell *cell;
+	int64 moved = 0;
+
+	if (!OidIsValid(om_relation_find("partition_policies")) || !om_lock_try(OM_LOCK_MAINTENANCE))
+		return 0;
+	(void) om_attempt(follow_names, NULL, true /* keep */);
+	moves = om_maintenance_moves();
+	commit();
+	foreach(cell, moves)
+	{
+		List *actions = NIL;
+
+		/* The commit has let the lock go, and somebody else may be at it now. */
+		if (moved >= at_most || GetCurrentTimestamp() >= deadline ||
+			!om_lock_try(OM_LOCK_MAINTENANCE))
+			break;
+		if (attempt_and_log(lfirst(cell), &actions))
+			moved += list_length(actions);
+		commit();
+	}
+	return moved;
 }

@@ -35,4 +35,12 @@ extern void om_maintenance_do(const OmMaintStep *step, List **actions);
 /* Notes, in a transaction of its own, that it has failed; true when it gave up because of locks. */
 extern bool om_maintenance_failed(const OmMaintStep *step, const ErrorData *error);
 
+/*
+ * Moves what is due, as many months as that (what has failed is logged, and not
+ * counted) and until then; commit() is called after each, and must leave an
+ * active snapshot.  Returns how many; another session that is at it ends this
+ * one.
+ */
+extern int64 om_maintenance_move_due(int64 at_most, TimestampTz deadline, void (*commit)(void));
+
 #endif /* OM_MAINTENANCE_H */

@@ -12,7 +12,9 @@
  * A twin is made, filled and attached in one transaction, whose end makes
  * all of it happen or nothing.  Its rows are frozen from the beginning: a
  * snapshot older than the move sees in the twin what it saw in the
- * partition that went.  Nobody else sees them before the commit, because nobody
+ * partition that went.  That is so if nothing has changed there since the oldest
+ * snapshot that anybody has; while something has, the month stays where it is
+ * (om_month_require_seen()).  Nobody else sees them before the commit, because nobody
  * else sees the table.  They are no changes, so logical decoding is not told.
  *
  * All statements run as the owner of the tables, in a session that can plant
@@ -31,37 +33,38 @@
 #include "executor/executor.h"
 #include "executor/nodeModifyTable.h"
 #include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/partcache.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "errors.h"
 #include "faults.h"
 #include "jsonout.h"
+#include "lockwaits.h"
 #include "monthswap.h"
 #include "plans.h"
 #include "relations.h"
+#include "snapshots.h"
 #include "textform.h"
 
-/* A try to lock for the swap, how many of them, and the pauses between. */
-#define SWAP_LOCK_MS 100
+/* How often it is tried to lock for the swap, and the pauses between. */
 #define SWAP_TRIES 12
 #define PAUSE_MS 50
 #define LONGEST_PAUSE_MS 800
 
 /* Writers of an old month are rare and short; autovacuum gives way when it has been noticed. */
 #define COPY_LOCK_MS 2000
+
+/* So are snapshots that are older than the last change of an old month. */
+#define SNAPSHOT_PAUSE_MS 10
 
 #define BOUNDS_CONSTRAINT "om_moving_bounds"
 
@@ -74,85 +77,55 @@ qualified_name(Oid relid)
 
 /* ---------- locks ---------- */
 
-static bool
-is_about_locks(int sqlstate)
-{
-	return sqlstate == ERRCODE_LOCK_NOT_AVAILABLE || sqlstate == ERRCODE_T_R_DEADLOCK_DETECTED;
-}
-
-static void
-set_timeout(const char *name, int64 ms)
-{
-	(void) set_config_option(name, psprintf(INT64_FORMAT, Max(ms, 1)), PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-}
-
-/* Raises 55P03 when all of them have not been had by then. */
-static void
-lock_until(List *relids, LOCKMODE mode, int ms)
-{
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
-	int level = NewGUCNestLevel();
-	ListCell *cell;
-
-	/* This is also the time after which a vacuum that stands in the way is asked to leave. */
-	set_timeout("deadlock_timeout", 50);
-	foreach(cell, relids)
-	{
-		set_timeout("lock_timeout",
-					TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline));
-		LockRelationOid(lfirst_oid(cell), mode);
-	}
-	AtEOXact_GUC(true, level);
-}
-
-/* All or none of them. */
-static bool
-try_locks(List *relids, LOCKMODE mode, int ms)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool locked = true;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		lock_until(relids, mode, ms);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		if (!is_about_locks(error->sqlerrcode))
-			ReThrowError(error);
-		FreeErrorData(error);
-		locked = false;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return locked;
-}
-
 bool
 om_month_lock_to_copy(List *leaves)
 {
-	return try_locks(leaves, ShareLock, COPY_LOCK_MS);
+	return om_lockwait_lock(leaves, ShareLock, COPY_LOCK_MS);
 }
 
-static void
-pause_for(int ms)
+/* What keeps a month where it is, in words for an error and for view partitions. */
+#define MISSED "a transaction that is open sees it as it was before its last change"
+
+char *
+om_month_missed(Oid leaf)
 {
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
-					 PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
+	return om_snapshots_miss(om_snapshots_newest_change(leaf)) ? pstrdup(MISSED) : NULL;
+}
+
+/* Statements end soon, and with them most snapshots. */
+static bool
+wait_until_seen(Oid leaf, TimestampTz deadline)
+{
+	TransactionId change = om_snapshots_newest_change(leaf);
+
+	while (om_snapshots_miss(change))
+	{
+		if (GetCurrentTimestamp() >= deadline)
+			return false;
+		om_lockwait_pause(SNAPSHOT_PAUSE_MS);
+	}
+	return true;
+}
+
+void
+om_month_require_seen(List *leaves)
+{
+	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), COPY_LOCK_MS);
+	ListCell *cell;
+
+	foreach(cell, leaves)
+	{
+		char *name = get_rel_name(lfirst_oid(cell));
+
+		if (wait_until_seen(lfirst_oid(cell), deadline))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("partition \"%s\" could not be moved: " MISSED, name),
+				 om_errdetail("table", name),
+				 errhint("Try again when that transaction has ended: in pg_stat_activity it is "
+						 "one that has a backend_xmin. Nothing has changed.")));
+	}
 }
 
 /* Somebody waits to write a partition that is being copied. */
@@ -208,10 +181,10 @@ lock_for_swap(List *moves)
 	{
 		if (i > 0)
 		{
-			pause_for(pause);
+			om_lockwait_pause(pause);
 			pause = Min(pause * 2, LONGEST_PAUSE_MS);
 		}
-		if (try_locks(relids, AccessExclusiveLock, SWAP_LOCK_MS))
+		if (om_lockwait_lock(relids, AccessExclusiveLock, OM_LOCKWAIT_MS))
 			return true;
 		if (holds_up_a_writer(moves))
 			return false;
@@ -503,8 +476,8 @@ index_definition(Oid index, Oid table)
 	return found + strlen(name) + 1;
 }
 
-static void
-make_index(Oid index, Oid parent, Oid twin)
+void
+om_month_index_make(Oid index, Oid parent, Oid twin)
 {
 	Oid constraint = get_index_constraint(index);
 	char *name = qualified_name(twin);
@@ -546,7 +519,7 @@ om_month_twin_finish(Oid twin, Oid parent, const char *tablespace)
 	(void) set_config_option("default_tablespace", tablespace == NULL ? "" : tablespace,
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	foreach(cell, indexes_of(parent))
-		make_index(lfirst_oid(cell), parent, twin);
+		om_month_index_make(lfirst_oid(cell), parent, twin);
 	om_query_utility(psprintf("ANALYZE %s", qualified_name(twin)));
 	om_textform_end(level);
 	om_query_end(&scope);
@@ -654,17 +627,44 @@ swap_one(const OmMonthMove *move)
 	CommandCounterIncrement();
 }
 
+/* Somebody may have dropped it before it was locked. */
+static void
+require_there(const OmMonthMove *move)
+{
+	if (!OidIsValid(move->old) ||
+		(get_rel_relispartition(move->old) &&
+		 get_partition_parent(move->old, false /* even_if_detached */) == move->parent))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OM_STATE),
+			 errmsg("table \"%s\" has lost a partition meanwhile", get_rel_name(move->parent)),
+			 om_errdetail("table", get_rel_name(move->parent)),
+			 errhint("SELECT * FROM order_mgmt.partitions shows those that are there.")));
+}
+
+static void
+swap_all(List *moves)
+{
+	int level = NewGUCNestLevel();
+	ListCell *cell;
+
+	/* Attaching locks tables to which foreign keys lead. */
+	om_lockwait_limit(OM_LOCKWAIT_MS);
+	foreach(cell, moves)
+		require_there(lfirst(cell));
+	foreach(cell, moves)
+		swap_one(lfirst(cell));
+	AtEOXact_GUC(true, level);
+}
+
 bool
 om_month_swap(List *moves)
 {
-	ListCell *cell;
-
 	OM_FAULT_POINT("monthswap/before-locks");
 	if (!lock_for_swap(moves))
 		return false;
 	OM_FAULT_POINT("monthswap/locked");
-	foreach(cell, moves)
-		swap_one(lfirst(cell));
+	swap_all(moves);
 	OM_FAULT_POINT("monthswap/swapped");
 	return true;
 }

@@ -5,6 +5,7 @@
  * A move goes, in one transaction (decision 16):
  *
  *		om_month_lock_to_copy(leaves)                  the old partitions are read, not written
+ *		om_month_require_seen(leaves)                  and everybody sees them alike
  *		twin = om_month_twin_make(parent, &bounds, …)  an empty table beside each (not for cold)
  *		om_month_twin_copy(twin, leaf)                 or fill_begin/fill_row/fill_end from a file
  *		om_month_twin_finish(twin, parent)             its indexes and statistics
@@ -49,6 +50,16 @@ extern OmMonthBounds om_month_bounds(Oid leaf);
 extern bool om_month_lock_to_copy(List *leaves);
 
 /*
+ * Snapshots that others have must see the partitions as the latest does, because
+ * they will see copies, or sums, of that.  To be called under SHARE; waits for
+ * short readers for a moment.  55P03: some transaction goes on with an older one.
+ */
+extern void om_month_require_seen(List *leaves);
+
+/* That in words for view partitions, without a lock and without waiting; NULL: nothing is missed. */
+extern char *om_month_missed(Oid leaf);
+
+/*
  * An empty table like the parent, in the parent's schema and of the parent's
  * owner, without indexes, with a CHECK of the bounds, so that attaching it reads
  * nothing.  It has a name of its own until the swap.  storage: what follows
@@ -83,6 +94,9 @@ extern int64 om_month_twin_copy(Oid twin, Oid leaf);
  * its locks.  tablespace: of the indexes, or NULL.
  */
 extern void om_month_twin_finish(Oid twin, Oid parent, const char *tablespace);
+
+/* Makes an index that one table has on another, in the caller's scope, under a name that is free. */
+extern void om_month_index_make(Oid index, Oid from, Oid twin);
 
 /*
  * Locks parents and partitions exclusively, all or none, each time for 100 ms

@@ -6,8 +6,9 @@
  * security-restricted operation and with a safe search_path, as VACUUM does
  * it: what functions in indexes or constraints do, their owner does.
  *
- * A month is made as in months.c.  It gets storage parameters, grants and row
- * security of the youngest partition there is, because LIKE copies none of them.
+ * A month is made as in months.c.  It gets what months have in common of the
+ * youngest partition there is, its indexes too (monthtraits.c), because LIKE
+ * copies none of that.
  */
 #include "postgres.h"
 
@@ -30,7 +31,7 @@
 #include "faults.h"
 #include "jsonout.h"
 #include "monthtables.h"
-#include "plans.h"
+#include "monthtraits.h"
 
 /* A table that has not been looked after for longer gets no month for all that time. */
 #define MAX_MISSED_MONTHS 120
@@ -203,126 +204,27 @@ om_monthtables_of(Oid relid, const char *time_column)
 
 /* ---------- what a new month takes over ---------- */
 
-/* As WITH and TABLESPACE take them. */
+/* What follows the list of columns. */
 static char *
 read_storage(Oid parent, Oid sibling)
 {
-	StringInfoData sql;
-	char *storage = "";
 	Oid tablespace = get_rel_tablespace(parent);
 
-	if (OidIsValid(sibling))
-	{
-		initStringInfo(&sql);
-		appendStringInfo(
-			&sql,
-			"SELECT 'WITH (' || string_agg(format('%%I = %%L', option_name,"
-			" option_value), ', ') || ')' FROM pg_class, pg_options_to_table(reloptions)"
-			" WHERE oid = %u",
-			sibling);
-		om_query_utility(sql.data);
-		storage = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-	}
-	return psprintf(
-		"%s%s%s", storage == NULL ? "" : storage, OidIsValid(tablespace) ? " TABLESPACE " : "",
-		OidIsValid(tablespace) ? quote_identifier(get_tablespace_name(tablespace)) : "");
+	return psprintf("%s%s%s", om_traits_storage(parent, sibling, 0 /* fillfactor */),
+					OidIsValid(tablespace) ? " TABLESPACE " : "",
+					OidIsValid(tablespace) ? quote_identifier(get_tablespace_name(tablespace))
+										   : "");
 }
 
 static void
-run_statements(const char *query)
+take_over(Oid parent, Oid sibling, const char *name)
 {
-	uint64 count;
-	SPITupleTable *rows;
+	Oid leaf = get_relname_relid(name, get_rel_namespace(parent));
+	Oid tablespace = get_rel_tablespace(parent);
 
-	om_query_utility(query);
-	count = SPI_processed;
-	rows = SPI_tuptable;
-	for (uint64 i = 0; i < count; i++)
-	{
-		char *statement = SPI_getvalue(rows->vals[i], rows->tupdesc, 1);
-
-		if (statement != NULL)
-			om_query_utility(statement);
-	}
-}
-
-void
-om_monthtables_run(Oid parent, const char *query)
-{
-	OmQueryScope scope;
-
-	om_query_begin_as_owner(&scope, parent);
-	run_statements(query);
-	om_query_end(&scope);
-	CommandCounterIncrement();
-}
-
-#define GRANTEE \
-	"CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END"
-#define GRANTABLE "CASE WHEN a.is_grantable THEN ' WITH GRANT OPTION' ELSE '' END"
-
-void
-om_monthtables_carry(Oid parent, Oid from, const char *schema, const char *name)
-{
-	char *to = quote_literal_cstr(quote_qualified_identifier(schema, name));
-
-	om_monthtables_run(
-		parent,
-		psprintf(
-			"SELECT format('GRANT %%s ON TABLE %%s TO %%s%%s', a.privilege_type, %s, " GRANTEE
-			", " GRANTABLE ") FROM pg_class AS c, aclexplode(c.relacl) AS a"
-			" WHERE c.oid = %u AND a.grantee <> c.relowner"
-			" UNION ALL SELECT format('GRANT %%s (%%I) ON TABLE %%s TO %%s%%s', a.privilege_type,"
-			" t.attname, %s, " GRANTEE ", " GRANTABLE ") FROM pg_attribute AS t,"
-			" aclexplode(t.attacl) AS a WHERE t.attrelid = %u AND NOT t.attisdropped"
-			/* Who may read a partition by itself reads what its policies show; without them nothing. */
-			" UNION ALL SELECT format('ALTER TABLE %%s ENABLE ROW LEVEL SECURITY', %s) FROM "
-			"pg_class"
-			" WHERE oid = %u AND relrowsecurity"
-			" UNION ALL SELECT format('ALTER TABLE %%s FORCE ROW LEVEL SECURITY', %s) FROM pg_class"
-			" WHERE oid = %u AND relforcerowsecurity"
-			" UNION ALL SELECT format('ALTER TABLE %%s ALTER COLUMN %%I SET STATISTICS %%s', %s, "
-			"attname,"
-			" attstattarget) FROM pg_attribute WHERE attrelid = %u AND attnum > 0 AND NOT "
-			"attisdropped"
-			" AND attstattarget >= 0",
-			to, from, to, from, to, from, to, from, to, from));
-}
-
-/* What a partition has that a copy would not. */
-static OmQuery ties_query = {
-	.sql =
-		"SELECT what FROM pg_catalog.pg_class AS c, LATERAL (SELECT 'triggers of its own' AS what"
-		" FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = c.oid AND NOT t.tgisinternal"
-		" AND t.tgparentid = 0"
-		" UNION ALL SELECT 'rules of its own' FROM pg_catalog.pg_rewrite AS r WHERE r.ev_class = "
-		"c.oid"
-		" UNION ALL SELECT 'policies of its own' FROM pg_catalog.pg_policy AS p WHERE"
-		" p.polrelid = c.oid UNION ALL SELECT 'another owner than its table' FROM"
-		" pg_catalog.pg_class AS p WHERE p.oid = $2 AND p.relowner <> c.relowner) AS x"
-		" WHERE c.oid = $1 LIMIT 1",
-	.nargs = 2,
-	.types = {OIDOID, OIDOID}};
-
-void
-om_monthtables_require_plain(Oid parent, Oid leaf)
-{
-	Datum args[2] = {ObjectIdGetDatum(leaf), ObjectIdGetDatum(parent)};
-	char *name = get_rel_name(leaf);
-	char *what = NULL;
-	OmQueryScope scope;
-
-	om_query_begin(&scope);
-	if (om_query_run(&ties_query, args, NULL) > 0)
-	{
-		what = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-		what = strcpy(SPI_palloc(strlen(what) + 1), what);
-	}
-	om_query_end(&scope);
-	if (what != NULL)
-		ereport(ERROR, (errcode(ERRCODE_OM_STATE), errmsg("partition \"%s\" has %s", name, what),
-						om_errdetail("partition", name),
-						errhint("A copy would not have them; move them to the table itself.")));
+	om_traits_carry(parent, sibling, leaf, OM_TRAITS_COMMON);
+	(void) om_traits_carry_indexes(parent, sibling, leaf, OM_TRAITS_COMMON,
+								   OidIsValid(tablespace) ? get_tablespace_name(tablespace) : NULL);
 }
 
 /* ---------- making months ahead ---------- */
@@ -376,20 +278,14 @@ make_month(const OmMonthTable *table, TimestampTz month)
 	Oid parent = table->table.relid;
 	Oid sibling = table->nleaves == 0 ? InvalidOid : table->leaves[table->nleaves - 1].relid;
 	char *name = om_months_name(table->table.name, month);
-	OmQueryScope scope;
-	char *storage;
 
 	LockRelationOid(parent, ShareUpdateExclusiveLock);
 	if (has_partition(parent, month, table->table.type))
 		return NULL;
 	OM_FAULT_POINT("monthtables/locked");
-	om_query_begin_as_owner(&scope, parent);
-	storage = read_storage(parent, sibling);
-	storage = strcpy(SPI_palloc(strlen(storage) + 1), storage);
-	om_query_end(&scope);
-	om_months_create(&table->table, name, month, storage);
+	om_months_create(&table->table, name, month, read_storage(parent, sibling));
 	if (OidIsValid(sibling))
-		om_monthtables_carry(parent, sibling, table->table.schema, name);
+		take_over(parent, sibling, name);
 	return quote_qualified_identifier(table->table.schema, name);
 }
 

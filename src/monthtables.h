@@ -40,16 +40,4 @@ extern List *om_monthtables_of(Oid relid, const char *time_column);
  */
 extern List *om_monthtables_premake(const OmMonthTable *table, TimestampTz now, int months_ahead);
 
-/* Runs, with the rights of a table's owner, the statements that a query writes. */
-extern void om_monthtables_run(Oid parent, const char *query);
-
-/* What a new partition of a table takes over from one that is there: grants and the like. */
-extern void om_monthtables_carry(Oid parent, Oid from, const char *schema, const char *name);
-
-/*
- * OM005: a partition has triggers, rules or policies of its own, or another owner than
- * its table, which a copy of it would not have.
- */
-extern void om_monthtables_require_plain(Oid parent, Oid leaf);
-
 #endif /* OM_MONTHTABLES_H */

@@ -14,8 +14,12 @@ const char *const om_event_names[OM_EVENT_COUNT] = {
 	"order_confirmed", "order_rejected", "order_shipped",   "order_cancelled", "order_failed",
 	"order_released",  "order_noted",    "balance_changed", "stock_changed",   "order_imported"};
 
-const char *const om_reason_names[OM_REASON_COUNT] = {
-	"insufficient_balance", "insufficient_stock", "unknown_account", "unknown_product", "expired"};
+const char *const om_reason_names[OM_REASON_COUNT] = {"insufficient_balance",
+													  "insufficient_stock",
+													  "unknown_account",
+													  "unknown_product",
+													  "expired",
+													  "high_risk"};
 
 const char *const om_stage_names[OM_STAGE_COUNT] = {"balance_checker", "stock_checker",
 													"order_updater", "shipper"};

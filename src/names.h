@@ -53,10 +53,11 @@ typedef enum OmReason
 	OM_REASON_INSUFFICIENT_STOCK,
 	OM_REASON_UNKNOWN_ACCOUNT,
 	OM_REASON_UNKNOWN_PRODUCT,
-	OM_REASON_EXPIRED
+	OM_REASON_EXPIRED,
+	OM_REASON_HIGH_RISK
 } OmReason;
 
-#define OM_REASON_COUNT 5
+#define OM_REASON_COUNT 6
 
 /* The built-in consumers, in the order in which an order meets them. */
 typedef enum OmStage

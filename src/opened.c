@@ -58,8 +58,8 @@ create_estate(Relation rel, LOCKMODE lockmode)
 	return estate;
 }
 
-/* Tables that a session keeps ready. */
-#define MAX_KEPT 64
+/* Tables that a session keeps ready: those of a dozen years, of which one looks for orders. */
+#define MAX_KEPT 512
 
 typedef struct KeptTable
 {
@@ -70,6 +70,9 @@ typedef struct KeptTable
 
 static KeptTable kept[MAX_KEPT];
 static int nkept = 0;
+
+/* Where a table was found last; it may have moved since, so it is a hint. */
+static uint16 places[MAX_KEPT];
 
 /* Counts messages, so that one which arrives while a table is being opened is not lost. */
 static uint64 nchanges = 0;
@@ -138,13 +141,26 @@ drop_kept(int n)
 	MemoryContextDelete(context);
 }
 
+static bool
+is_kept_at(int n, Oid relid, bool writable)
+{
+	return n < nkept && kept[n].relid == relid && kept[n].writable == writable;
+}
+
 static int
 find_kept(Oid relid, bool writable)
 {
+	uint16 *place = &places[(relid * 2 + writable) % MAX_KEPT];
+
+	if (is_kept_at(*place, relid, writable))
+		return *place;
 	for (int i = 0; i < nkept; i++)
 	{
-		if (kept[i].relid == relid && kept[i].writable == writable)
+		if (is_kept_at(i, relid, writable))
+		{
+			*place = i;
 			return i;
+		}
 	}
 	return -1;
 }

@@ -1,38 +1,82 @@
 /*
  * ordercheck.c
- *		Refuses orders by the score of a model.
+ *		Asks a model whether orders are to be refused.
  *
- * Models may run code of users, which has no place in the workers that check
- * credit and stock.  So the model is asked by who captures the order, in his
- * session and with his rights, and an order that it refuses is captured and
- * cancelled in one transaction.  To the pipeline that is a cancellation like any
- * other: what the checks hold for it is released.
+ * The score of a model is a check of orders beside those of credit and stock.  The
+ * balance checker asks for it, for all orders of its batch at once and before it
+ * locks or writes anything, and gives the verdict; this is the only place from which
+ * workers call models.
  *
- * A model that fails stops no shop: orders pass, and a warning says so.
+ * A model may be code of users.  So it has the rights of order_mgmt_reader, whoever
+ * asks, in a security-restricted operation that it cannot leave; it runs read-only,
+ * so that it cannot change what the checker is about to look at; and it has a time
+ * limit even where nobody has set one, because the shop waits for it.
+ *
+ * When a model fails for a batch, its halves are asked, and so on, so that an order
+ * that is beyond the model does not take along those of others.  After a few
+ * failures it is left alone until the next batch.  What is without an answer in the
+ * end passes with a warning, or is an error of these orders, which are then tried
+ * again as after any other (see consumer.c).
  */
 #include "postgres.h"
 
+#include <math.h>
+
+#include "miscadmin.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/float.h"
 #include "utils/fmgrprotos.h"
+#include "utils/guc.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 #include "utils/uuid.h"
 
 #include "errors.h"
+#include "eventlog.h"
+#include "faults.h"
 #include "jsonout.h"
-#include "lifecycle.h"
+#include "names.h"
 #include "ordercheck.h"
+#include "orders.h"
 #include "predictions.h"
 #include "providers.h"
 #include "scores.h"
-#include "settings.h"
+
+/* The model has no more rights than who may ask it anyway. */
+#define ROLE_OF_MODEL "order_mgmt_reader"
+
+/* Milliseconds, where neither the model nor setting predict_timeout has a limit. */
+#define TIME_LIMIT "5000"
+
+/* A batch is not asked about again after so many failures: one bad order in a thousand takes ten. */
+#define MAX_FAILURES 16
+
+/* How often a worker warns of a model that fails. */
+#define WARN_AGAIN_MS 60000
+
+/* ---------- what the model sees ---------- */
+
+typedef struct Subject
+{
+	const pg_uuid_t *order_id; /* NULL: it has not been captured */
+	const char *order_ref;
+	const char *customer_id;
+	int64 total;
+	Jsonb *metadata; /* or NULL: {} */
+	List *lines;     /* of OmLine */
+} Subject;
 
 static void
-add_lines(OmJson *json, const OmRequest *request)
+add_lines(OmJson *json, List *lines)
 {
+	ListCell *cell;
+
 	om_json_key(json, "lines");
 	om_json_open_array(json);
-	for (int i = 0; i < request->nlines; i++)
+	foreach(cell, lines)
 	{
-		const OmRequestLine *line = &request->lines[i];
+		const OmLine *line = lfirst(cell);
 
 		om_json_open_object(json);
 		om_json_key(json, "product_id");
@@ -46,109 +90,320 @@ add_lines(OmJson *json, const OmRequest *request)
 	om_json_close_array(json);
 }
 
-static Jsonb *
-describe(const OmCapture *capture)
+static char *
+id_text(const pg_uuid_t *id)
 {
-	const OmRequest *request = &capture->request;
+	return id == NULL ? NULL : DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(id)));
+}
+
+static Jsonb *
+describe(const Subject *subject)
+{
+	Jsonb *metadata = subject->metadata;
 	OmJson json = {0};
 
 	om_json_open_object(&json);
 	om_json_key(&json, "order_id");
-	om_json_string(
-		&json, DatumGetCString(DirectFunctionCall1(uuid_out, UUIDPGetDatum(&capture->order_id))));
+	om_json_string(&json, id_text(subject->order_id));
 	om_json_key(&json, "order_ref");
-	om_json_string(&json, request->order_ref);
+	om_json_string(&json, subject->order_ref);
 	om_json_key(&json, "customer_id");
-	om_json_string(&json, request->customer_id);
+	om_json_string(&json, subject->customer_id);
 	om_json_key(&json, "total");
-	om_json_money(&json, capture->total);
+	om_json_money(&json, subject->total);
 	om_json_key(&json, "metadata");
-	om_json_jsonb(&json, request->metadata);
-	add_lines(&json, request);
+	om_json_jsonb(&json, metadata == NULL ? DatumGetJsonbP(om_json_empty()) : metadata);
+	add_lines(&json, subject->lines);
 	om_json_close_object(&json);
 	return om_json_result(&json);
 }
 
+/* NULL: nothing is to be decided about it any more, or it is not there. */
+static Jsonb *
+describe_order(OmOrderTables *tables, const pg_uuid_t *order_id)
+{
+	Snapshot snapshot = GetActiveSnapshot();
+	OmOrder *order = om_order_find(tables, order_id, snapshot);
+
+	if (order == NULL || order->status != OM_STATUS_CAPTURED)
+		return NULL;
+	return describe(&(Subject){.order_id = order_id,
+							   .order_ref = om_order_ref(order),
+							   .customer_id = order->customer_id,
+							   .total = order->total,
+							   .metadata = om_order_metadata(order),
+							   .lines = om_order_lines(tables, order, snapshot)});
+}
+
+static Jsonb *
+describe_request(const OmCapture *capture)
+{
+	const OmRequest *request = &capture->request;
+	List *lines = NIL;
+
+	for (int i = 0; i < request->nlines; i++)
+	{
+		OmLine *line = palloc0(sizeof(OmLine));
+
+		line->product_id = request->lines[i].product_id;
+		line->quantity = request->lines[i].quantity;
+		line->unit_price = request->lines[i].unit_price;
+		lines = lappend(lines, line);
+	}
+	return describe(
+		&(Subject){.customer_id = request->customer_id, .total = capture->total, .lines = lines});
+}
+
+/* ---------- asking ---------- */
+
 typedef struct Check
 {
-	const OmCapture **captures;
 	Jsonb **inputs;
 	Jsonb **outputs;
-	double *scores;
+	double *scores; /* NaN: without an answer */
 	int count;
+	int nfailures;
+	int nunanswered;
+	ErrorData *error; /* the first */
 } Check;
 
-static void
-ask_model(void *arg)
+static Check
+begin_check(int most)
 {
-	Check *check = arg;
+	return (Check){.inputs = palloc(sizeof(Jsonb *) * most),
+				   .outputs = palloc(sizeof(Jsonb *) * most),
+				   .scores = palloc(sizeof(double) * most)};
+}
 
-	om_predict(om_setting_check_model, check->inputs, check->count, check->outputs);
-	for (int i = 0; i < check->count; i++)
+static void
+add_question(Check *check, Jsonb *input)
+{
+	check->inputs[check->count] = input;
+	check->scores[check->count++] = get_float8_nan();
+}
+
+/* Some of its questions */
+typedef struct Part
+{
+	Check *check;
+	int first;
+	int count;
+} Part;
+
+/* All this ends with the subtransaction. */
+static void
+restrict_model(void)
+{
+	Oid user;
+	int context;
+
+	if (om_setting_predict_timeout == 0)
+		(void) set_config_option("order_mgmt.predict_timeout", TIME_LIMIT, PGC_USERSET,
+								 PGC_S_SESSION, GUC_ACTION_SAVE, true /* change */, 0,
+								 false /* is_reload */);
+	GetUserIdAndSecContext(&user, &context);
+	SetUserIdAndSecContext(get_role_oid(ROLE_OF_MODEL, false /* missing_ok */),
+						   context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+}
+
+static void
+ask_part(void *arg)
+{
+	const Part *part = arg;
+	Check *check = part->check;
+
+	restrict_model();
+	om_predict(om_setting_check_model, check->inputs + part->first, part->count,
+			   check->outputs + part->first);
+	for (int i = part->first; i < part->first + part->count; i++)
 	{
 		if (!om_score_of_output(check->outputs[i], NULL, &check->scores[i]))
 			ereport(ERROR,
 					(errcode(ERRCODE_OM_PREDICTION),
 					 errmsg("an output of model \"%s\" has no score", om_setting_check_model),
+					 om_errdetail("model", om_setting_check_model),
 					 errhint("Outputs are numbers, or objects with a member \"score\".")));
 	}
 }
 
-/* False: the model has failed. */
-static bool
-has_answered(Check *check)
+/* NULL, or why the model has failed. */
+static ErrorData *
+attempt(const Part *part)
 {
-	ErrorData *error = om_provider_attempt(ask_model, check);
+	ErrorData *error = NULL;
+	bool read_only = om_predict_read_only;
+
+	PG_TRY();
+	{
+		om_predict_read_only = true;
+		error = om_provider_attempt(ask_part, unconstify(Part *, part));
+	}
+	PG_FINALLY();
+	{
+		om_predict_read_only = read_only;
+	}
+	PG_END_TRY();
+	/* That the process is to end, or its work to be cancelled, is nothing that the model has done. */
+	if (error != NULL && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error);
+	return error;
+}
+
+static void
+note_unanswered(const Part *part)
+{
+	part->check->nunanswered += part->count;
+	for (int i = part->first; i < part->first + part->count; i++)
+		part->check->scores[i] = get_float8_nan();
+}
+
+static void
+ask(const Part *part)
+{
+	Check *check = part->check;
+	int half = part->count / 2;
+	ErrorData *error = check->nfailures < MAX_FAILURES ? attempt(part) : check->error;
 
 	if (error == NULL)
-		return true;
-	if (om_provider_error_is_alien(error))
-		ReThrowError(error);
-	ereport(WARNING, (errcode(ERRCODE_OM_PREDICTION),
-					  errmsg("orders have not been checked by model \"%s\": %s",
-							 om_setting_check_model, error->message),
-					  errhint("They pass this check.  A fallback of the model could answer.")));
-	return false;
+		return;
+	check->nfailures++;
+	if (check->error == NULL)
+		check->error = error;
+	if (half == 0 || check->nfailures > MAX_FAILURES)
+	{
+		note_unanswered(part);
+		return;
+	}
+	ask(&(Part){check, part->first, half});
+	ask(&(Part){check, part->first + half, part->count - half});
+}
+
+/* Says in the name of all since the last time how many orders have not been checked. */
+static void
+warn(const Check *check)
+{
+	static TimestampTz warned_at = 0;
+	static int64 unchecked = 0;
+	TimestampTz now = GetCurrentTimestamp();
+
+	unchecked += check->nunanswered;
+	if (IsBackgroundWorker && !TimestampDifferenceExceeds(warned_at, now, WARN_AGAIN_MS))
+		return;
+	ereport(WARNING,
+			(errcode(ERRCODE_OM_PREDICTION),
+			 errmsg("orders pass without the check by model \"%s\": %s", om_setting_check_model,
+					check->error->message),
+			 om_errdetail("orders", psprintf(INT64_FORMAT, unchecked)),
+			 errhint("A fallback of the model could answer, or order_mgmt.check_on_failure "
+					 "could be \"retry\".")));
+	warned_at = now;
+	unchecked = 0;
+}
+
+/* The pipeline finds out whose fault it is. */
+static void
+ask_all(Check *check)
+{
+	Part all = {check, 0, check->count};
+
+	if (check->count == 0)
+		return;
+	if (om_setting_check_on_failure == OM_CHECK_RETRY)
+	{
+		ErrorData *error = attempt(&all);
+
+		if (error != NULL)
+			ReThrowError(error);
+	}
+	else
+		ask(&all);
+	if (check->nunanswered > 0)
+		warn(check);
+}
+
+/* ---------- verdicts ---------- */
+
+static bool
+is_refused(double score)
+{
+	return !isnan(score) && score >= om_setting_check_threshold;
 }
 
 static void
-refuse(const OmCapture *capture, double score)
+add_number(OmJson *json, const char *key, double number)
 {
-	char *reason = psprintf("model \"%s\": score %g reaches %g", om_setting_check_model, score,
-							om_setting_check_threshold);
+	char *text = float8out_internal(number);
 
-	(void) om_lifecycle_cancel(&capture->order_id, reason, NULL);
+	om_json_key(json, key);
+	om_json_jsonb(json, DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text))));
 }
 
-static void
-gather(Check *check, const OmCapture *captures, int count)
+static Jsonb *
+refusal_detail(double score, int round)
 {
-	check->captures = palloc(sizeof(OmCapture *) * count);
-	check->inputs = palloc(sizeof(Jsonb *) * count);
-	check->outputs = palloc(sizeof(Jsonb *) * count);
-	check->scores = palloc(sizeof(double) * count);
+	OmJson json = {0};
+
+	om_json_open_object(&json);
+	om_json_key(&json, "reasons");
+	om_json_open_array(&json);
+	om_json_string(&json, om_reason_names[OM_REASON_HIGH_RISK]);
+	om_json_close_array(&json);
+	om_json_key(&json, "model");
+	om_json_string(&json, om_setting_check_model);
+	add_number(&json, "score", score);
+	add_number(&json, "threshold", om_setting_check_threshold);
+	om_log_add_round(&json, round);
+	om_json_close_object(&json);
+	return om_json_result(&json);
+}
+
+/* Who waits for credit has been asked about before, and has passed. */
+static int *
+gather(Check *check, OmItem *const *items, int count)
+{
+	OmOrderTables *tables = om_orders_open(AccessShareLock);
+	int *positions = palloc(sizeof(int) * count);
+
 	for (int i = 0; i < count; i++)
 	{
-		if (!captures[i].created)
+		Jsonb *input =
+			items[i]->claim != NULL ? NULL : describe_order(tables, &items[i]->event.order_id);
+
+		if (input == NULL)
 			continue;
-		check->captures[check->count] = &captures[i];
-		check->inputs[check->count++] = describe(&captures[i]);
+		positions[check->count] = i;
+		add_question(check, input);
 	}
+	om_orders_close(tables);
+	return positions;
 }
 
-void
-om_ordercheck_run(const OmCapture *captures, int count)
+Jsonb **
+om_ordercheck_ask(OmItem *const *items, int count)
 {
-	Check check = {.count = 0};
+	Check check = begin_check(count);
+	Jsonb **refusals = palloc0(sizeof(Jsonb *) * count);
+	int *positions = gather(&check, items, count);
 
-	if (om_setting_check_model == NULL || *om_setting_check_model == '\0' || count == 0)
-		return;
-	gather(&check, captures, count);
-	if (check.count == 0 || !has_answered(&check))
-		return;
+	OM_FAULT_POINT("ordercheck/gathered");
+	ask_all(&check);
+	OM_FAULT_POINT("ordercheck/answered");
 	for (int i = 0; i < check.count; i++)
 	{
-		if (check.scores[i] >= om_setting_check_threshold)
-			refuse(check.captures[i], check.scores[i]);
+		if (is_refused(check.scores[i]))
+			refusals[positions[i]] = refusal_detail(check.scores[i], items[positions[i]]->round);
 	}
+	return refusals;
+}
+
+bool
+om_ordercheck_preview(const OmCapture *capture)
+{
+	Check check = begin_check(1);
+
+	add_question(&check, describe_request(capture));
+	ask(&(Part){&check, 0, 1});
+	if (check.nunanswered > 0)
+		warn(&check);
+	return is_refused(check.scores[0]);
 }

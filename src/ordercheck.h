@@ -8,12 +8,25 @@
 #include "postgres.h"
 
 #include "capture.h"
+#include "inbox.h"
+#include "settings.h"
+
+/* Is a model asked about orders? */
+static inline bool
+om_ordercheck_is_on(void)
+{
+	return om_setting_check_model != NULL && om_setting_check_model[0] != '\0';
+}
 
 /*
- * Asks the model of setting order_mgmt.check_model, if there is one, about the
- * orders that have just been captured, and cancels those whose score reaches
- * order_mgmt.check_threshold, in the same transaction.
+ * Asks the model about the orders of these items, but for those that it has been
+ * asked about before.  For each that it refuses the detail of the refusal, for the
+ * others NULL.  OM008: it has failed, and setting check_on_failure says that this
+ * is not to be passed over.
  */
-extern void om_ordercheck_run(const OmCapture *captures, int count);
+extern Jsonb **om_ordercheck_ask(OmItem *const *items, int count);
+
+/* Would it refuse an order that has not been captured?  False where it fails. */
+extern bool om_ordercheck_preview(const OmCapture *capture);
 
 #endif /* OM_ORDERCHECK_H */

@@ -13,7 +13,8 @@
  * as seen ahead, until a horizon shows it.
  *
  * Everything out of the ordinary is left to the stages one by one: pauses, people
- * who ship, stages that stand at different places after a restart, and errors,
+ * who ship, a model that checks orders (a pass has made a tick, and a model is asked
+ * by who has written and locked nothing yet), stages that stand at different places after a restart, and errors,
  * whose event is looked for batch by batch.  So is run_pipeline(): of its caller's
  * transaction, which goes on, only the events so far could be said to be seen.
  */
@@ -28,6 +29,7 @@
 #include "horizon.h"
 #include "installation.h"
 #include "locks.h"
+#include "ordercheck.h"
 #include "pass.h"
 #include "reader.h"
 #include "settings.h"
@@ -63,7 +65,7 @@ are_sound(const OmPass *pass)
 static bool
 is_possible(const OmPass *pass)
 {
-	if (!om_setting_auto_ship || !are_sound(pass))
+	if (!om_setting_auto_ship || om_ordercheck_is_on() || !are_sound(pass))
 		return false;
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{

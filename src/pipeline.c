@@ -64,9 +64,17 @@ forget_session(void)
 	}
 }
 
+/*
+ * Nesting level of the step that runs; 0: none.  What fails further inside, a model
+ * that is asked for instance, undoes nothing that the step has done.
+ */
+static int step_level = 0;
+
 static void
 at_end_of_transaction(XactEvent event, void *arg pg_attribute_unused())
 {
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		step_level = 0;
 	if (event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
 		forget_session();
 }
@@ -76,7 +84,8 @@ at_end_of_subtransaction(SubXactEvent event, SubTransactionId mine pg_attribute_
 						 SubTransactionId parent pg_attribute_unused(),
 						 void *arg pg_attribute_unused())
 {
-	if (event == SUBXACT_EVENT_ABORT_SUB)
+	if (event == SUBXACT_EVENT_ABORT_SUB &&
+		(step_level == 0 || GetCurrentTransactionNestLevel() <= step_level))
 		forget_session();
 }
 
@@ -163,12 +172,16 @@ attempt_step(Run *run, OmConsumer *consumer, const OmReach *reach, int max_event
 	MemoryContextSwitchTo(run->step_context);
 	PG_TRY();
 	{
+		step_level = GetCurrentTransactionNestLevel();
 		more = om_consumer_step(consumer, reach, max_events, &run->events) == OM_STEP_DONE;
+		step_level = 0;
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
 		ErrorData *error;
+
+		step_level = 0;
 
 		MemoryContextSwitchTo(run->step_context);
 		error = CopyErrorData();

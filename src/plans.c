@@ -15,6 +15,7 @@
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/guc.h"
+#include "utils/queryenvironment.h"
 #include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
@@ -127,6 +128,25 @@ om_query_utility(const char *sql)
 		elog(ERROR, "could not run \"%s\": %s", sql, SPI_result_code_string(result));
 }
 
+/* They are in memory already, so they are kept there: a file would have to be closed by somebody. */
+void
+om_query_name_result(const char *name)
+{
+	EphemeralNamedRelation relation = palloc0(sizeof(EphemeralNamedRelationData));
+	Tuplestorestate *rows =
+		tuplestore_begin_heap(false /* randomAccess */, false /* interXact */, MAX_KILOBYTES);
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+		tuplestore_puttuple(rows, SPI_tuptable->vals[i]);
+	relation->md.name = pstrdup(name);
+	relation->md.tupdesc = CreateTupleDescCopy(SPI_tuptable->tupdesc);
+	relation->md.enrtype = ENR_NAMED_TUPLESTORE;
+	relation->md.enrtuples = SPI_processed;
+	relation->reldata = rows;
+	if (SPI_register_relation(relation) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not name rows \"%s\"", name);
+}
+
 Datum
 om_result_get(uint64 row, int col, bool *isnull)
 {
@@ -173,19 +193,25 @@ check_columns(TupleDesc promised, TupleDesc actual)
 		elog(ERROR, "columns of a query do not match those of its function");
 }
 
-Datum
-om_query_return_set(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args, const bool *isnull)
+void
+om_query_put_set(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args, const bool *isnull)
 {
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	OmQueryScope scope;
-	uint64 nrows;
+	uint64 nrows = om_query_read(query, args, isnull);
 
-	InitMaterializedSRF(fcinfo, 0);
-	om_query_begin(&scope);
-	nrows = om_query_read(query, args, isnull);
 	check_columns(result->setDesc, SPI_tuptable->tupdesc);
 	for (uint64 i = 0; i < nrows; i++)
 		tuplestore_puttuple(result->setResult, SPI_tuptable->vals[i]);
+}
+
+Datum
+om_query_return_set(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args, const bool *isnull)
+{
+	OmQueryScope scope;
+
+	InitMaterializedSRF(fcinfo, 0);
+	om_query_begin(&scope);
+	om_query_put_set(fcinfo, query, args, isnull);
 	om_query_end(&scope);
 	return (Datum) 0;
 }

@@ -65,6 +65,12 @@ extern int64 om_query_number(OmQuery *query, const Datum *args);
 /* Runs statements that are not worth a plan, such as DDL. */
 extern void om_query_utility(const char *sql);
 
+/*
+ * To the end of the scope statements find the rows of the last result under this name,
+ * as if it were a table; they must not be prepared without it.
+ */
+extern void om_query_name_result(const char *name);
+
 /* Column of a row of the last result; col counts from 1. */
 extern Datum om_result_get(uint64 row, int col, bool *isnull);
 
@@ -75,7 +81,11 @@ extern Datum om_result_get(uint64 row, int col, bool *isnull);
 extern Datum om_query_return_set(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args,
 								 const bool *isnull);
 
-/* The same for a VOLATILE function that returns the one row of a query. */
+/* The same within a scope that has been begun; the caller has called InitMaterializedSRF() before. */
+extern void om_query_put_set(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args,
+							 const bool *isnull);
+
+/* The same as the first for a VOLATILE function that returns the one row of a query. */
 extern Datum om_query_return_row(FunctionCallInfo fcinfo, OmQuery *query, const Datum *args,
 								 const bool *isnull);
 

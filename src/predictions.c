@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
@@ -124,6 +125,8 @@ check_answer(const Call *call)
 		raise_fault("the provider has written behind the last output");
 }
 
+bool om_predict_read_only = false;
+
 static void
 call_provider(void *arg)
 {
@@ -136,6 +139,8 @@ call_provider(void *arg)
 								.count = call->count,
 								.deadline = call->deadline};
 
+	if (om_predict_read_only)
+		XactReadOnly = true; /* until the subtransaction ends */
 	call->returned = model->provider->predict_batch(&request);
 	check_answer(call);
 }

@@ -18,6 +18,12 @@
  */
 extern void om_predict(const char *name, Jsonb *const *inputs, int count, Jsonb **outputs);
 
+/*
+ * While this is true, providers run in read-only subtransactions.  Who sets it
+ * sets it back, after an error, too.
+ */
+extern bool om_predict_read_only;
+
 /* Inputs that the model's provider gets at a time: what is best given to om_predict(). */
 extern int om_predict_batch_size(const char *name);
 

@@ -136,6 +136,14 @@ static const DataRelation relations[] = {
 	 " since_scans bigint NOT NULL, seen_at timestamptz NOT NULL, warm_since timestamptz,"
 	 " CONSTRAINT partition_uses_pkey PRIMARY KEY (schema_name, partition_name))",
 	 "TABLE %s IS 'Partitions: how often they are read, and since when they are warm.'", READERS},
+	{"followed_tables",
+	 "CREATE TABLE order_mgmt.followed_tables (relid oid NOT NULL,"
+	 " schema_name text COLLATE \"C\" NOT NULL, table_name text COLLATE \"C\" NOT NULL,"
+	 " system_identifier bigint NOT NULL, database_oid oid NOT NULL,"
+	 " CONSTRAINT followed_tables_pkey PRIMARY KEY (relid))",
+	 "TABLE %s IS 'Tables of users that are managed or have archives: which they are, should they"
+	 " be renamed.'",
+	 READERS},
 	{"maintenance_ids", "CREATE SEQUENCE order_mgmt.maintenance_ids",
 	 "SEQUENCE %s IS 'Ids of rows of maintenance_log.'", NULL},
 	{"maintenance_log",
@@ -420,7 +428,7 @@ static const DataConstraint constraints[] = {
 	{"orders", "orders_status_known", "order_mgmt.is_order_status(status)"},
 	{"orders", "orders_reasons_known",
 	 "reasons <@ '{insufficient_balance,insufficient_stock,unknown_account,unknown_product,"
-	 "expired}'::text[]"},
+	 "expired,high_risk}'::text[]"},
 	{"consumers", "consumers_kind_known", "kind IN ('built-in', 'handler', 'external')"},
 	{"orders", "orders_settled_known", "settled IN (0, 1, 2, 3, 7)"},
 	{"orders", "orders_round_not_negative", "round >= 0"},
@@ -565,17 +573,21 @@ om_schema_lock(void)
 }
 
 static void
+add_constraint(const DataConstraint *constraint)
+{
+	om_query_utility(psprintf("ALTER TABLE %s.%s ADD CONSTRAINT %s CHECK (%s)", OM_SCHEMA,
+							  constraint->table, constraint->name, constraint->check));
+}
+
+static void
 add_missing_constraints(void)
 {
 	for (int i = 0; i < (int) lengthof(constraints); i++)
 	{
-		const DataConstraint *constraint = &constraints[i];
-
-		if (has_constraint(constraint))
+		if (has_constraint(&constraints[i]))
 			continue;
 		om_schema_lock();
-		om_query_utility(psprintf("ALTER TABLE %s.%s ADD CONSTRAINT %s CHECK (%s)", OM_SCHEMA,
-								  constraint->table, constraint->name, constraint->check));
+		add_constraint(&constraints[i]);
 	}
 }
 
@@ -651,17 +663,23 @@ insert_consumers(int64 tick_id, OmHorizon *horizon)
 	}
 }
 
+static void
+refuse_in_script(const char *function)
+{
+	if (creating_extension)
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+						errmsg("%s cannot run inside an extension script", function),
+						om_errdetail("context", "extension script"),
+						errhint("The data tables would become part of the extension.")));
+}
+
 bool
 om_schema_create(void)
 {
 	OmQueryScope scope;
 	bool is_new;
 
-	if (creating_extension)
-		ereport(ERROR,
-				(errcode(ERRCODE_OM_STATE), errmsg("setup() cannot run inside an extension script"),
-				 om_errdetail("context", "extension script"),
-				 errhint("The data tables would become part of the extension.")));
+	refuse_in_script("setup()");
 	om_query_begin(&scope);
 	create_missing_relations();
 	add_missing_constraints();
@@ -681,6 +699,89 @@ om_schema_create(void)
 		insert_consumers(tick_id, horizon);
 	}
 	return is_new;
+}
+
+/* ---------- earlier versions of the stored data ---------- */
+
+/* Partitions have it from their table, and lose and get it with that. */
+static void
+replace_constraint(const char *name)
+{
+	for (int i = 0; i < (int) lengthof(constraints); i++)
+	{
+		const DataConstraint *constraint = &constraints[i];
+
+		if (strcmp(constraint->name, name) != 0)
+			continue;
+		om_query_utility(psprintf("ALTER TABLE %s.%s DROP CONSTRAINT IF EXISTS %s", OM_SCHEMA,
+								  constraint->table, name));
+		add_constraint(constraint);
+	}
+}
+
+/* 3: high_risk is a reason of orders. */
+static void
+migrate_to_3(void)
+{
+	replace_constraint("orders_reasons_known");
+}
+
+/* Each brings data of the version before to its own. */
+static const struct
+{
+	int version;
+	void (*migrate)(void);
+} migrations[] = {{3, migrate_to_3}};
+
+static OmQuery version_query = {.sql = "UPDATE order_mgmt.installation SET schema_version = $1",
+								.nargs = 1,
+								.types = {INT4OID}};
+
+static void
+raise_no_way(int version)
+{
+	ereport(ERROR, (errcode(ERRCODE_OM_NOT_READY),
+					errmsg("data of schema version %d cannot be brought to version %d", version,
+						   OM_SCHEMA_VERSION),
+					om_errdetail("schema_version", psprintf("%d", version)),
+					errhint("Install the library that belongs to the data.")));
+}
+
+static void
+migrate_from(int version)
+{
+	Datum target = Int32GetDatum(OM_SCHEMA_VERSION);
+	OmQueryScope scope;
+
+	om_query_begin(&scope);
+	for (int i = 0; i < (int) lengthof(migrations); i++)
+	{
+		if (migrations[i].version > version)
+			migrations[i].migrate();
+	}
+	om_query_run(&version_query, &target, NULL);
+	om_query_end(&scope);
+	CommandCounterIncrement();
+	om_installation_changed();
+}
+
+bool
+om_schema_migrate(void)
+{
+	int version = om_installation_version();
+
+	refuse_in_script("migrate()");
+	if (version < migrations[0].version - 1 || version > OM_SCHEMA_VERSION)
+		raise_no_way(version);
+	if (version == OM_SCHEMA_VERSION)
+		return false;
+	om_schema_lock();
+	/* Somebody else may have done it while we waited. */
+	version = om_installation_version();
+	if (version == OM_SCHEMA_VERSION)
+		return false;
+	migrate_from(version);
+	return true;
 }
 
 void

@@ -10,6 +10,9 @@
 /* Makes whatever is missing; true when the installation is new. */
 extern bool om_schema_create(void);
 
+/* Brings data of an earlier version to that of the library; false: they are of it. */
+extern bool om_schema_migrate(void);
+
 /* False where om_schema_create() has something to do. */
 extern bool om_schema_is_complete(void);
 

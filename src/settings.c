@@ -34,6 +34,7 @@ char *om_setting_http_endpoints = NULL;
 char *om_setting_predict_providers = NULL;
 char *om_setting_check_model = NULL;
 double om_setting_check_threshold = 0.5;
+int om_setting_check_on_failure = OM_CHECK_PASS;
 int om_setting_predict_timeout = 0;
 int om_setting_model_cache_size = 256 * 1024;
 
@@ -65,6 +66,24 @@ check_list(char **value, void **extra pg_attribute_unused(), GucSource source pg
 	return is_list;
 }
 
+static const struct config_enum_entry check_failures[] = {
+	{"pass", OM_CHECK_PASS, false}, {"retry", OM_CHECK_RETRY, false}, {NULL, 0, false}};
+
+static void
+define_check(void)
+{
+	DefineCustomStringVariable("order_mgmt.check_model",
+							   "Model that is asked about each order that is captured.", NULL,
+							   &om_setting_check_model, "", PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomRealVariable(
+		"order_mgmt.check_threshold", "Score of that model from which on an order is rejected.",
+		NULL, &om_setting_check_threshold, 0.5, -DBL_MAX, DBL_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("order_mgmt.check_on_failure",
+							 "What becomes of orders when that model fails.", NULL,
+							 &om_setting_check_on_failure, OM_CHECK_PASS, check_failures, PGC_SUSET,
+							 0, NULL, NULL, NULL);
+}
+
 /* What predictions are made by, and how long that may take. */
 static void
 define_predictions(void)
@@ -72,12 +91,6 @@ define_predictions(void)
 	DefineCustomStringVariable(
 		"order_mgmt.predict_providers", "Kinds of models whose libraries may be loaded.", NULL,
 		&om_setting_predict_providers, "", PGC_SUSET, GUC_LIST_INPUT, check_list, NULL, NULL);
-	DefineCustomStringVariable("order_mgmt.check_model",
-							   "Model that is asked about each order that is captured.", NULL,
-							   &om_setting_check_model, "", PGC_SUSET, 0, NULL, NULL, NULL);
-	DefineCustomRealVariable(
-		"order_mgmt.check_threshold", "Score of that model from which on an order is refused.",
-		NULL, &om_setting_check_threshold, 0.5, -DBL_MAX, DBL_MAX, PGC_SUSET, 0, NULL, NULL, NULL);
 	define_int("order_mgmt.predict_timeout",
 			   "Time after which a model has failed to answer; 0 waits for ever.",
 			   &om_setting_predict_timeout, 0, 0, INT_MAX / 2, PGC_USERSET, GUC_UNIT_MS);
@@ -125,5 +138,6 @@ om_settings_define(void)
 							   "Beginnings of the URLs that models of kind http may call.", NULL,
 							   &om_setting_http_endpoints, "", PGC_SUSET, 0, NULL, NULL, NULL);
 	define_predictions();
+	define_check();
 	MarkGUCPrefixReserved("order_mgmt");
 }

@@ -7,6 +7,13 @@
 
 #include "postgres.h"
 
+/* What becomes of orders when the model that checks them fails */
+typedef enum OmCheckFailure
+{
+	OM_CHECK_PASS,
+	OM_CHECK_RETRY
+} OmCheckFailure;
+
 extern bool om_setting_workers;
 extern bool om_setting_auto_ship;
 extern bool om_setting_resume_after_restore;
@@ -21,6 +28,7 @@ extern int om_setting_handler_timeout; /* milliseconds */
 extern char *om_setting_predict_providers;
 extern char *om_setting_check_model;
 extern double om_setting_check_threshold;
+extern int om_setting_check_on_failure; /* OmCheckFailure */
 extern int om_setting_predict_timeout;  /* milliseconds, 0 = none */
 extern int om_setting_model_cache_size; /* kilobytes */
 

@@ -12,6 +12,7 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
@@ -20,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -261,7 +263,11 @@ om_tiers_months(const OmMonthTable *table, const OmPolicy *policy, TimestampTz n
 	(void) om_relation_get("partition_uses");
 	(void) om_relation_get("archives");
 	om_query_begin(&scope);
-	count = om_query_run(&months_query, args, NULL);
+	/* The tables have been locked, so no month moves any more; older snapshots would know of less. */
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+	count = om_query_read(&months_query, args, NULL);
+	PopActiveSnapshot();
 	for (uint64 i = 0; i < count; i++)
 	{
 		MemoryContext spi = MemoryContextSwitchTo(caller);

@@ -1,4 +1,4 @@
--- Has the maintenance of this database run by pg_cron: one job each for maintenance,
+-- Has the maintenance of this database run by pg_cron: one job each for maintenance, archive,
 -- idempotency_keys, loads, dead_letters, statistics and job_history, and models if a time is named, as the calling role. schedules
 -- overrides when: {"maintenance": "*/5 * * * *", "statistics": null}; null: not at all. Again: changes
 -- them. Where pg_cron lives in another database that is done at once, whatever becomes of the transaction.
@@ -27,6 +27,23 @@ COMMENT ON FUNCTION order_mgmt.unschedule_jobs() IS
     'Removes the calling role''s jobs of this database from pg_cron; returns how many there were. Errors: OM005, OM006 (no pg_cron), 42501.';
 REVOKE ALL ON FUNCTION order_mgmt.unschedule_jobs() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.unschedule_jobs() TO order_mgmt_operator;
+
+-- Moves the months that are due by their policies, to warm storage, into the archive or out of it for
+-- good, and commits after each: as many as max_months (NULL: all), and none begins when budget is over.
+-- moved: how many. What fails is in maintenance_log, and stops no other; where maintenance is under way
+-- elsewhere it is left to that. The one procedure, since it commits.
+-- Errors: OM001, OM006, 2D000 in a transaction.
+CREATE PROCEDURE order_mgmt.archive_due(
+    max_months bigint DEFAULT NULL,
+    budget interval DEFAULT '10 minutes',
+    INOUT moved bigint DEFAULT NULL
+)
+LANGUAGE C
+AS 'MODULE_PATHNAME', 'om_archive_due';
+COMMENT ON PROCEDURE order_mgmt.archive_due(bigint, interval, bigint) IS
+    'Moves the months that are due, each in a transaction of its own; moved: how many. Errors: OM001, OM006, 2D000 (in a transaction).';
+REVOKE ALL ON PROCEDURE order_mgmt.archive_due(bigint, interval, bigint) FROM PUBLIC;
+GRANT EXECUTE ON PROCEDURE order_mgmt.archive_due(bigint, interval, bigint) TO order_mgmt_operator;
 
 -- Empties the oldest table of idempotency keys if its turn has come (order_mgmt.idempotency_retention);
 -- returns the number of tables emptied. Waits for nobody. Errors: OM006.

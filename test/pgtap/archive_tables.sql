@@ -2,7 +2,7 @@
 -- values of many types, and with columns that have come and gone.
 BEGIN;
 \i helpers.psql
-SELECT plan(46);
+SELECT plan(57);
 SET LOCAL order_mgmt.clock = '2024-06-02';
 SET LOCAL datestyle = 'ISO';
 SET LOCAL timezone = 'Asia/Kathmandu';
@@ -166,6 +166,23 @@ SELECT order_mgmt.archive_month('2024-02-01', 'changed') \g /dev/null
 SELECT order_mgmt.restore_month('2024-02-01', 'changed') \g /dev/null
 SELECT is(has_table_privilege('order_mgmt_operator', 'changed_1', 'SELECT'), true, 'grants are as those of the youngest partition');
 SELECT is((SELECT relrowsecurity FROM pg_class WHERE oid = 'changed_1'::regclass), true, 'so is row security');
+
+-- Names of files lead nowhere but below the directory
+CREATE TABLE led_astray (at timestamptz NOT NULL) PARTITION BY RANGE (at);
+CREATE TABLE led_astray_1 PARTITION OF led_astray FOR VALUES FROM ('2024-02-01 00:00+00') TO ('2024-03-01 00:00+00');
+SELECT order_mgmt.archive_month('2024-02-01', 'led_astray') \g /dev/null
+CREATE TEMP TABLE right_file AS SELECT file FROM order_mgmt.archives WHERE table_name = 'led_astray';
+CREATE FUNCTION with_file(name text, statement text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE order_mgmt.archives SET file = name WHERE table_name = 'led_astray';
+    RETURN error_of(statement);
+END
+$$;
+SELECT is(with_file(name, $$SELECT order_mgmt.restore_month('2024-02-01', 'led_astray')$$), 'XX001', name || ' is refused') FROM right_file, unnest(ARRAY[
+    '/etc/passwd', '../' || file, replace(file, '/test', '/../test'), replace(file, '/test', '/./test'), replace(file, '/test', '//test'), '', '..', file || '/', '.hidden']) AS name;
+SELECT is(with_file(file, $$SELECT order_mgmt.restore_month('2024-02-01', 'led_astray')$$), 'no error', 'the right name is not') FROM right_file;
+-- Nor is anything removed elsewhere when the month is archived again
+SELECT is(with_file(split_part(file, '/', 1) || '/../' || file, $$SELECT order_mgmt.archive_month('2024-02-01', 'led_astray')$$), 'XX001', 'an earlier file is not removed elsewhere') FROM right_file;
 
 SELECT * FROM finish();
 ROLLBACK;

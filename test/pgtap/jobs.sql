@@ -15,10 +15,13 @@ SELECT is(error_of(format('SELECT order_mgmt.schedule_jobs(%L)', schedules)), an
     ('{"statistics": null, "loads": ["* * * * *"]}', 'OM001 schedules.loads'),
     (format('{"loads": "%s"}', repeat('*', 128)), 'OM001 schedules.loads'), ('{"loads": "* * * * *"}', 'OM006')) AS t(schedules, answer);
 
+-- A procedure that commits
+SELECT is(error_of('CALL order_mgmt.archive_due()'), '2D000', 'archive_due() cannot be part of a transaction');
+
 -- Privileges
 SELECT is(has_function_privilege('order_mgmt_' || role, oid, 'EXECUTE'), role IN ('operator', 'admin'), role || ': ' || proname)
 FROM pg_proc, unnest('{reader,app,operator,admin}'::text[]) AS role
-WHERE pronamespace = 'order_mgmt'::regnamespace AND proname ~ '^(schedule_jobs|unschedule_jobs|purge_|refresh_statistics)' ORDER BY proname, role;
+WHERE pronamespace = 'order_mgmt'::regnamespace AND proname ~ '^(schedule_jobs|unschedule_jobs|archive_due|purge_|refresh_statistics)' ORDER BY proname, role;
 
 -- Idempotency keys: a table is emptied when a third of the retention has passed, none sooner
 SELECT order_mgmt.capture_order('ann', lines('p'), 'k') AS keyed \gset

@@ -198,10 +198,24 @@ SELECT is(maintained('used_'), NULL, 'also when maintenance has been run');
 SET LOCAL order_mgmt.clock = '2028-03-02 00:00:00+00';
 SELECT is(maintained('used_'), 'make warm used_2028_01', 'until nobody reads it any more');
 
+-- Which function reads by which index
+CREATE TEMP TABLE needed_indexes AS SELECT 'order_mgmt.' || i AS index, 'SELECT order_mgmt.' || s AS statement FROM (VALUES
+    ('orders_2028_03_pkey', $$get_order(:id)$$), ('order_lines_2028_03_pkey', $$get_order(:id)$$), ('event_log_2028_03_pkey', $$get_order(:id)$$),
+    ('orders_2028_03_customer_id_created_at_order_id_idx', $$list_orders('ann')$$), ('orders_2028_03_order_ref_idx', $$find_orders('a ref')$$),
+    ('event_log_2028_03_customer_id_event_id_idx', $$account_statement('ann')$$), ('event_log_2028_03_product_id_event_id_idx', $$stock_statement('p')$$)) AS t(i, s);
+CREATE FUNCTION scans_by(statement text, index regclass) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    before bigint := pg_stat_get_xact_numscans(index);
+BEGIN
+    EXECUTE replace(statement, ':id', quote_literal((SELECT order_id FROM order_mgmt.orders WHERE order_ref = 'a ref')));
+    RETURN pg_stat_get_xact_numscans(index) > before;
+END
+$$;
+
 -- Ours: warm as well, and still exact
 SELECT open_shop('ann', 100, 'p', 100) \g /dev/null
 SET LOCAL order_mgmt.clock = '2028-03-05 00:00:00+00';
-SELECT order_mgmt.capture_order('ann', lines('p')) AS id \gset
+SELECT order_mgmt.capture_order('ann', lines('p'), order_ref => 'a ref') AS id \gset
 SELECT order_mgmt.run_pipeline() \g /dev/null
 SELECT contents('order_mgmt.orders') || contents('order_mgmt.order_lines') || contents('order_mgmt.event_log') AS before \gset
 SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at', warm_after => '1 month', premake => 0) \g /dev/null
@@ -212,6 +226,13 @@ SELECT is(contents('order_mgmt.orders') || contents('order_mgmt.order_lines') ||
 SELECT is(order_mgmt.get_order_status(:'id'), 'shipped', 'the order is there');
 SELECT is(order_mgmt.add_order_note(:'id', 'late') > 0, true, 'and can be noted on');
 SELECT is((SELECT relowner::regrole::text FROM pg_class WHERE oid = 'order_mgmt.orders_2028_03'::regclass), 'order_mgmt_owner', 'partitions are their owner''s');
+
+-- Of our own indexes each is needed for reading, so a warm month has all of them
+SELECT set_eq($$SELECT i.indexrelid::regclass::text FROM pg_index AS i WHERE i.indrelid IN ('order_mgmt.orders_2028_03'::regclass, 'order_mgmt.order_lines_2028_03'::regclass, 'order_mgmt.event_log_2028_03'::regclass)$$,
+    $$SELECT index FROM needed_indexes$$, 'the indexes of a warm month');
+SET LOCAL enable_seqscan = off;
+SELECT is(scans_by(statement, index), true, statement || ' takes ' || index) FROM needed_indexes;
+RESET enable_seqscan;
 
 -- What still needs a month keeps it, and is said
 SELECT order_mgmt.capture_order('ann', lines('p')) AS open_order \gset

@@ -246,6 +246,27 @@ SELECT order_mgmt.wait_for_order(:'id', '5 s');
 SQL
 }
 
+# A model that checks orders, asked again where it fails
+sub ask_model
+{
+	my $r = "r$round";
+	run_script(<<SQL);
+SET client_min_messages = warning;
+CREATE OR REPLACE FUNCTION risk(input jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT input->''metadata''->''risk''';
+SELECT order_mgmt.create_model('risk', 'sql', '{"function": "public.risk"}') \\g /dev/null
+SELECT order_mgmt.set_retry_policy('balance_checker', backoff_base => '10 ms', backoff_cap => '10 ms') \\g /dev/null
+ALTER DATABASE $shop SET order_mgmt.check_on_failure = retry;
+ALTER DATABASE $shop SET order_mgmt.check_model = 'risk';
+SQL
+	my $out = run_script(<<SQL);
+SELECT order_mgmt.capture_order('c', '$two', '$r-harmless', '$r-harmless', '{"risk": 0}') AS harmless \\gset
+SELECT order_mgmt.capture_order('c', '$two', '$r-risky', '$r-risky', '{"risk": 1}') AS risky \\gset
+SELECT order_mgmt.wait_for_order(:'harmless', '5 s') || ' ' || order_mgmt.wait_for_order(:'risky', '5 s');
+SQL
+	run_script("ALTER DATABASE $shop RESET order_mgmt.check_model");
+	return $out =~ /^shipped rejected$/m;
+}
+
 # A program's effect and its acknowledgment are one transaction.
 sub use_program
 {
@@ -381,6 +402,7 @@ my @steps = (
 	[ knock_for_months => \&knock_for_months ],
 	[ work_alone => \&work_alone ],
 	[ fail_and_replay => \&fail_and_replay ],
+	[ ask_model => \&ask_model ],
 	[ use_program => \&use_program ],
 	[ load_files => \&load_files ],
 	[ use_handler => \&use_handler ],
@@ -397,7 +419,7 @@ sub find_wrong
 {
 	my $wrong = q(SELECT order_ref || ' is ' || string_agg(status, ', ') FROM order_mgmt.orders
 GROUP BY order_ref HAVING count(*) <> 1 OR NOT min(status) = ANY (CASE substring(order_ref FROM '-(.*)$')
-    WHEN 'poor' THEN '{rejected}' WHEN 'cancelled' THEN '{cancelled}' WHEN 'late' THEN '{shipped,cancelled}' ELSE '{shipped}' END::text[]));
+    WHEN 'poor' THEN '{rejected}' WHEN 'risky' THEN '{rejected}' WHEN 'cancelled' THEN '{cancelled}' WHEN 'late' THEN '{shipped,cancelled}' ELSE '{shipped}' END::text[]));
 	my $late = !defined $told{late} ? 'true' : $told{late} eq 'cancelled' ? q(status = 'cancelled') : q(status = 'shipped');
 	return $node->safe_psql($shop, <<SQL);
 $wrong;

@@ -175,6 +175,49 @@ for my $run (1 .. 40)
 like("@done", qr/make warm order_mgmt\.orders_2028_07/, 'without workers a session does it, a month a call');
 like("@done", qr/make partition public\.readings_n_2028_09/, 'for tables of users, too');
 is(sql(q(SELECT DISTINCT tier FROM order_mgmt.partitions WHERE month = '2028-07-01' AND table_name IN ('orders', 'order_lines', 'event_log'))), 'warm', 'until all is done');
+
+# A backlog: a transaction per month, as many as are asked for
+sub call
+{
+	my ($arguments, $before) = @_;
+	my ($status, $out, $err) = $node->psql('shop', ($before // '') . "CALL order_mgmt.archive_due($arguments)", extra_params => [ '-v', 'VERBOSITY=sqlstate' ]);
+	return $status == 0 ? $out : $err =~ /(?:ERROR:\s+)(\w+)/ ? $1 : $err;
+}
+sql('SELECT order_mgmt.unmanage_table(t) FROM unnest(ARRAY[$$public.readings$$, $$public.broken$$]::regclass[]) AS t');
+sql(<<'SQL');
+CREATE TABLE public.backlog (at date, v int) PARTITION BY RANGE (at);
+SELECT order_mgmt.manage_table('public.backlog', 'at', premake => 0);
+DO $$
+BEGIN
+    FOR n IN 0 .. 7 LOOP
+        EXECUTE format('CREATE TABLE public.backlog_%s PARTITION OF public.backlog FOR VALUES FROM (%L) TO (%L)', n, '2027-01-01'::date + n * interval '1 month', '2027-02-01'::date + n * interval '1 month');
+    END LOOP;
+END
+$$;
+INSERT INTO public.backlog SELECT '2027-01-01'::date + n, n FROM generate_series(0, 242) AS n;
+SELECT order_mgmt.manage_table('public.backlog', 'at', premake => 0, cold_after => '1 month');
+SQL
+my $cold = q(SELECT count(*), sum(rows), count(DISTINCT xmin::text) FROM order_mgmt.archives WHERE table_name = 'backlog');
+is(call('2'), '2', 'two months of a backlog');
+is(sql($cold), '2|59|2', 'are archived in two transactions');
+is(call(q(budget => '0')), '0', 'none where there is no time');
+is(call('1', 'BEGIN; '), '2D000', 'it cannot be part of a transaction');
+is(call('0'), 'OM001', 'nor move no month');
+is(call('budget => NULL'), 'OM001', 'nor go on without end by chance');
+$reader = $node->background_psql('shop');
+$reader->query_safe('BEGIN; SELECT * FROM order_mgmt.run_maintenance()');
+is(call(''), '0', 'while another session is at it, it leaves that to it');
+$reader->query_safe('ROLLBACK');
+$reader->query_safe('BEGIN; SELECT count(*) FROM public.backlog_2');
+is(call('3'), '3', 'a long reader keeps one month');
+is(sql(q(SELECT relation FROM order_mgmt.maintenance_log WHERE relation LIKE 'public.backlog%' AND error_code = '55P03')), 'public.backlog_2', 'which the log says');
+$reader->query_safe('COMMIT');
+$reader->quit;
+my @both = map { in_background($node, [ 'psql', '-X', '-q', '-A', '-t', '-d', 'shop', '-c', 'CALL order_mgmt.archive_due()' ]) } 1 .. 2;
+finish($_) for @both;
+is(sql($cold), '8|243|8', 'two at once work it off, and do nothing twice');
+is(call(''), '0', 'then there is nothing to do');
+is(sql('SELECT count(*) FROM public.backlog'), '0', 'nothing is in two places');
 is(sql('SELECT * FROM order_mgmt.check_invariants()'), '', 'invariants hold');
 $node->stop;
 done_testing();

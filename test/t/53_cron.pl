@@ -15,7 +15,7 @@ plan skip_all => 'pg_cron is not installed' unless -e "$extensions/extension/pg_
 my $node = PostgreSQL::Test::Cluster->new('cron');
 $node->init(extra => [ '--locale=C', '-E', 'UTF8' ]);
 $node->append_conf('postgresql.conf', join "\n", "shared_preload_libraries = 'order_mgmt, pg_cron'", 'cron.use_background_workers = on',
-	"cron.database_name = 'home'", 'max_worker_processes = 30', 'max_connections = 40', "timezone = 'UTC'", '');
+	"cron.database_name = 'home'", 'max_worker_processes = 40', 'max_connections = 40', "timezone = 'UTC'", '');
 $node->start;
 
 # What a statement raises: SQLSTATE, message and hint, on one line.
@@ -30,8 +30,8 @@ sub error_of
 }
 
 my $schedule = q(SELECT job_name FROM order_mgmt.schedule_jobs());
-my $often = q(SELECT count(*) FROM order_mgmt.schedule_jobs('{"maintenance": "* * * * *", "idempotency_keys": "* * * * *", "loads": "* * * * *", "dead_letters": "* * * * *", "statistics": "* * * * *", "job_history": "* * * * *"}'));
-my @words = qw(maintenance idempotency_keys loads dead_letters statistics job_history);
+my $often = q(SELECT count(*) FROM order_mgmt.schedule_jobs('{"maintenance": "* * * * *", "archive": "* * * * *", "idempotency_keys": "* * * * *", "loads": "* * * * *", "dead_letters": "* * * * *", "statistics": "* * * * *", "job_history": "* * * * *"}'));
+my @words = qw(maintenance archive idempotency_keys loads dead_letters statistics job_history);
 sub jobs_of { my ($database) = @_; return join "\n", map { "order_mgmt $database $_" } @words }
 sub jobs { return $node->safe_psql('home', "SELECT string_agg(jobname || ' ' || schedule || ' ' || username, ', ' ORDER BY jobid) FROM cron.job") }
 
@@ -52,12 +52,12 @@ for my $database (qw(home away))
 	is($node->safe_psql($database, $schedule), jobs_of($database), "$database: again");
 	is(jobs(), $before, "$database: that changes nothing");
 }
-is($node->safe_psql('home', 'SELECT database, count(*), count(DISTINCT jobid) FROM cron.job GROUP BY 1 ORDER BY 1'), "away|6|6\nhome|6|6", 'each job is there once, for its database');
+is($node->safe_psql('home', 'SELECT database, count(*), count(DISTINCT jobid) FROM cron.job GROUP BY 1 ORDER BY 1'), "away|7|7\nhome|7|7", 'each job is there once, for its database');
 is($node->safe_psql('home', q(SELECT schedule FROM cron.job WHERE jobname = 'order_mgmt away loads')), '17 3 * * *', 'with its usual time');
 
 # Other times, none, nonsense
 is($node->safe_psql('away', q(SELECT job_name FROM order_mgmt.schedule_jobs('{"loads": "5 4 * * 0", "statistics": null}'))),
-	join("\n", map { "order_mgmt away $_" } qw(maintenance idempotency_keys loads dead_letters job_history)), 'a job less');
+	join("\n", map { "order_mgmt away $_" } qw(maintenance archive idempotency_keys loads dead_letters job_history)), 'a job less');
 is($node->safe_psql('home', q(SELECT schedule FROM cron.job WHERE jobname = 'order_mgmt away loads')), '5 4 * * 0', 'and one at another time');
 is($node->safe_psql('home', q(SELECT count(*) FROM cron.job WHERE jobname = 'order_mgmt away statistics')), '0', 'the one less is gone');
 my $nonsense = q(SELECT order_mgmt.schedule_jobs('{"loads": "at noon"}'));
@@ -66,7 +66,7 @@ is($node->safe_psql('home', q(SELECT schedule FROM cron.job WHERE jobname = 'ord
 
 # A transaction that is rolled back: in its own database nothing happens
 $node->safe_psql('home', 'BEGIN; SELECT order_mgmt.unschedule_jobs(); ROLLBACK');
-is($node->safe_psql('home', q(SELECT count(*) FROM cron.job WHERE database = 'home')), '6', 'what is rolled back has not happened');
+is($node->safe_psql('home', q(SELECT count(*) FROM cron.job WHERE database = 'home')), '7', 'what is rolled back has not happened');
 
 # Others: their own jobs, by the privileges that they have
 $node->safe_psql('home', 'CREATE ROLE keeper LOGIN IN ROLE order_mgmt_operator; CREATE ROLE clerk LOGIN IN ROLE order_mgmt_app; CREATE ROLE crowd IN ROLE order_mgmt_operator');
@@ -81,28 +81,47 @@ is($node->safe_psql('away', "SET ROLE keeper; $schedule"), jobs_of('away'), 'and
 $node->safe_psql('home', 'REVOKE CONNECT ON DATABASE home FROM PUBLIC');
 like(error_of('away', "SET ROLE keeper; $schedule"), qr/^42501: permission denied to connect to database "home"/, 'away: nor who may not go there');
 $node->safe_psql('home', 'GRANT CONNECT ON DATABASE home TO PUBLIC');
-is($node->safe_psql('home', q(SELECT username, count(*) FROM cron.job WHERE database = 'away' GROUP BY 1 ORDER BY 1)), "keeper|6\npostgres|5", 'each has jobs of their own');
-is($node->safe_psql($_, 'SET ROLE keeper; SELECT order_mgmt.unschedule_jobs()'), '6', "$_: and takes only these away") for qw(home away);
-is($node->safe_psql('home', q(SELECT database, count(*) FROM cron.job GROUP BY 1 ORDER BY 1)), "away|5\nhome|6", 'those of others stay');
+is($node->safe_psql('home', q(SELECT username, count(*) FROM cron.job WHERE database = 'away' GROUP BY 1 ORDER BY 1)), "keeper|7\npostgres|6", 'each has jobs of their own');
+is($node->safe_psql($_, 'SET ROLE keeper; SELECT order_mgmt.unschedule_jobs()'), '7', "$_: and takes only these away") for qw(home away);
+is($node->safe_psql('home', q(SELECT database, count(*) FROM cron.job GROUP BY 1 ORDER BY 1)), "away|6\nhome|7", 'those of others stay');
 
 # A name that is too long for a job
 my $long = 'x' x 60;
 new_shop($node, $long);
-is($node->safe_psql($long, 'SELECT count(*), count(DISTINCT job_name), max(length(job_name)) FROM order_mgmt.schedule_jobs()'), '6|6|63', 'long names are cut');
+is($node->safe_psql($long, 'SELECT count(*), count(DISTINCT job_name), max(length(job_name)) FROM order_mgmt.schedule_jobs()'), '7|7|63', 'long names are cut');
 is($node->safe_psql($long, $schedule), $node->safe_psql('home', "SELECT jobname FROM cron.job WHERE database = '$long' ORDER BY jobid"), 'as pg_cron has them');
-is($node->safe_psql($long, 'SELECT order_mgmt.unschedule_jobs()'), '6', 'and found again');
+is($node->safe_psql($long, 'SELECT order_mgmt.unschedule_jobs()'), '7', 'and found again');
 
 # Many at once
 my @crowd = map { in_background($node, [ 'psql', '-X', '-q', '-A', '-t', '-d', 'away', '-c', $_ % 2 ? $schedule : 'SELECT order_mgmt.unschedule_jobs()' ]) } 1 .. 6;
 finish($_) for @crowd;
 is($node->safe_psql('away', $schedule), jobs_of('away'), 'several at once do no harm');
 
+# A backlog of months in a database without workers, of which a job moves each in a transaction of its own
+my $archive = PostgreSQL::Test::Utils::tempdir();
+$node->safe_psql('postgres', "ALTER SYSTEM SET order_mgmt.archive_directory = '$archive'; SELECT pg_reload_conf()");
+new_shop($node, 'idle');
+$node->safe_psql('postgres', 'ALTER DATABASE idle SET order_mgmt.workers = off');
+$node->safe_psql('idle', <<'SQL');
+CREATE TABLE readings (at date, v int) PARTITION BY RANGE (at);
+CREATE TABLE readings_1 PARTITION OF readings FOR VALUES FROM ('2020-01-01') TO ('2020-02-01');
+CREATE TABLE readings_2 PARTITION OF readings FOR VALUES FROM ('2020-02-01') TO ('2020-03-01');
+CREATE TABLE readings_3 PARTITION OF readings FOR VALUES FROM ('2020-03-01') TO ('2020-04-01');
+INSERT INTO readings SELECT '2020-01-01'::date + n, n FROM generate_series(0, 90) AS n;
+SELECT order_mgmt.manage_table('readings', 'at', premake => 0, cold_after => '1 month');
+SQL
+is($node->safe_psql('idle', q(SELECT count(*) FROM order_mgmt.schedule_jobs('{"maintenance": null, "archive": "* * * * *", "idempotency_keys": null, "loads": null, "dead_letters": null, "statistics": null, "job_history": null}'))), '1', 'one job alone');
+
 # They run
-is($node->safe_psql($_, $often), '6', "$_: scheduled for every minute") for qw(home away);
-my $runs = q(SELECT count(DISTINCT (database, command)) FROM cron.job_run_details WHERE status = 'succeeded');
-ok(becomes($node, 'home', $runs, '12', 150), 'all jobs of both databases succeed');
+is($node->safe_psql($_, $often), '7', "$_: scheduled for every minute") for qw(home away);
+my $runs = q(SELECT count(DISTINCT (database, command)) FROM cron.job_run_details WHERE status = 'succeeded' AND database IN ('home', 'away'));
+ok(becomes($node, 'home', $runs, '14', 150), 'all jobs of both databases succeed');
 is($node->safe_psql('home', q(SELECT DISTINCT status || ' ' || return_message FROM cron.job_run_details WHERE status = 'failed')), '', 'and none fails');
-is($node->safe_psql($_, 'SELECT order_mgmt.unschedule_jobs()'), '6', "$_: all are removed") for qw(home away);
+ok(becomes($node, 'idle', q(SELECT count(*) FROM order_mgmt.partitions WHERE next_action = 'archive' AND next_action_at <= now()), '0', 150), 'a backlog is worked off');
+is($node->safe_psql('idle', 'SELECT count(*) > 50, count(*) - count(DISTINCT xmin::text), sum(rows) FROM order_mgmt.archives'), 't|0|91', 'a transaction a month');
+is($node->safe_psql('home', q(SELECT count(*) FROM cron.job_run_details WHERE database = 'idle' AND status = 'succeeded' AND end_time <= (SELECT min(end_time) FROM cron.job_run_details WHERE database = 'idle' AND status = 'succeeded'))), '1', 'by the first run of the job');
+is($node->safe_psql('idle', 'SELECT order_mgmt.unschedule_jobs()'), '1', 'which is removed');
+is($node->safe_psql($_, 'SELECT order_mgmt.unschedule_jobs()'), '7', "$_: all are removed") for qw(home away);
 is($node->safe_psql($_, 'SELECT order_mgmt.unschedule_jobs()'), '0', "$_: and are gone") for qw(home away);
 is(jobs(), '', 'nothing is left');
 ok(becomes($node, 'home', q(SELECT count(*) FROM cron.job_run_details WHERE status NOT IN ('succeeded', 'failed')), '0', 60), 'what had begun has ended');
@@ -139,7 +158,7 @@ $node->safe_psql('postgres', 'ALTER DATABASE away RESET order_mgmt.clock');
 
 # No slot for a worker
 my $stop = $node->safe_psql('away', 'SELECT count(*) FROM order_mgmt.schedule_jobs()');
-is($stop, '6', 'away: scheduled once more');
+is($stop, '7', 'away: scheduled once more');
 $node->append_conf('postgresql.conf', "max_worker_processes = 2\ncron.use_background_workers = off");
 $node->safe_psql('postgres', 'ALTER SYSTEM SET order_mgmt.workers = off');
 $node->restart;
@@ -148,7 +167,7 @@ like(error_of('away', $schedule), qr/^OM006: no background worker slot is free t
 # Not preloaded, order_mgmt goes there all the same
 $node->append_conf('postgresql.conf', "max_worker_processes = 10\nshared_preload_libraries = 'pg_cron'");
 $node->restart;
-is($node->safe_psql('away', 'SELECT order_mgmt.unschedule_jobs()'), '6', 'not preloaded it works as well');
+is($node->safe_psql('away', 'SELECT order_mgmt.unschedule_jobs()'), '7', 'not preloaded it works as well');
 
 # Without pg_cron
 $node->append_conf('postgresql.conf', "shared_preload_libraries = 'order_mgmt'");

@@ -1,0 +1,175 @@
+# A model that checks orders, asked by the workers: it holds up nobody while it thinks, whatever ends the worker
+# every order is decided once, and a model that hangs or fails does not stop the shop.
+use strict;
+use warnings;
+use FindBin;
+use lib $FindBin::RealBin;
+use PostgreSQL::Test::Utils;
+use Shop;
+use Test::More;
+
+my $node = start_server('order_check', 'restart_after_crash = on', 'autovacuum = off');
+new_shop($node, 'shop');
+# The score stands in the order.  While somebody holds the lock the model thinks.
+$node->safe_psql('shop', <<'SQL');
+CREATE SCHEMA model;
+GRANT USAGE ON SCHEMA model TO order_mgmt_reader;
+CREATE FUNCTION model.risk(inputs jsonb[]) RETURNS SETOF jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(7);
+    RETURN QUERY SELECT i->'metadata'->'risk' FROM unnest(inputs) WITH ORDINALITY AS u(i, n) ORDER BY n;
+END
+$$;
+SELECT order_mgmt.create_model('risk', 'sql', '{"function": "model.risk", "timeout_ms": 0}');
+SQL
+
+sub capture
+{
+	my ($risk) = @_;
+	return $node->safe_psql('shop', qq(SELECT order_mgmt.capture_order('c', $Shop::one_line, metadata => '{"risk": $risk}')));
+}
+
+sub fate { my ($id) = @_; return $node->safe_psql('shop', "SELECT status || reasons::text FROM order_mgmt.orders WHERE order_id = '$id'"); }
+
+# Each order has ended as its score says, unless it was cancelled; and each verdict was given once.
+sub all_decided
+{
+	my ($what) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	settle($node, 'shop', $what);
+	is($node->safe_psql('shop', <<'SQL'), '', "$what: each order ends as its score says");
+SELECT order_id, status, reasons FROM order_mgmt.orders WHERE metadata ? 'risk' AND status <> 'cancelled'
+   AND NOT CASE WHEN (metadata->>'risk')::float8 >= 0.5 THEN status = 'rejected' AND reasons = '{high_risk}' ELSE status = 'shipped' END;
+SQL
+	is($node->safe_psql('shop', <<'SQL'), '', "$what: each was decided once");
+SELECT o.order_id, e.events FROM order_mgmt.orders AS o LEFT JOIN LATERAL (SELECT array_agg(event_type ORDER BY event_type) AS events FROM order_mgmt.events AS e
+    WHERE e.order_id = o.order_id AND event_type LIKE 'balance%') AS e ON true WHERE e.events IS NULL OR cardinality(e.events) <> 1;
+SQL
+	is($node->safe_psql('shop', q(SELECT reserved FROM order_mgmt.get_account('c'))), '0.0000', "$what: nothing stays held");
+	return;
+}
+
+# --- off: all stages in one transaction, as ever -------------------------------------------------------------
+my $stages = q(SELECT string_agg(DISTINCT query, ',') FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop');
+one_order($node, 'shop');
+settle($node, 'shop', 'off');
+like($node->safe_psql('shop', $stages), qr/all stages/, 'off, the stages work together');
+
+# --- on ---------------------------------------------------------------------------------------------------------
+$node->safe_psql('postgres', q(ALTER DATABASE shop SET order_mgmt.check_model = 'risk'));
+my ($good, $bad) = (capture(0.1), capture(0.9));
+is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$bad', '30 s')"), 'rejected', 'on, a high score rejects');
+is(fate($bad), 'rejected{high_risk}', 'for that reason');
+all_decided('on');
+is(fate($good), 'shipped{}', 'a low one does not');
+
+# --- while the model thinks ----------------------------------------------------------------------------------------
+my $thinking = q(SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = 7 AND NOT granted);
+
+# A session that makes the model think, until it is told to end or the server crashes
+sub think
+{
+	my $session = $node->background_psql('shop', on_error_stop => 0);
+	$session->query_safe('SELECT pg_advisory_lock(7)');
+	return $session;
+}
+
+my $session = think();
+$good = capture(0.1);
+$bad = capture(0.9);
+my $cancelled = capture(0.9);
+ok(becomes($node, 'shop', "SELECT count(*) FROM ($thinking) AS t", '1', 30), 'the worker waits for the model');
+is($node->safe_psql('shop', "SELECT count(*) FROM pg_locks WHERE pid = ($thinking) AND (locktype = 'transactionid' OR mode IN ('RowShareLock', 'RowExclusiveLock') AND relation <> 0)"),
+	'0', 'and has locked no row, nor begun to write');
+is($node->safe_psql('shop', q(SET lock_timeout = '5s'; SELECT order_mgmt.adjust_balance('c', 1) > 0, order_mgmt.adjust_stock('p', 1) > 0)), 't|t', 'clients change accounts and stock');
+is($node->safe_psql('shop', "SELECT order_mgmt.cancel_order('$cancelled')"), 'cancelled', 'and cancel what the model thinks about');
+is(fate($good), 'captured{}', 'nothing is decided');
+$session->quit;
+all_decided('after it has thought');
+is(fate($cancelled), 'cancelled{}', 'what was cancelled stays so');
+
+# --- killed while it thinks ----------------------------------------------------------------------------------------
+for my $round (1, 2)
+{
+	$session = think();
+	my @orders = map { capture($_) } 0.1, 0.9, 0.2, 0.8;
+	ok(becomes($node, 'shop', "SELECT count(*) FROM ($thinking) AS t", '1', 30), "round $round: the worker waits for the model");
+	my $pid = $node->safe_psql('shop', $thinking);
+	my $log_before = -s $node->logfile;
+	kill 'KILL', $pid;
+	$node->wait_for_log(qr/ready to accept connections/, $log_before);
+	eval { $session->quit };
+	ok(becomes($node, 'shop', q(SELECT order_mgmt.wait_until_idle('60 s')), 't', 60), "round $round: the next one goes on");
+	all_decided("round $round");
+	is(join(' ', map { fate($_) } @orders), 'shipped{} rejected{high_risk} shipped{} rejected{high_risk}', "round $round: as it would have been");
+}
+
+# A worker that is to leave does not wait for the model: nor does DROP DATABASE.
+$node->safe_psql('postgres', 'ALTER DATABASE shop SET order_mgmt.workers = off');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '0', 30), 'workers leave');
+$node->safe_psql('postgres', 'CREATE DATABASE other TEMPLATE shop');
+$node->safe_psql('postgres', q(ALTER DATABASE other SET order_mgmt.check_model = 'risk'));
+$node->safe_psql('other', 'SELECT order_mgmt.post_restore()');
+$node->safe_psql('other', q(CREATE OR REPLACE FUNCTION model.risk(inputs jsonb[]) RETURNS SETOF jsonb LANGUAGE sql AS 'SELECT to_jsonb(pg_sleep(3600)::text)'));
+one_order($node, 'other');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE datname = 'other' AND wait_event = 'PgSleep'), '1', 30), 'a model sleeps');
+is($node->psql('postgres', 'DROP DATABASE other'), 0, 'its database is dropped all the same');
+$node->safe_psql('postgres', 'ALTER DATABASE shop RESET order_mgmt.workers');
+
+# --- under load, with cancellations, ended workers, and one worker per stage -----------------------------------------
+my $script = $node->basedir . '/load.pgbench';
+append_to_file($script, <<'SQL');
+\set r random(0, 9)
+\set x random(1, 10)
+SELECT order_mgmt.capture_order('c', '[{"product_id": "p", "quantity": 1, "unit_price": 1}]', metadata => jsonb_build_object('risk', :r / 10.0)) AS id \gset
+SELECT CASE WHEN :x = 1 AND order_mgmt.get_order_status(':id') IN ('captured', 'confirmed') THEN order_mgmt.cancel_order(':id') END;
+SQL
+
+sub load_and_end
+{
+	my ($what, $signal) = @_;
+	my $ended = q(SELECT count(*) FROM order_mgmt.orders WHERE status IN ('shipped', 'rejected'));
+	my $before = $node->safe_psql('shop', $ended);
+	my $load = in_background($node, [ 'pgbench', '-n', '-c', 3, '-t', 400, '-f', $script, 'shop' ]);
+	ok(becomes($node, 'shop', "SELECT ($ended) >= $before + 50", 't', 60), "$what: orders come to an end");
+	kill $signal, $_ for (workers($node, 'shop'))[0] // ();
+	finish($load);
+	ok(becomes($node, 'shop', q(SELECT order_mgmt.wait_until_idle('60 s')), 't', 60), "$what: the rest is done");
+	all_decided($what);
+	return;
+}
+
+load_and_end('a worker ended', 'TERM');
+load_and_end('a worker killed', 'KILL');
+$node->safe_psql('postgres', 'ALTER SYSTEM SET order_mgmt.workers_per_database = 4');
+$node->reload;
+ok(becomes($node, 'shop', q(SELECT order_mgmt.wait_until_idle('60 s')), 't', 60), 'several workers');
+load_and_end('several workers', 'TERM');
+cmp_ok($node->safe_psql('shop', q(SELECT count(*) FROM order_mgmt.orders WHERE status = 'cancelled')), '>', 5, 'some were cancelled meanwhile');
+
+# --- a model that hangs ------------------------------------------------------------------------------------------------
+$node->safe_psql('shop', q(SELECT order_mgmt.set_model_options('risk', '{"function": "model.risk", "timeout_ms": 50}')));
+$session = think();
+my $log_before = -s $node->logfile;
+$bad = capture(0.9);
+is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$bad', '30 s')"), 'shipped', 'what a model cannot say in time passes');
+ok($node->wait_for_log(qr/WARNING:  orders pass without the check by model "risk": .*no answer within 50 ms/, $log_before), 'and the log says so');
+$node->safe_psql('postgres', q(ALTER DATABASE shop SET order_mgmt.check_on_failure = 'retry'));
+$node->safe_psql('shop', q(SELECT order_mgmt.set_retry_policy('balance_checker', backoff_base => '50 ms', backoff_cap => '100 ms')));
+$bad = capture(0.9);
+ok(becomes($node, 'shop', q(SELECT attempts > 1 AND error_code = 'OM008' FROM order_mgmt.retries), 't', 30), 'or is asked about again');
+is(fate($bad), 'captured{}', 'and is not decided');
+$session->quit;
+is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$bad', '30 s')"), 'rejected', 'until it answers');
+is($node->safe_psql('shop', q(SELECT order_mgmt.wait_until_idle('60 s'))), 't', 'all is done');
+is($node->safe_psql('shop', 'SELECT * FROM order_mgmt.check_invariants()'), '', 'invariants hold');
+
+# --- off again -----------------------------------------------------------------------------------------------------------
+$node->safe_psql('postgres', 'ALTER DATABASE shop RESET order_mgmt.check_model');
+$bad = capture(0.9);
+is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$bad', '30 s')"), 'shipped', 'off, nobody asks');
+settle($node, 'shop', 'at the end');
+indexes_hold($node, 'shop');
+unlike(slurp_file($node->logfile), qr/PANIC|TRAP|XX000|invisible tuple|reference leak/, 'nothing untoward in the log');
+$node->stop;
+done_testing();
