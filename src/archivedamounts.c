@@ -10,6 +10,10 @@
  * movements of months that are here.  archived_months counts the events: what a
  * consumer has passed includes them for ever.
  *
+ * A month whose archive has been dropped cannot be made again; earlier versions let
+ * loads of past orders do so.  When such a month goes once more, what is kept of
+ * its first life is set aside, a microsecond later, where it stays for ever.
+ *
  * A consumer that was made when a month was gone counts its events as passed.
  * Should its position lie before them when they come back, it will read them,
  * so they are taken off again; it is owned meanwhile, as by who works as it.
@@ -31,6 +35,7 @@
 #include "utils/uuid.h"
 
 #include "archivedamounts.h"
+#include "archives.h"
 #include "cursors.h"
 #include "errors.h"
 #include "faults.h"
@@ -142,7 +147,7 @@ om_archived_amounts_hold_months(void)
 
 #define IS_SHOWN                                                                           \
 	"s.kind = $1 AND s.key = $2 AND NOT EXISTS (SELECT FROM order_mgmt.archived_months AS" \
-	" m WHERE m.month = date_trunc('month', s.at, 'UTC'))"
+	" m WHERE date_trunc('month', m.month, 'UTC') = date_trunc('month', s.at, 'UTC'))"
 
 static OmQuery shown_query = {.sql = "SELECT s.event_id, s.at, s.amount, s.order_id"
 									 " FROM order_mgmt.archived_movements AS s WHERE " IS_SHOWN,
@@ -200,6 +205,58 @@ om_archived_amounts_require(void)
 	(void) om_relation_get("archived_months");
 }
 
+/* ---------- a month that was gone for good, and is here again ---------- */
+
+/* Where what is kept of its first life lies: in no month of the calendar. */
+#define ASIDE "$1 + '1 microsecond'::interval"
+
+#define SUM_OF_EVENTS                                                                      \
+	"coalesce((SELECT jsonb_object_agg(e.key, e.events) FROM (SELECT b.key, sum(b.value::" \
+	"bigint) AS events FROM (SELECT * FROM jsonb_each_text(m.events) UNION ALL SELECT *"   \
+	" FROM jsonb_each_text(excluded.events)) AS b GROUP BY 1) AS e), '{}')"
+
+static OmQuery aside_queries[] = {
+	{.sql = "INSERT INTO order_mgmt.archived_amounts AS a (month, kind, key, amount, has_changes)"
+			" SELECT " ASIDE ", g.kind, g.key, g.amount, g.has_changes"
+			" FROM order_mgmt.archived_amounts AS g WHERE g.month = $1"
+			" ON CONFLICT (kind, key, month) DO UPDATE SET amount = a.amount + excluded.amount,"
+			" has_changes = a.has_changes OR excluded.has_changes",
+	 .nargs = 1,
+	 .types = {TIMESTAMPTZOID}},
+	{.sql = "DELETE FROM order_mgmt.archived_amounts WHERE month = $1",
+	 .nargs = 1,
+	 .types = {TIMESTAMPTZOID}},
+	{.sql = "UPDATE order_mgmt.archived_movements SET month = " ASIDE " WHERE month = $1",
+	 .nargs = 1,
+	 .types = {TIMESTAMPTZOID}},
+	{.sql = "INSERT INTO order_mgmt.archived_months AS m (month, events, first_lxid, last_lxid,"
+			" last_event_id) SELECT " ASIDE ", g.events, g.first_lxid, g.last_lxid,"
+			" g.last_event_id FROM order_mgmt.archived_months AS g WHERE g.month = $1"
+			" ON CONFLICT (month) DO UPDATE SET events = " SUM_OF_EVENTS ", first_lxid ="
+			" coalesce(least(nullif(m.first_lxid, 0), nullif(excluded.first_lxid, 0)), 0),"
+			" last_lxid = greatest(m.last_lxid, excluded.last_lxid),"
+			" last_event_id = greatest(m.last_event_id, excluded.last_event_id)",
+	 .nargs = 1,
+	 .types = {TIMESTAMPTZOID}},
+	{.sql = "DELETE FROM order_mgmt.archived_months WHERE month = $1",
+	 .nargs = 1,
+	 .types = {TIMESTAMPTZOID}},
+};
+
+/* What is forgotten when the month comes back is what its file has, and no more. */
+static void
+set_aside(TimestampTz month)
+{
+	Datum arg = TimestampTzGetDatum(month);
+	OmQueryScope scope;
+
+	om_query_begin(&scope);
+	for (int i = 0; i < (int) lengthof(aside_queries); i++)
+		om_query_run(&aside_queries[i], &arg, NULL);
+	om_query_end(&scope);
+	CommandCounterIncrement();
+}
+
 void
 om_archived_amounts_add(TimestampTz month)
 {
@@ -208,6 +265,8 @@ om_archived_amounts_add(TimestampTz month)
 	OmQueryScope scope;
 
 	om_archived_amounts_require();
+	if (om_archives_is_counted(om_months_begin(month)))
+		set_aside(om_months_begin(month));
 	om_query_begin(&scope);
 	om_query_uncounted();
 	for (int i = 0; i < (int) lengthof(add_queries); i++)

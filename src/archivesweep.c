@@ -3,8 +3,8 @@
  *		Removes files that nobody needs: of a move that was ended half-way, of
  *		months that have been deleted.
  *
- * Under OM_LOCK_ARCHIVE, taken without waiting and held to the end of the
- * transaction.
+ * Under OM_LOCK_ARCHIVE, taken without waiting and let go afterwards: whoever
+ * archives next begins with files that are not in the list.
  */
 #include "postgres.h"
 
@@ -77,5 +77,6 @@ om_archive_sweep(void)
 		om_archive_unlink(name);
 		removed = lappend(removed, name);
 	}
+	om_lock_release(OM_LOCK_ARCHIVE);
 	return removed;
 }

@@ -806,7 +806,7 @@ restore_member(Member *member, bool ours)
 	if (OidIsValid(kept))
 	{
 		member->names =
-			om_traits_carry_indexes(member->parent, kept, member->twin, OM_TRAITS_ALL, NULL);
+			om_traits_carry_late(member->parent, kept, member->twin, OM_TRAITS_ALL, NULL);
 		om_traits_drop_kept(member->parent, archive->file);
 	}
 	om_archives_set_restored(archive);
@@ -827,15 +827,6 @@ om_archiving_require_owner(Oid parent, TimestampTz at)
 
 	if (archive != NULL)
 		require_owner(member, om_archive_read_manifest(archive->file, archive->manifest_sha256));
-}
-
-void
-om_archiving_drop_kept(Oid parent, TimestampTz at)
-{
-	const Member *member = make_member(parent, om_archives_month(at));
-
-	if (member->archive != NULL)
-		om_traits_drop_kept(parent, member->archive->file);
 }
 
 static bool

@@ -38,9 +38,6 @@ extern List *om_restore_month(Oid relation, TimestampTz month);
 /* OM005: the archive of a table's month was written for another owner than the table has. */
 extern void om_archiving_require_owner(Oid parent, TimestampTz month);
 
-/* What has been kept for the month's return goes, for it will not return. */
-extern void om_archiving_drop_kept(Oid parent, TimestampTz at);
-
 /* Whether a relation is one of the three tables of orders. */
 extern bool om_archiving_is_ours(Oid relation);
 

@@ -12,7 +12,12 @@
  * months only, and commits after each.
  *
  * One run at a time: OM_LOCK_MAINTENANCE, taken without waiting.  Each step
- * decides by what it finds itself, not by what the list was made from.
+ * decides by what it finds itself, not by what the list was made from.  To look
+ * at a table locks it; such locks are let go at once, so that a transaction that
+ * has run maintenance is in nobody's way unless it has changed something.
+ *
+ * No wait for a lock takes longer than the policy says, or 100 ms.  Who gives up
+ * for that says so in the log, and the next run tries again.
  */
 #include "postgres.h"
 
@@ -20,7 +25,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/guc.h"
@@ -28,8 +33,8 @@
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
-#include "pgstat.h"
 
+#include "archives.h"
 #include "archivesweep.h"
 #include "archiving.h"
 #include "attempt.h"
@@ -37,10 +42,12 @@
 #include "errors.h"
 #include "faults.h"
 #include "locks.h"
+#include "lockwaits.h"
 #include "maintenance.h"
 #include "maintlog.h"
 #include "monthswap.h"
 #include "monthtables.h"
+#include "monthtraits.h"
 #include "names.h"
 #include "plans.h"
 #include "policies.h"
@@ -51,8 +58,9 @@
 #include "upkeep.h"
 #include "warming.h"
 
-#define PREMAKE_TRIES 5
-#define PREMAKE_PAUSE_MS 50
+/* How often a step that is no move is tried when a table is locked. */
+#define STEP_TRIES 5
+#define STEP_PAUSE_MS 50
 
 /* Of months that cannot be moved so many are enough for one call of run_maintenance(). */
 #define FAILURES_AT_MOST 3
@@ -144,22 +152,12 @@ forget_dropped(const OmPolicy *policy, List **actions)
 }
 
 static void
-limit_lock_waits(const OmPolicy *policy)
-{
-	(void) set_config_option("lock_timeout", psprintf("%d", policy->lock_timeout), PGC_USERSET,
-							 PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-}
-
-static void
 premake(const OmPolicy *policy, List **actions)
 {
 	ListCell *cell;
-	int level;
 
 	if (forget_dropped(policy, actions))
 		return;
-	level = NewGUCNestLevel();
-	limit_lock_waits(policy);
 	foreach(cell, tables_of(policy))
 	{
 		ListCell *name;
@@ -173,17 +171,42 @@ premake(const OmPolicy *policy, List **actions)
 			note(actions, "make partition", lfirst(name));
 		}
 	}
-	AtEOXact_GUC(true, level);
+}
+
+/* Leaves no locks behind. */
+static void
+look(void (*work)(void *arg), void *arg)
+{
+	ErrorData *error = om_attempt(work, arg, false /* keep */);
+
+	if (error != NULL)
+		ReThrowError(error);
+}
+
+typedef struct TablesLook
+{
+	const OmPolicy *policy;
+	List *tables;
+} TablesLook;
+
+static void
+look_for_tables(void *arg)
+{
+	TablesLook *found = arg;
+
+	found->tables = tables_of(found->policy);
 }
 
 static void
 look_at_use(const OmPolicy *policy)
 {
+	TablesLook found = {policy, NIL};
 	ListCell *cell;
 
 	if (om_policy_find(policy->schema, policy->name) == NULL)
 		return; /* forgotten just now */
-	foreach(cell, tables_of(policy))
+	look(look_for_tables, &found);
+	foreach(cell, found.tables)
 		om_tiers_look_at_use(lfirst(cell), om_clock_now());
 }
 
@@ -281,6 +304,18 @@ lock_out_readers(const OmMonth *month, const OmPolicy *policy)
 		om_month_raise_busy(month->parent);
 }
 
+/* What a month had that is not going to come back. */
+static void
+drop_kept(const OmMonth *month)
+{
+	char *schema = get_namespace_name(get_rel_namespace(month->parent));
+	OmArchive *archive =
+		om_archives_find(schema, month->table_name, (DateADT) (month->begin / USECS_PER_DAY));
+
+	if (archive != NULL)
+		om_traits_drop_kept(month->parent, archive->file);
+}
+
 /* Its files go at the next run, when no transaction that has failed could want them back. */
 static void
 drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
@@ -298,7 +333,7 @@ drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
 		om_archiving_require_owner(month->parent, month->begin);
 	lock_out_readers(month, policy);
 	if (policy->owner != NULL)
-		om_archiving_drop_kept(month->parent, month->begin);
+		drop_kept(month);
 	om_query_begin(&scope);
 	(void) om_query_run(&forget_query, args, NULL);
 	entry->rows = DatumGetInt64(om_result_get(0, 1, &isnull));
@@ -338,7 +373,7 @@ log_waiting(const OmMaintStep *step, const char *reason)
 
 /*
  * Before the table is looked at: who archives it by hand could not lock it for the swap
- * while we wait for them.
+ * while we wait for them.  And what has been seen then is still so when the month is moved.
  */
 static void
 lock_archives(void)
@@ -349,6 +384,26 @@ lock_archives(void)
 						errhint("The next run tries again.")));
 }
 
+typedef struct MonthLook
+{
+	const OmMaintStep *step;
+	const OmPolicy *policy;
+	OmMonth *month;
+	char *reason;
+} MonthLook;
+
+static void
+look_at_month(void *arg)
+{
+	MonthLook *found = arg;
+
+	/* It may be gone; but one that somebody else has locked is an error, and not nothing to do. */
+	LockRelationOid(found->step->parent, AccessShareLock);
+	found->month = find_due(found->step, found->policy, om_clock_now());
+	if (found->month != NULL)
+		found->reason = om_tiers_obstacle(found->month, found->policy);
+}
+
 static void
 move_month(const OmMaintStep *step, List **actions)
 {
@@ -356,23 +411,21 @@ move_month(const OmMaintStep *step, List **actions)
 	const OmPolicy *policy = om_policy_find(step->policy->schema, step->policy->name);
 	TimestampTz begin = GetCurrentTimestamp();
 	OmMaintEntry entry = om_maintlog_entry(action_of(step), step->object);
-	OmMonth *month;
-	char *reason;
+	MonthLook found = {.step = step, .policy = policy};
 
-	if (step->move != OM_MOVE_WARM)
-		lock_archives();
-	month = policy == NULL ? NULL : find_due(step, policy, om_clock_now());
-	if (month == NULL)
-		return;
-	reason = om_tiers_obstacle(month, policy);
-	if (reason != NULL)
+	lock_archives();
+	if (policy != NULL)
+		look(look_at_month, &found);
+	if (found.month == NULL || found.reason != NULL)
 	{
-		log_waiting(step, reason);
+		om_lock_release(OM_LOCK_ARCHIVE);
+		if (found.reason != NULL)
+			log_waiting(step, found.reason);
 		return;
 	}
 	OM_FAULT_POINT("maintenance/before-move");
 	entry.month = step->month;
-	do_move(month, policy, &entry);
+	do_move(found.month, policy, &entry);
 	entry.duration = GetCurrentTimestamp() - begin;
 	om_maintlog_add(&entry);
 	note(actions, action_of(step), step->object);
@@ -403,7 +456,7 @@ om_maintenance_quick_steps(bool may_sweep)
 	List *steps = may_sweep ? list_make1(new_step(STEP_SWEEP, NULL)) : NIL;
 	ListCell *cell;
 
-	(void) om_attempt(follow_names, NULL, true /* keep */);
+	(void) om_lockwait_run(follow_names, NULL, OM_LOCKWAIT_MS, true /* keep */);
 	foreach(cell, om_policy_list())
 	{
 		const OmPolicy *policy = lfirst(cell);
@@ -429,32 +482,50 @@ object_of(const OmMonth *month)
 	return quote_qualified_identifier(month->schema, month->partition_name);
 }
 
+typedef struct Listing
+{
+	const OmPolicy *policy;
+	List *steps;
+} Listing;
+
+static void
+list_moves(void *arg)
+{
+	Listing *listing = arg;
+	TimestampTz now = om_clock_now();
+	ListCell *cell;
+
+	foreach(cell, om_tiers_of(listing->policy, now))
+	{
+		const OmMonth *month = lfirst(cell);
+		OmMaintStep *step;
+
+		if (month->next_at > now || !stands_for_itself(month, listing->policy))
+			continue;
+		step = new_step(STEP_MOVE, listing->policy);
+		step->parent = month->parent;
+		step->month = month->begin;
+		step->move = month->next;
+		step->object = object_of(month);
+		listing->steps = lappend(listing->steps, step);
+	}
+}
+
+/* Of a table that is locked for long, the step that says so comes in place of its months. */
 List *
 om_maintenance_moves(void)
 {
-	TimestampTz now = om_clock_now();
 	List *steps = NIL;
-	ListCell *policies;
+	ListCell *cell;
 
-	foreach(policies, om_policy_list())
+	foreach(cell, om_policy_list())
 	{
-		const OmPolicy *policy = lfirst(policies);
-		ListCell *cell;
+		Listing listing = {lfirst(cell), NIL};
 
-		foreach(cell, om_tiers_of(policy, now))
-		{
-			const OmMonth *month = lfirst(cell);
-			OmMaintStep *step;
-
-			if (month->next_at > now || !stands_for_itself(month, policy))
-				continue;
-			step = new_step(STEP_MOVE, policy);
-			step->parent = month->parent;
-			step->month = month->begin;
-			step->move = month->next;
-			step->object = object_of(month);
-			steps = lappend(steps, step);
-		}
+		if (!om_lockwait_run(list_moves, &listing, OM_LOCKWAIT_MS, false /* keep */))
+			listing.steps = list_make1(new_step(
+				listing.policy->owner != NULL ? STEP_PREMAKE : STEP_LOOK_AT_USE, listing.policy));
+		steps = list_concat(steps, listing.steps);
 	}
 	return steps;
 }
@@ -485,6 +556,9 @@ om_maintenance_is_wanted(void)
 void
 om_maintenance_do(const OmMaintStep *step, List **actions)
 {
+	int level = NewGUCNestLevel();
+
+	om_lockwait_limit(step->policy == NULL ? OM_LOCKWAIT_MS : step->policy->lock_timeout);
 	switch (step->kind)
 	{
 		case STEP_SWEEP:
@@ -503,19 +577,17 @@ om_maintenance_do(const OmMaintStep *step, List **actions)
 			tidy();
 			break;
 	}
+	AtEOXact_GUC(true, level);
 }
 
 /* A swap has tried often enough itself. */
 bool
 om_maintenance_tries_again(const OmMaintStep *step, const ErrorData *error, int tries)
 {
-	if (step->kind != STEP_PREMAKE || error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||
-		tries >= PREMAKE_TRIES)
+	if (step->kind == STEP_MOVE || error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||
+		tries >= STEP_TRIES)
 		return false;
-	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-					 PREMAKE_PAUSE_MS * tries, PG_WAIT_EXTENSION);
-	ResetLatch(MyLatch);
-	CHECK_FOR_INTERRUPTS();
+	om_lockwait_pause(STEP_PAUSE_MS * tries);
 	return true;
 }
 
@@ -563,7 +635,11 @@ attempt(const OmMaintStep *step, List **actions)
 		List *list = NIL;
 
 		om_maintenance_do(step, &list);
-		ReleaseCurrentSubTransaction();
+		/* What has only been looked at stays locked no longer. */
+		if (step->kind == STEP_PREMAKE && list == NIL)
+			RollbackAndReleaseCurrentSubTransaction();
+		else
+			ReleaseCurrentSubTransaction();
 		done = list;
 	}
 	PG_CATCH();
@@ -653,7 +729,7 @@ om_maintenance_move_due(int64 at_most, TimestampTz deadline, void (*commit)(void
 
 	if (!OidIsValid(om_relation_find("partition_policies")) || !om_lock_try(OM_LOCK_MAINTENANCE))
 		return 0;
-	(void) om_attempt(follow_names, NULL, true /* keep */);
+	(void) om_lockwait_run(follow_names, NULL, OM_LOCKWAIT_MS, true /* keep */);
 	moves = om_maintenance_moves();
 	commit();
 	foreach(cell, moves)

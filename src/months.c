@@ -24,6 +24,7 @@
 #include "errors.h"
 #include "faults.h"
 #include "jsonout.h"
+#include "lockwaits.h"
 #include "months.h"
 #include "names.h"
 #include "plans.h"
@@ -44,6 +45,10 @@ static const MonthlyTable monthly_tables[] = {
 	{"orders", 40},
 	{"order_lines", 100},
 };
+
+/* Maintenance looks again some other time; nobody is to wait for a worker that waits. */
+#define AHEAD_TRIES 3
+#define AHEAD_PAUSE_MS 50
 
 static void
 split_month(TimestampTz at, int *year, int *month)
@@ -193,6 +198,98 @@ om_months_leaf(const char *table, TimestampTz at)
 	if (!OidIsValid(leaf))
 		elog(ERROR, "partition of \"%s\" was made but not found", table);
 	return leaf;
+}
+
+/* ---------- ahead of time ---------- */
+
+/* One that maintenance makes; captures make theirs by themselves, and wait as long as it takes. */
+typedef struct Ahead
+{
+	const MonthlyTable *table;
+	TimestampTz month;
+	TimestampTz last;
+	List *missing; /* months, each a TimestampTz */
+	char *made;
+} Ahead;
+
+static void
+list_missing(void *arg)
+{
+	Ahead *ahead = arg;
+	Oid parent = om_relation_get(ahead->table->name);
+
+	ahead->missing = NIL;
+	for (TimestampTz month = ahead->month; month <= ahead->last; month = om_months_next(month))
+	{
+		TimestampTz *missing;
+
+		if (OidIsValid(om_month_leaf(parent, month)))
+			continue;
+		missing = palloc(sizeof(TimestampTz));
+		*missing = month;
+		ahead->missing = lappend(ahead->missing, missing);
+	}
+}
+
+static void
+make_ahead(void *arg)
+{
+	Ahead *ahead = arg;
+
+	ahead->made = make_month(ahead->table, om_relation_get(ahead->table->name), ahead->month);
+}
+
+/* Whoever holds the table for longer is let be. */
+static bool
+try_for_a_while(void (*work)(void *arg), Ahead *ahead, bool keep)
+{
+	for (int i = 1;; i++)
+	{
+		if (om_lockwait_run(work, ahead, OM_LOCKWAIT_MS, keep))
+			return true;
+		if (i == AHEAD_TRIES)
+			return false;
+		om_lockwait_pause(AHEAD_PAUSE_MS * i);
+	}
+}
+
+/* The first month that could not be made, or looked for, is told; later ones wait for it. */
+static void
+make_missing(Ahead *ahead, List **made, List **busy)
+{
+	bool done = try_for_a_while(list_missing, ahead, false /* keep */);
+	ListCell *cell;
+
+	foreach(cell, ahead->missing)
+	{
+		ahead->month = *(TimestampTz *) lfirst(cell);
+		ahead->made = NULL;
+		done = done && try_for_a_while(make_ahead, ahead, true /* keep */);
+		if (!done)
+			break;
+		if (ahead->made != NULL)
+			*made = lappend(*made, ahead->made);
+	}
+	if (!done)
+		*busy = lappend(*busy, om_months_name(ahead->table->name, ahead->month));
+}
+
+List *
+om_months_premake_if_free(TimestampTz now, int months_ahead, List **busy)
+{
+	TimestampTz first = om_months_begin(now);
+	TimestampTz last = first;
+	List *made = NIL;
+
+	for (int i = 0; i < months_ahead; i++)
+		last = om_months_next(last);
+	for (int t = 0; t < (int) lengthof(monthly_tables); t++)
+	{
+		Ahead ahead = {.table = &monthly_tables[t], .month = first, .last = last};
+
+		make_missing(&ahead, &made, busy);
+	}
+	return made;
 }
 
 List *

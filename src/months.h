@@ -26,6 +26,12 @@ extern Oid om_months_leaf(const char *table, TimestampTz at);
 extern List *om_months_premake(TimestampTz now, int months_ahead);
 
 /*
+ * The same, but nobody is waited for for long: of a table that is being used, the name of the first
+ * partition that is missing goes into the list "busy".  Where nothing is missing nothing stays locked.
+ */
+extern List *om_months_premake_if_free(TimestampTz now, int months_ahead, List **busy);
+
+/*
  * Makes the partition of a month that has none, with the rights of the owner.
  * The parent is locked (SHARE UPDATE EXCLUSIVE); storage is what follows the
  * list of columns.

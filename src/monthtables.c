@@ -223,8 +223,8 @@ take_over(Oid parent, Oid sibling, const char *name)
 	Oid tablespace = get_rel_tablespace(parent);
 
 	om_traits_carry(parent, sibling, leaf, OM_TRAITS_COMMON);
-	(void) om_traits_carry_indexes(parent, sibling, leaf, OM_TRAITS_COMMON,
-								   OidIsValid(tablespace) ? get_tablespace_name(tablespace) : NULL);
+	(void) om_traits_carry_late(parent, sibling, leaf, OM_TRAITS_COMMON,
+								OidIsValid(tablespace) ? get_tablespace_name(tablespace) : NULL);
 }
 
 /* ---------- making months ahead ---------- */

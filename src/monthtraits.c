@@ -26,7 +26,6 @@
 #include "utils/rel.h"
 
 #include "errors.h"
-#include "faults.h"
 #include "jsonout.h"
 #include "monthswap.h"
 #include "monthtraits.h"
@@ -64,6 +63,16 @@ static const char common_sql[] =
 	" WHERE t.attrelid = $1 AND t.attnum > 0 AND NOT t.attisdropped"
 	" AND o.option_name LIKE 'n\\_distinct%' ORDER BY 1";
 
+/* Constraints that the table has not; of them, those that hold for all rows, or only for new ones. */
+#define CONSTRAINTS(which)                                                          \
+	"SELECT format('ALTER TABLE %s ADD CONSTRAINT %I %s', $2, c.conname,"           \
+	" pg_get_constraintdef(c.oid)) FROM pg_constraint AS c WHERE c.conrelid = $1"   \
+	" AND c.contype = 'c' AND c.coninhcount = 0 AND c.conname <> '" KEPT_CONSTRAINT \
+	"' AND NOT EXISTS (SELECT FROM pg_constraint AS p WHERE p.conrelid = $3"        \
+	" AND p.conname = c.conname) AND " which " ORDER BY 1"
+
+static const char late_sql[] = CONSTRAINTS("NOT c.convalidated");
+
 /* Comments, defaults, NOT NULL and constraints that the table has not. */
 static const char own_sql[] =
 	"SELECT format('COMMENT ON TABLE %s IS %L', $2, obj_description($1, 'pg_class'))"
@@ -83,11 +92,7 @@ static const char own_sql[] =
 	" FROM pg_attribute AS t LEFT JOIN pg_attribute AS p ON p.attrelid = $3"
 	" AND p.attname = t.attname WHERE t.attrelid = $1 AND t.attnum > 0 AND NOT t.attisdropped"
 	" AND t.attnotnull AND p.attnotnull IS NOT TRUE"
-	" UNION ALL SELECT format('ALTER TABLE %s ADD CONSTRAINT %I %s', $2, c.conname,"
-	" pg_get_constraintdef(c.oid)) FROM pg_constraint AS c WHERE c.conrelid = $1"
-	" AND c.contype = 'c' AND c.coninhcount = 0 AND c.conname <> '" KEPT_CONSTRAINT "'"
-	" AND NOT EXISTS (SELECT FROM pg_constraint AS p WHERE p.conrelid = $3"
-	" AND p.conname = c.conname) ORDER BY 1";
+	" UNION ALL " CONSTRAINTS("c.convalidated");
 
 /* $2: an option that is left out. */
 static const char storage_sql[] =
@@ -259,11 +264,13 @@ copy_index(Oid parent, Oid index, Oid from, Oid to, const char *tablespace)
 }
 
 List *
-om_traits_carry_indexes(Oid parent, Oid from, Oid to, OmTraits which, const char *tablespace)
+om_traits_carry_late(Oid parent, Oid from, Oid to, OmTraits which, const char *tablespace)
 {
 	List *names = NIL;
 	ListCell *cell;
 
+	if (which == OM_TRAITS_ALL)
+		run_statements(parent, write_statements(late_sql, parent, from, qualified_name(to)));
 	foreach(cell, own_indexes(from, which))
 		names = lappend(names, copy_index(parent, lfirst_oid(cell), from, to, tablespace));
 	return names;
@@ -383,6 +390,7 @@ is_like_the_youngest(Oid parent, Oid leaf)
 	List *common = OidIsValid(youngest) ? write_statements(common_sql, parent, youngest, "") : NIL;
 
 	return own_indexes(leaf, OM_TRAITS_ALL) == NIL &&
+		   write_statements(late_sql, parent, leaf, "") == NIL &&
 		   strcmp(om_traits_storage(parent, leaf, 100), om_traits_storage(parent, youngest, 100)) ==
 			   0 &&
 		   are_equal(write_all(parent, leaf, "", OM_TRAITS_ALL), common);
@@ -413,8 +421,7 @@ om_traits_keep(Oid parent, Oid leaf, const char *file)
 		return NIL;
 	kept = make_kept(parent, leaf, file);
 	om_traits_carry(parent, leaf, kept, OM_TRAITS_ALL);
-	OM_FAULT_POINT("monthtraits/kept");
-	return om_traits_carry_indexes(parent, leaf, kept, OM_TRAITS_ALL, NULL);
+	return om_traits_carry_late(parent, leaf, kept, OM_TRAITS_ALL, NULL);
 }
 
 /* What is run as the owner must come from the owner's own table. */

@@ -31,17 +31,18 @@ typedef struct OmIndexName
  */
 extern char *om_traits_storage(Oid parent, Oid from, int fillfactor);
 
-/* Before there are rows: all but indexes and storage parameters. */
+/* Before there are rows: all but storage parameters and what comes late. */
 extern void om_traits_carry(Oid parent, Oid from, Oid to, OmTraits which);
 
 /*
- * When there are rows: indexes that the table has not.  All of them go to a
- * month that is made; to one that moves only those that keep rows from being
- * alike, since others are there for hot months.  tablespace: theirs, or NULL.
+ * When there are rows: constraints that hold for new rows only, and indexes that
+ * the table has not.  All indexes go to a month that is made; to one that moves only
+ * those that keep rows from being alike, since others are there for hot months.
+ * tablespace: of indexes, or NULL.
  * Returns a list of OmIndexName.
  */
-extern List *om_traits_carry_indexes(Oid parent, Oid from, Oid to, OmTraits which,
-									 const char *tablespace);
+extern List *om_traits_carry_late(Oid parent, Oid from, Oid to, OmTraits which,
+								  const char *tablespace);
 
 /* When the partition from which they are has gone. */
 extern void om_traits_name_indexes(Oid parent, List *names);

@@ -29,10 +29,14 @@
 
 #define LINES_OF(order) "n.order_id = " order ".order_id AND n.created_at = " order ".created_at"
 
-/* The order lies in a month that is in the archive; its row may be there or not. */
-#define IN_ARCHIVE(id)                                           \
-	"EXISTS (SELECT FROM order_mgmt.archived_months AS m WHERE " \
-	"m.month = date_trunc('month', order_mgmt.uuid_time(" id "), 'UTC'))"
+/*
+ * The order lies in a month that is in the archive; its row may be there or not.  A month may have
+ * a row a microsecond later as well (archivedamounts.c).
+ */
+#define MONTH_OF(id) "date_trunc('month', order_mgmt.uuid_time(" id "), 'UTC')"
+#define IN_ARCHIVE(id)                                                                 \
+	"EXISTS (SELECT FROM order_mgmt.archived_months AS m WHERE m.month IN (" MONTH_OF( \
+		id) ", " MONTH_OF(id) " + '1 microsecond'::interval))"
 
 /*
  * Some of the order's events are in the archive: its month has come back, a later

@@ -2,8 +2,8 @@
  * upkeep.c
  *		Regular maintenance.
  *
- * Everything here takes its locks without waiting: what cannot be had now is
- * done next time.
+ * Everything here takes its locks without waiting, or, to make months, waits for a
+ * moment: what cannot be had now is done next time.
  */
 #include "postgres.h"
 
@@ -26,6 +26,7 @@
 #include "plans.h"
 #include "policies.h"
 #include "purges.h"
+#include "relations.h"
 #include "rotation.h"
 #include "settings.h"
 #include "tables.h"
@@ -191,19 +192,44 @@ note_purge(List **actions, const char *action, int64 count)
 		note(actions, action, psprintf(INT64_FORMAT, count));
 }
 
+/* The same month is said to be missing once. */
+static void
+note_busy(List **actions, char *partition)
+{
+	OmUpkeepAction *entry = palloc(sizeof(OmUpkeepAction));
+	OmMaintEntry logged = om_maintlog_entry("make partition", partition);
+
+	logged.sqlstate = ERRCODE_LOCK_NOT_AVAILABLE;
+	logged.error = "its table is being used; the next run tries again";
+	if (OidIsValid(om_relation_find("maintenance_log")))
+		om_maintlog_add_news(&logged);
+	entry->action = "give up";
+	entry->object = psprintf("make partition %s: %s", partition, logged.error);
+	*actions = lappend(*actions, entry);
+}
+
+static void
+make_months(List **actions)
+{
+	List *busy = NIL;
+	ListCell *cell;
+
+	foreach(cell, om_months_premake_if_free(om_clock_now(), om_policy_premake_ours(), &busy))
+		note(actions, "make partition", lfirst(cell));
+	foreach(cell, busy)
+		note_busy(actions, lfirst(cell));
+}
+
 List *
 om_upkeep_run(void)
 {
 	List *actions = NIL;
-	List *months;
 	ListCell *cell;
 
 	if (!om_lock_try(OM_LOCK_UPKEEP))
 		return NIL; /* somebody else is at it */
 	OM_FAULT_POINT("upkeep/locked");
-	months = om_months_premake(om_clock_now(), om_policy_premake_ours());
-	foreach(cell, months)
-		note(&actions, "make partition", lfirst(cell));
+	make_months(&actions);
 	OM_FAULT_POINT("upkeep/months-made");
 	rotate_when_grown(&om_rotation_ticks, ticks_are_needed, &actions);
 	OM_FAULT_POINT("upkeep/ticks-rotated");

@@ -72,8 +72,8 @@ om_warming_run(const OmMonth *month, const OmPolicy *policy, int64 *bytes)
 	rows = om_month_twin_copy(move.fresh, month->leaf);
 	OM_FAULT_POINT("warming/copied");
 	om_month_twin_finish(move.fresh, month->parent, policy->warm_tablespace);
-	names = om_traits_carry_indexes(month->parent, month->leaf, move.fresh, OM_TRAITS_ALL,
-									policy->warm_tablespace);
+	names = om_traits_carry_late(month->parent, month->leaf, move.fresh, OM_TRAITS_ALL,
+								 policy->warm_tablespace);
 	*bytes =
 		DatumGetInt64(DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(move.fresh)));
 	if (!om_month_swap(list_make1(&move)))

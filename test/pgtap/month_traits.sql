@@ -62,6 +62,7 @@ CREATE ROLE regress_reader;
 CREATE FUNCTION fits(x int) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT x > 0';
 ALTER TABLE seen_2028_01 SET (fillfactor = 60, autovacuum_enabled = off, toast.autovacuum_vacuum_threshold = 77);
 ALTER TABLE seen_2028_01 ADD CONSTRAINT "of January" CHECK (test.fits(x) AND z <> 0.1::float8 + 0.2::float8 AND y <> 'a''b\c' AND at > '2027-12-31 01:02:03.000004+00');
+ALTER TABLE seen_2028_01 ADD CONSTRAINT "of new rows" CHECK (z <> 77) NOT VALID;
 ALTER TABLE seen_2028_01 ALTER COLUMN y SET NOT NULL, ALTER COLUMN y SET DEFAULT 'own''s', ALTER COLUMN x SET STATISTICS 7, ALTER COLUMN x SET (n_distinct = -0.5);
 ALTER TABLE seen_2028_01 REPLICA IDENTITY FULL;
 ALTER TABLE seen_2028_01 ENABLE ROW LEVEL SECURITY;

@@ -63,25 +63,28 @@ settle($node, 'shop', 'warm');
 
 # --- a long reader -------------------------------------------------------------------------------------------
 
-# Somebody reads the month that is to move; maintenance gives up and says so, and captures go on all the while.
-# Each has a deadline of its own, far below the time that the reader takes.
+# Somebody reads the month that is to move; maintenance gives up and says so, and captures go on all the while:
+# they begin and end while one transaction has the month and tries to exchange it.
 set_clock('2028-02-15 00:00:00');
 sql("SELECT order_mgmt.capture_order('c', $Shop::one_line) FROM generate_series(1, 50)");
 settle($node, 'shop', 'February');
 my $reader = $node->background_psql('shop');
 $reader->query_safe('BEGIN; SELECT count(*) FROM order_mgmt.orders_2028_02');
 set_clock('2028-04-01 00:00:00');
-my $held_up = 0;
-my $captured = 0;
-until (sql(q(SELECT count(*) FROM order_mgmt.maintenance_log WHERE relation = 'order_mgmt.orders_2028_02' AND error_code = '55P03')) > 0 || $captured > 2000)
+my $trial = q(SELECT coalesce((SELECT virtualtransaction FROM pg_locks WHERE relation = to_regclass('order_mgmt.orders_2028_02') AND mode = 'ShareLock' AND granted), 'none'));
+my $client = $node->background_psql('shop');
+my $inside = 0;
+$client->query_safe(q(SET statement_timeout = '60 s'));
+for my $captured (1 .. 20000)
 {
-	my ($status) = $node->psql('shop', "SET statement_timeout = '3 s'; SELECT order_mgmt.capture_order('c', $Shop::one_line)");
-	$captured++;
-	$held_up += $status != 0;
+	my ($before, undef, $after) = split /\n/, $client->query_safe("$trial; SELECT order_mgmt.capture_order('c', $Shop::one_line); $trial");
+	$inside++ if $before eq $after && $before ne 'none';
+	last if $client->query_safe(q(SELECT count(*) FROM order_mgmt.maintenance_log WHERE relation = 'order_mgmt.orders_2028_02' AND error_code = '55P03')) > 0;
 }
+$client->quit;
 like(sql(q(SELECT error FROM order_mgmt.maintenance_log WHERE relation = 'order_mgmt.orders_2028_02' AND error_code = '55P03')), qr/is being used/,
 	'beside a long reader maintenance gives up, and says so');
-is("$held_up of " . ($captured > 0 ? 'some' : 'none'), '0 of some', 'no capture was held up meanwhile');
+cmp_ok($inside, '>', 2, 'captures begin and end while it tries');
 is(sql(q(SELECT tier FROM order_mgmt.partitions WHERE partition_name = 'orders_2028_02')), 'hot', 'the month is where it was');
 is(sql(q(SELECT count(*) FROM pg_class WHERE relname LIKE 'om_moving%')), '0', 'nothing is left of the copy');
 my ($status, $out) = $node->psql('shop', q(SELECT action FROM order_mgmt.run_maintenance() WHERE action IN ('give up', 'busy')));
@@ -99,8 +102,24 @@ my $first = $node->background_psql('shop');
 $first->query_safe('BEGIN; SELECT * FROM order_mgmt.run_maintenance()');
 is(sql('SELECT action, object FROM order_mgmt.run_maintenance()'), 'busy|maintenance is under way in another session', 'of two runs the second says that the first is at it');
 $first->query_safe('COMMIT');
-$first->quit;
 is(sql(q(SELECT count(*) FROM order_mgmt.run_maintenance())), '0', 'afterwards there is nothing to do');
+
+# Who has only looked is in nobody's way
+sql(q(SELECT order_mgmt.create_consumer('program', start_at => '2000-01-01')));
+sql(q(SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at', cold_after => '1 month', premake => 2)));
+reaches(q(SELECT waits_for FROM order_mgmt.partitions WHERE table_name = 'orders' ORDER BY month LIMIT 1), 'consumer "program" has not read all of its events', 'a month waits for a consumer');
+reaches($maintainers, '0', 'nobody is at it');
+$first->query_safe('BEGIN');
+is($first->query_safe(q(SELECT count(*) FROM order_mgmt.run_maintenance() WHERE action <> 'more to do')), '0', 'a run finds nothing that it may do');
+my $looker = $first->query_safe('SELECT pg_backend_pid()');
+is(sql("SELECT count(*) FROM pg_locks JOIN pg_class ON oid = relation WHERE pid = $looker AND relname ~ '^(orders|order_lines|event_log)'"), '0', 'and leaves no lock on the tables behind');
+my (undef, undef, $refused) = $node->psql('shop', q(SET statement_timeout = '60 s'; SELECT order_mgmt.archive_month('2028-02-01')));
+like($refused, qr/older months go first/, 'nor does who archives by hand wait for it');
+$first->query_safe('COMMIT');
+$first->quit;
+sql(q(SELECT order_mgmt.drop_consumer('program')));
+sql(q(SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at', warm_after => '1 month', warm_tablespace => 'slow', premake => 2)));
+reaches($maintainers, '0', 'nobody is at it');
 
 # --- a table of a user, beside one that is broken ----------------------------------------------------------
 
@@ -158,6 +177,23 @@ sql(q(SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at', cold_aft
 reaches(q(SELECT string_agg(DISTINCT tier, ' ') FROM order_mgmt.partitions WHERE month = '2028-01-01' AND table_name IN ('orders', 'order_lines', 'event_log')), 'cold', 'orders are archived as well');
 settle($node, 'shop', 'cold');
 is(sql("SELECT order_mgmt.wait_for_order('" . one_order($node, 'shop') . "')"), 'shipped', 'and the shop is open');
+
+# --- tables that are locked --------------------------------------------------------------------------------------
+
+# Neither process waits for them: the one goes on with orders, the other ends, while they are locked.
+sql(q(SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at', cold_after => '2 months', premake => 3)));
+reaches($maintainers, '0', 'nobody is at it');
+my $locker = $node->background_psql('shop');
+$locker->query_safe('BEGIN; LOCK TABLE order_mgmt.orders IN SHARE UPDATE EXCLUSIVE MODE; LOCK TABLE public.readings IN ACCESS EXCLUSIVE MODE');
+set_clock('2028-07-02 00:00:00');
+reaches(q(SELECT error_code || ' ' || error FROM order_mgmt.maintenance_log WHERE relation = 'orders_2028_10'), '55P03 its table is being used; the next run tries again', 'a month ahead is not waited for');
+reaches(q(SELECT count(*) FROM order_mgmt.maintenance_log WHERE relation = 'public.readings' AND error_code = '55P03'), '1', 'nor is a table of a user');
+is(sql(q(SELECT to_regclass('order_mgmt.event_log_2028_10') IS NOT NULL AND to_regclass('order_mgmt.orders_2028_10') IS NULL)), 't', 'others get theirs');
+is(sql("SELECT order_mgmt.wait_for_order('" . one_order($node, 'shop') . "', '60 s')"), 'shipped', 'orders are shipped meanwhile');
+reaches($maintainers, '0', 'and maintenance ends');
+is($locker->query_safe('COMMIT'), '', 'then the tables are free');
+$locker->quit;
+like(sql(q(SELECT string_agg(action || ' ' || object, ', ') FROM order_mgmt.run_maintenance())), qr/make partition orders_2028_10/, 'and the next run makes it');
 
 # --- not preloaded ------------------------------------------------------------------------------------------------
 
