@@ -30,7 +30,6 @@
 #include "jsonout.h"
 #include "names.h"
 #include "plans.h"
-#include "policies.h"
 #include "relations.h"
 #include "tablenames.h"
 
@@ -115,10 +114,23 @@ static OmQuery archives_query = {
 static OmQuery policy_query = {
 	.sql = "UPDATE order_mgmt.partition_policies SET table_schema = $3, table_name = $4,"
 		   " updated_at = pg_catalog.clock_timestamp() WHERE table_schema = $1 AND table_name = $2"
+		   " AND owner = pg_catalog.pg_get_userbyid($5)::text"
 		   " AND NOT EXISTS (SELECT FROM order_mgmt.partition_policies AS o"
 		   "  WHERE o.table_schema = $3 AND o.table_name = $4)",
-	.nargs = 4,
-	.types = {TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
+	.nargs = 5,
+	.types = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID}};
+
+static OmQuery drop_policy_query = {
+	.sql = "DELETE FROM order_mgmt.partition_policies WHERE table_schema = $1 AND table_name = $2"
+		   " AND owner = pg_catalog.pg_get_userbyid($3)::text",
+	.nargs = 3,
+	.types = {TEXTOID, TEXTOID, OIDOID}};
+
+static OmQuery others_policy_query = {
+	.sql = "SELECT pg_catalog.count(*) FROM order_mgmt.partition_policies"
+		   " WHERE table_schema = $1 AND table_name = $2",
+	.nargs = 2,
+	.types = {TEXTOID, TEXTOID}};
 
 /* Partitions keep their names, but may be in another schema with it. */
 static OmQuery uses_query = {
@@ -242,7 +254,7 @@ typedef struct Move
 	char *new_name;
 	Oid owner;
 	bool is_admin;
-	int strangers; /* what stands there and is somebody else's */
+	int64 strangers; /* what stands there and is somebody else's */
 } Move;
 
 static List *
@@ -332,18 +344,13 @@ dates_of(List *months)
 static bool
 move_policy(Move *move, const Datum *names)
 {
-	const OmPolicy *policy = om_policy_find(move->schema, move->name);
+	Datum to[5] = {names[0], names[1], names[2], names[3], ObjectIdGetDatum(move->owner)};
+	Datum old[3] = {names[0], names[1], ObjectIdGetDatum(move->owner)};
 
-	if (policy == NULL)
-		return false;
-	if (policy->owner == NULL || get_role_oid(policy->owner, true) != move->owner)
-	{
-		move->strangers++;
-		return false;
-	}
-	if (om_query_change(&policy_query, names) == 0)
-		(void) om_policy_remove(move->schema, move->name);
-	return true;
+	if (om_query_change(&policy_query, to) > 0 || om_query_change(&drop_policy_query, old) > 0)
+		return true;
+	move->strangers += om_query_number(&others_policy_query, names);
+	return false;
 }
 
 static void
