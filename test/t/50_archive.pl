@@ -295,6 +295,21 @@ is($node->safe_psql('again', q(SET order_mgmt.clock = '2024-09-20'; SELECT count
 is($node->safe_psql('again', "SELECT order_mgmt.get_order('$order_id')::text"), $answer, 'into files of its own');
 is(one($dbh, "SELECT order_mgmt.get_order('$order_id')"), $answer, 'here, it is still in the archive of before');
 
+# --- who moves archives to another name waits for who moves months ---------------------------------------------
+
+$dbh->do('ALTER TABLE public.sales RENAME TO income');
+my $rename = q(SELECT order_mgmt.rename_managed_table('public.sales', 'public.income'));
+$old->do('BEGIN');
+$old->selectall_arrayref(q(SELECT * FROM order_mgmt.restore_month('2024-02-01')));
+$dbh->do(q(SET lock_timeout = '100 ms'));
+is(state_of($dbh, $rename), '55P03', 'no longer than lock_timeout says');
+$old->do('ROLLBACK');
+is(one($dbh, $rename), 1, 'and then moves them');
+is(one($dbh, q(SELECT string_agg(table_name, ' ') FROM order_mgmt.archives WHERE schema_name = 'public')), 'income', 'there they are');
+$dbh->do('BEGIN ISOLATION LEVEL REPEATABLE READ');
+is(state_of($dbh, $rename), 'OM005', 'not in REPEATABLE READ');
+$dbh->do('ROLLBACK');
+
 $_->disconnect for $dbh, $reader, $writer, $old, $client, $give_up;
 $node->stop;
 done_testing();
