@@ -4,10 +4,13 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "commands/tablespace.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/date.h"
@@ -15,6 +18,7 @@
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 #include "utils/tuplestore.h"
+#include "utils/varlena.h"
 
 #include "api_arguments.h"
 #include "clock.h"
@@ -22,6 +26,8 @@
 #include "errors.h"
 #include "installation.h"
 #include "jsonout.h"
+#include "locks.h"
+#include "maintlog.h"
 #include "monthswap.h"
 #include "monthtables.h"
 #include "names.h"
@@ -78,10 +84,16 @@ check_ages(const OmPolicy *policy)
 
 /* ---------- rights ---------- */
 
+static bool
+is_admin(void)
+{
+	return has_privs_of_role(GetUserId(), get_role_oid(ADMIN_ROLE, false /* missing_ok */));
+}
+
 static void
 require_admin(const char *what)
 {
-	if (has_privs_of_role(GetUserId(), get_role_oid(ADMIN_ROLE, false /* missing_ok */)))
+	if (is_admin())
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE), errmsg("permission denied to %s", what),
@@ -189,7 +201,6 @@ OM_FUNCTION(om_manage_table)
 	relid = PG_GETARG_OID(0);
 	om_api_begin_write("manage_table()");
 	(void) om_relation_get("partition_policies");
-	(void) om_tablenames_follow();
 	policy = read_policy(fcinfo);
 	if (get_rel_name(relid) == NULL)
 		om_arg_raise("relation", "is no table");
@@ -205,9 +216,11 @@ OM_FUNCTION(om_manage_table)
 	tables = om_monthtables_of(relid, policy.time_column);
 	check_tablespace(policy.warm_tablespace, policy.owner == NULL ? OM_OWNER_ROLE : policy.owner);
 	changed = om_policy_save(&policy);
-	(void) om_tablenames_follow(); /* from now on */
 	if (policy.owner != NULL)
+	{
+		om_tablenames_note(relid);
 		make_months(&policy, tables);
+	}
 	om_wakeup_maintenance_at_commit();
 	PG_RETURN_BOOL(changed);
 }
@@ -229,8 +242,78 @@ OM_FUNCTION(om_unmanage_table)
 	if (om_policy_is_ours(schema, name))
 		om_arg_raise("relation", "is a table of order_mgmt, which is always looked after");
 	require_owner(relid);
-	(void) om_tablenames_follow();
 	PG_RETURN_BOOL(om_policy_remove(schema, name));
+}
+
+/* ---------- rename_managed_table ---------- */
+
+/* By itself it is a name in the schema of the table, because what is gone cannot be searched for. */
+static void
+read_old_name(FunctionCallInfo fcinfo, Oid relid, char **schema, char **name)
+{
+	List *words = textToQualifiedNameList(PG_GETARG_TEXT_PP(0));
+
+	if (list_length(words) > 2)
+		om_arg_raise("old_name", "is not the name of a table, with or without its schema");
+	*name = strVal(llast(words));
+	*schema = list_length(words) == 2 ? strVal(linitial(words))
+									  : get_namespace_name(get_rel_namespace(relid));
+}
+
+static void
+check_renamed(Oid relid)
+{
+	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
+		om_arg_raise("new_name", "is not a partitioned table");
+	if (get_rel_namespace(relid) == get_namespace_oid(OM_SCHEMA, true /* missing_ok */))
+		om_arg_raise("new_name", "is in the schema of order_mgmt");
+	if (!is_admin())
+		require_owner(relid);
+}
+
+/* Who moves months locks first that nobody else does, and tables then. */
+static void
+lock_to_rename(Oid relid)
+{
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+						errmsg("in REPEATABLE READ it is not seen what stands under a name"),
+						om_errdetail("isolation", "repeatable read"),
+						errhint("Move policies and archives in READ COMMITTED.")));
+	om_lock_acquire(OM_LOCK_ARCHIVE);
+	LockRelationOid(relid, AccessShareLock);
+}
+
+/* rename_managed_table(old_name, new_name) → bigint */
+OM_FUNCTION(om_rename_managed_table)
+{
+	Oid relid;
+	char *schema;
+	char *name;
+	int64 count;
+	OmMaintEntry entry;
+
+	om_arg_require(fcinfo, 0, "old_name");
+	om_arg_require(fcinfo, 1, "new_name");
+	relid = PG_GETARG_OID(1);
+	om_api_begin_write("rename_managed_table()");
+	(void) om_relation_get("known_tables");
+	check_renamed(relid);
+	lock_to_rename(relid);
+	check_renamed(relid);
+	read_old_name(fcinfo, relid, &schema, &name);
+	if (strcmp(schema, OM_SCHEMA) == 0)
+		om_arg_raise("old_name", "is in the schema of order_mgmt");
+	if (get_relname_relid(name, get_namespace_oid(schema, true /* missing_ok */)) == relid)
+		om_arg_raise("old_name", "is the name that the table has");
+	count = om_tablenames_move(schema, name, relid, is_admin());
+	entry = om_maintlog_entry(
+		"rename table", quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
+												   get_rel_name(relid)));
+	entry.error = psprintf("it was %s", quote_qualified_identifier(schema, name));
+	om_maintlog_add(&entry);
+	om_wakeup_maintenance_at_commit();
+	PG_RETURN_INT64(count);
 }
 
 /* ---------- partitions ---------- */
@@ -280,6 +363,19 @@ put_month(ReturnSetInfo *result, const OmMonth *month, const OmPolicy *policy, T
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 
+/* No month, but what no month of can be looked after. */
+static void
+put_lost(ReturnSetInfo *result, const OmLostName *lost)
+{
+	Datum values[11] = {CStringGetTextDatum(lost->name)};
+	bool isnull[11];
+
+	for (int i = 0; i < (int) lengthof(isnull); i++)
+		isnull[i] = i != 0 && i != 9;
+	values[9] = CStringGetTextDatum(lost->reason);
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
+
 /* partitions_state() → the rows of view partitions */
 OM_FUNCTION(om_partitions_state)
 {
@@ -297,5 +393,7 @@ OM_FUNCTION(om_partitions_state)
 		foreach(month, om_tiers_of(policy, now))
 			put_month(result, lfirst(month), policy, now);
 	}
+	foreach(cell, om_tablenames_lost())
+		put_lost(result, lfirst(cell));
 	return (Datum) 0;
 }

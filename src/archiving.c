@@ -577,7 +577,6 @@ om_archive_month(Oid relation, TimestampTz at)
 
 	require_tables();
 	om_lock_acquire(OM_LOCK_ARCHIVE);
-	(void) om_tablenames_follow();
 	members = list_members(relation, month);
 	require_any(members, month);
 	leaves = leaves_of(members);
@@ -602,13 +601,15 @@ om_archive_month(Oid relation, TimestampTz at)
 			continue;
 		write_member(member, month);
 		if (!ours)
+		{
 			member->names = om_traits_keep(member->parent, member->leaf, member->archive->file);
+			om_tablenames_note(member->parent);
+		}
 	}
 	OM_FAULT_POINT("archiving/files-written");
 	if (ours)
 		keep_sums(month);
 	swap(members);
-	(void) om_tablenames_follow(); /* from now on */
 	OM_FAULT_POINT("archiving/archived");
 	return describe(members);
 }
@@ -854,7 +855,6 @@ om_restore_month(Oid relation, TimestampTz at)
 
 	require_tables();
 	om_lock_acquire(OM_LOCK_ARCHIVE);
-	(void) om_tablenames_follow();
 	members = list_members(relation, month);
 	require_any(members, month);
 	if (!any_is_cold(members))

@@ -20,7 +20,6 @@ typedef enum OmLock
 	OM_LOCK_STATISTICS,                 /* who has them refreshed */
 	OM_LOCK_ARCHIVE,                    /* who changes rows of "archives", and its files */
 	OM_LOCK_MAINTENANCE,                /* who moves months by policy */
-	OM_LOCK_NAMES,                      /* who changes rows of "followed_tables" */
 	OM_LOCK_PREDICTOR,                  /* who asks models outside for others */
 	OM_LOCK_KEY_FIRST = 0x20000000,     /* and 65,535 more, by hash */
 	OM_LOCK_MODEL_FIRST = 0x30000000,   /* and 65,535 more, by name: who trains it */

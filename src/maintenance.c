@@ -132,17 +132,24 @@ tables_of(const OmPolicy *policy)
 	return om_monthtables_of(relid, policy->time_column);
 }
 
-/* Of a table that has been dropped; what cannot be followed now waits for the next run. */
+static bool
+name_exists(const OmPolicy *policy)
+{
+	Oid schema = get_namespace_oid(policy->schema, true /* missing_ok */);
+
+	return OidIsValid(schema) && OidIsValid(get_relname_relid(policy->name, schema));
+}
+
+/* Of a table that has been dropped; one that has another name now is waited for. */
 static bool
 forget_dropped(const OmPolicy *policy, List **actions)
 {
 	const char *name = quote_qualified_identifier(policy->schema, policy->name);
-	Oid schema = get_namespace_oid(policy->schema, true /* missing_ok */);
 	OmMaintEntry entry = om_maintlog_entry("forget table", name);
 
-	if (OidIsValid(schema) && OidIsValid(get_relname_relid(policy->name, schema)))
+	if (name_exists(policy))
 		return false;
-	if (om_tablenames_lives(policy->schema, policy->name))
+	if (om_tablenames_now(policy->schema, policy->name) != NULL)
 		return true;
 	(void) om_policy_remove(policy->schema, policy->name);
 	entry.error = "there is no table of this name any more";
@@ -203,8 +210,8 @@ look_at_use(const OmPolicy *policy)
 	TablesLook found = {policy, NIL};
 	ListCell *cell;
 
-	if (om_policy_find(policy->schema, policy->name) == NULL)
-		return; /* forgotten just now */
+	if (om_policy_find(policy->schema, policy->name) == NULL || !name_exists(policy))
+		return; /* forgotten just now, or it has another name */
 	look(look_for_tables, &found);
 	foreach(cell, found.tables)
 		om_tiers_look_at_use(lfirst(cell), om_clock_now());
@@ -225,9 +232,27 @@ sweep(List **actions)
 	}
 }
 
+/* Whoever has renamed a table is told what stays behind; once, as all that does not change. */
+static void
+note_lost_names(void)
+{
+	ListCell *cell;
+
+	foreach(cell, om_tablenames_lost())
+	{
+		const OmLostName *lost = lfirst(cell);
+		OmMaintEntry entry = om_maintlog_entry("find table", lost->name);
+
+		entry.error = lost->reason;
+		om_maintlog_add_news(&entry);
+	}
+}
+
 static void
 tidy(void)
 {
+	om_tablenames_note_managed();
+	note_lost_names();
 	om_tiers_forget_gone();
 	(void) om_maintlog_purge();
 }
@@ -434,29 +459,12 @@ move_month(const OmMaintStep *step, List **actions)
 
 /* ---------- lists of steps ---------- */
 
-/* Before policies are read, because these name tables. */
-static void
-follow_names(void *arg pg_attribute_unused())
-{
-	ListCell *cell;
-
-	foreach(cell, om_tablenames_follow())
-	{
-		const OmRenamedTable *renamed = lfirst(cell);
-		OmMaintEntry entry = om_maintlog_entry("rename table", renamed->name);
-
-		entry.error = psprintf("it was %s", renamed->was);
-		om_maintlog_add(&entry);
-	}
-}
-
 List *
 om_maintenance_quick_steps(bool may_sweep)
 {
 	List *steps = may_sweep ? list_make1(new_step(STEP_SWEEP, NULL)) : NIL;
 	ListCell *cell;
 
-	(void) om_lockwait_run(follow_names, NULL, OM_LOCKWAIT_MS, true /* keep */);
 	foreach(cell, om_policy_list())
 	{
 		const OmPolicy *policy = lfirst(cell);
@@ -729,7 +737,6 @@ om_maintenance_move_due(int64 at_most, TimestampTz deadline, void (*commit)(void
 
 	if (!OidIsValid(om_relation_find("partition_policies")) || !om_lock_try(OM_LOCK_MAINTENANCE))
 		return 0;
-	(void) om_lockwait_run(follow_names, NULL, OM_LOCKWAIT_MS, true /* keep */);
 	moves = om_maintenance_moves();
 	commit();
 	foreach(cell, moves)

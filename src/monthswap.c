@@ -273,6 +273,44 @@ bounds_check(Oid parent, const OmMonthBounds *bounds, const char *twin)
 	return check.data;
 }
 
+/* Runs what a query of catalogs writes: one text, or NULL. */
+static void
+run_written(const char *query)
+{
+	char *statement;
+
+	om_query_utility(query);
+	statement = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+	if (statement != NULL)
+		om_query_utility(statement);
+}
+
+/*
+ * LIKE copies constraints that hold for new rows only as if they held for all, and
+ * the planner would believe it.
+ */
+static void
+drop_unproven(Oid parent, const char *twin)
+{
+	run_written(psprintf("SELECT format('ALTER TABLE %%s %%s', %s, string_agg(format("
+						 "'DROP CONSTRAINT %%I', conname), ', ')) FROM pg_constraint"
+						 " WHERE conrelid = %u AND contype = 'c' AND NOT convalidated"
+						 " HAVING count(*) > 0 UNION ALL SELECT NULL",
+						 quote_literal_cstr(twin), parent));
+}
+
+/* When the rows are there; ATTACH asks for them. */
+static void
+add_unproven(Oid parent, Oid twin)
+{
+	run_written(psprintf("SELECT format('ALTER TABLE %%s %%s', %s, string_agg(format("
+						 "'ADD CONSTRAINT %%I %%s', conname, pg_get_constraintdef(oid)), ', '))"
+						 " FROM pg_constraint AS p WHERE conrelid = %u AND contype = 'c'"
+						 " AND NOT EXISTS (SELECT FROM pg_constraint AS t WHERE t.conrelid = %u"
+						 " AND t.conname = p.conname) HAVING count(*) > 0 UNION ALL SELECT NULL",
+						 quote_literal_cstr(qualified_name(twin)), parent, twin));
+}
+
 Oid
 om_month_twin_make(Oid parent, const OmMonthBounds *bounds, const char *storage)
 {
@@ -288,6 +326,7 @@ om_month_twin_make(Oid parent, const OmMonthBounds *bounds, const char *storage)
 							  " EXCLUDING IDENTITY, CONSTRAINT %s CHECK (%s)) %s",
 							  qualified, qualified_name(parent), BOUNDS_CONSTRAINT,
 							  bounds_check(parent, bounds, name), storage));
+	drop_unproven(parent, qualified);
 	om_textform_end(level);
 	om_query_end(&scope);
 	CommandCounterIncrement();
@@ -520,6 +559,7 @@ om_month_twin_finish(Oid twin, Oid parent, const char *tablespace)
 							 PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	foreach(cell, indexes_of(parent))
 		om_month_index_make(lfirst_oid(cell), parent, twin);
+	add_unproven(parent, twin);
 	om_query_utility(psprintf("ANALYZE %s", qualified_name(twin)));
 	om_textform_end(level);
 	om_query_end(&scope);

@@ -26,6 +26,7 @@
 #include "utils/rel.h"
 
 #include "errors.h"
+#include "faults.h"
 #include "jsonout.h"
 #include "monthswap.h"
 #include "monthtraits.h"
@@ -421,6 +422,7 @@ om_traits_keep(Oid parent, Oid leaf, const char *file)
 		return NIL;
 	kept = make_kept(parent, leaf, file);
 	om_traits_carry(parent, leaf, kept, OM_TRAITS_ALL);
+	OM_FAULT_POINT("monthtraits/kept");
 	return om_traits_carry_late(parent, leaf, kept, OM_TRAITS_ALL, NULL);
 }
 
@@ -454,6 +456,8 @@ om_traits_drop_kept(Oid parent, const char *file)
 {
 	Oid kept = om_traits_kept(parent, file);
 
-	if (OidIsValid(kept))
-		run_statement(parent, psprintf("DROP TABLE %s", qualified_name(kept)));
+	if (!OidIsValid(kept))
+		return;
+	run_statement(parent, psprintf("DROP TABLE %s", qualified_name(kept)));
+	OM_FAULT_POINT("monthtraits/dropped");
 }

@@ -136,13 +136,14 @@ static const DataRelation relations[] = {
 	 " since_scans bigint NOT NULL, seen_at timestamptz NOT NULL, warm_since timestamptz,"
 	 " CONSTRAINT partition_uses_pkey PRIMARY KEY (schema_name, partition_name))",
 	 "TABLE %s IS 'Partitions: how often they are read, and since when they are warm.'", READERS},
-	{"followed_tables",
-	 "CREATE TABLE order_mgmt.followed_tables (relid oid NOT NULL,"
-	 " schema_name text COLLATE \"C\" NOT NULL, table_name text COLLATE \"C\" NOT NULL,"
+	{"known_tables",
+	 "CREATE TABLE order_mgmt.known_tables (schema_name text COLLATE \"C\" NOT NULL,"
+	 " table_name text COLLATE \"C\" NOT NULL, relid oid NOT NULL, owner text COLLATE \"C\" NOT "
+	 "NULL,"
 	 " system_identifier bigint NOT NULL, database_oid oid NOT NULL,"
-	 " CONSTRAINT followed_tables_pkey PRIMARY KEY (relid))",
-	 "TABLE %s IS 'Tables of users that are managed or have archives: which they are, should they"
-	 " be renamed.'",
+	 " CONSTRAINT known_tables_pkey PRIMARY KEY (schema_name, table_name))",
+	 "TABLE %s IS 'Tables of users that are managed or have archives: which ones their names "
+	 "meant.'",
 	 READERS},
 	{"maintenance_ids", "CREATE SEQUENCE order_mgmt.maintenance_ids",
 	 "SEQUENCE %s IS 'Ids of rows of maintenance_log.'", NULL},

@@ -1,250 +1,400 @@
 /*
  * tablenames.c
- *		Policies and archives follow the tables of users that are renamed.
+ *		Tables of users that have got another name.
  *
- * They stand in our tables by name, because OIDs do not survive a dump.
- * "followed_tables" says which OID such a name meant when it was looked at
- * last, in this database of this cluster: rows that come from another are
- * deleted, and the name counts.
+ * Policies and archives stand in our tables by name, because OIDs do not survive
+ * a dump.  When a table is renamed they stay where they are, and maintenance and
+ * view "partitions" say so, until rename_managed_table() moves them: who may make
+ * tables could otherwise lead what belongs to others away.
  *
- * Names may go in a circle, so all that change go out of the way first.  Where
- * the new name has archives already, of a table that has been dropped, for the
- * same months, the archives of the renamed one stay under its old name.
+ * "known_tables" says which OID a name meant when the table was last managed or
+ * archived, and whose it was, in this database of this cluster.  It is read for
+ * messages only, and to tell a table that is renamed from one that is dropped.
  *
- * One at a time: OM_LOCK_NAMES and, since it changes rows of "archives",
- * OM_LOCK_ARCHIVE, taken without waiting.
+ * Rows of "archives" are changed under OM_LOCK_ARCHIVE.  The caller commits.
  */
 #include "postgres.h"
 
 #include "access/xlog.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/date.h"
+#include "utils/lsyscache.h"
 
-#include "locks.h"
+#include "archivereader.h"
+#include "archives.h"
+#include "errors.h"
+#include "jsonout.h"
+#include "names.h"
 #include "plans.h"
 #include "relations.h"
 #include "tablenames.h"
 
-static OmQuery forget_query = {
-	.sql = "DELETE FROM order_mgmt.followed_tables AS f WHERE f.system_identifier <> $1"
-		   " OR f.database_oid <> $2 OR NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c"
-		   " WHERE c.oid = f.relid AND c.relkind = 'p')",
+/* The partitioned table c that row k knows. */
+#define KNOWN                                                                       \
+	"order_mgmt.known_tables AS k JOIN pg_catalog.pg_class AS c ON c.oid = k.relid" \
+	" AND c.relkind = 'p' AND pg_catalog.pg_get_userbyid(c.relowner) = k.owner"     \
+	" JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
+
+static OmQuery now_query = {
+	.sql = "SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM " KNOWN
+		   " WHERE k.schema_name = $1 AND k.table_name = $2 AND k.system_identifier = $3"
+		   " AND k.database_oid = $4",
+	.nargs = 4,
+	.types = {TEXTOID, TEXTOID, INT8OID, OIDOID}};
+
+/* Where a table of another role has the name, it is lost if the own one is known to be elsewhere. */
+static OmQuery lost_query = {
+	.sql =
+		"SELECT DISTINCT pg_catalog.format('%I.%I', x.schema, x.name), t.now FROM"
+		" (SELECT table_schema AS schema, table_name AS name, owner"
+		"  FROM order_mgmt.partition_policies WHERE owner IS NOT NULL UNION ALL"
+		"  SELECT DISTINCT schema_name, table_name, NULL FROM order_mgmt.archives"
+		"  WHERE schema_name <> 'order_mgmt') AS x"
+		" LEFT JOIN LATERAL (SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) AS now,"
+		"  k.owner FROM " KNOWN " WHERE k.schema_name = x.schema AND k.table_name = x.name"
+		"  AND k.owner = coalesce(x.owner, k.owner) AND k.system_identifier = $1"
+		"  AND k.database_oid = $2) AS t ON true"
+		" WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n"
+		"  ON n.oid = c.relnamespace WHERE n.nspname::text = x.schema AND c.relname::text = x.name"
+		"  AND c.relkind = 'p'"
+		"  AND coalesce(pg_catalog.pg_get_userbyid(c.relowner)::text = t.owner, true))"
+		" ORDER BY 1",
 	.nargs = 2,
 	.types = {INT8OID, OIDOID}};
 
-/* Last: archives of the same months stand under the new name, and not because of another rename. */
-static OmQuery renamed_query = {
-	.sql =
-		"SELECT f.relid, f.schema_name::text, f.table_name::text, n.nspname::text, c.relname::text,"
-		" EXISTS (SELECT FROM order_mgmt.archives AS a JOIN order_mgmt.archives AS o"
-		"  ON o.month = a.month WHERE a.schema_name = f.schema_name AND a.table_name ="
-		"  f.table_name AND o.schema_name = n.nspname::text AND o.table_name = c.relname::text"
-		"  AND NOT EXISTS (SELECT FROM order_mgmt.followed_tables AS u WHERE u.relid <> f.relid"
-		"   AND u.schema_name = o.schema_name AND u.table_name = o.table_name))"
-		" FROM order_mgmt.followed_tables AS f JOIN pg_catalog.pg_class AS c ON c.oid = f.relid"
-		" JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
-		" WHERE f.schema_name <> n.nspname::text OR f.table_name <> c.relname::text",
+#define NOTE_COLUMNS "schema_name, table_name, relid, owner, system_identifier, database_oid"
+
+/* A row that is as it should be is not touched, so that nobody waits for it. */
+#define NOTE(source)                                                                           \
+	"INSERT INTO order_mgmt.known_tables AS k (" NOTE_COLUMNS ") SELECT n.nspname, c.relname," \
+	" c.oid, pg_catalog.pg_get_userbyid(c.relowner), $1, $2 FROM " source                      \
+	" AND c.relkind = 'p' AND NOT EXISTS (SELECT FROM order_mgmt.known_tables AS o"            \
+	"  WHERE o.schema_name = n.nspname::text AND o.table_name = c.relname::text"               \
+	"  AND o.relid = c.oid AND o.owner = pg_catalog.pg_get_userbyid(c.relowner)::text"         \
+	"  AND o.system_identifier = $1 AND o.database_oid = $2)"                                  \
+	" ON CONFLICT (schema_name, table_name) DO UPDATE SET (relid, owner, system_identifier,"   \
+	" database_oid) = (excluded.relid, excluded.owner, $1, $2)"
+
+static OmQuery note_query = {.sql = NOTE("pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace"
+										 " AS n ON n.oid = c.relnamespace WHERE c.oid = $3"),
+							 .nargs = 3,
+							 .types = {INT8OID, OIDOID, OIDOID}};
+
+static OmQuery note_managed_query = {
+	.sql = NOTE("order_mgmt.partition_policies AS p JOIN pg_catalog.pg_namespace AS n"
+				" ON n.nspname = p.table_schema::name JOIN pg_catalog.pg_class AS c"
+				" ON c.relnamespace = n.oid AND c.relname = p.table_name::name"
+				" WHERE p.owner = pg_catalog.pg_get_userbyid(c.relowner)::text"),
+	.nargs = 2,
+	.types = {INT8OID, OIDOID}};
+
+static OmQuery forget_query = {
+	.sql = "DELETE FROM order_mgmt.known_tables AS k WHERE NOT EXISTS (SELECT FROM"
+		   " order_mgmt.partition_policies AS p WHERE p.table_schema = k.schema_name"
+		   " AND p.table_name = k.table_name) AND NOT EXISTS (SELECT FROM order_mgmt.archives AS a"
+		   " WHERE a.schema_name = k.schema_name AND a.table_name = k.table_name)",
 	.nargs = 0};
 
-static OmQuery policy_query = {
-	.sql = "UPDATE order_mgmt.partition_policies SET table_schema = $3, table_name = $4,"
-		   " updated_at = pg_catalog.clock_timestamp()"
-		   " WHERE table_schema = $1 AND table_name = $2 AND owner IS NOT NULL",
-	.nargs = 4,
-	.types = {TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
+static OmQuery months_query = {.sql = "SELECT month FROM order_mgmt.archives"
+									  " WHERE schema_name = $1 AND table_name = $2 ORDER BY month",
+							   .nargs = 2,
+							   .types = {TEXTOID, TEXTOID}};
 
 static OmQuery archives_query = {
 	.sql = "UPDATE order_mgmt.archives SET schema_name = $3, table_name = $4"
-		   " WHERE schema_name = $1 AND table_name = $2",
-	.nargs = 4,
-	.types = {TEXTOID, TEXTOID, TEXTOID, TEXTOID}};
+		   " WHERE schema_name = $1 AND table_name = $2 AND month = ANY ($5)",
+	.nargs = 5,
+	.types = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, DATEARRAYOID}};
 
-/* What is left at a name is of a table that has been dropped. */
-static OmQuery clear_query = {
+/* The table's own policy is what its owner has said last. */
+static OmQuery policy_query = {
+	.sql = "UPDATE order_mgmt.partition_policies SET table_schema = $3, table_name = $4,"
+		   " updated_at = pg_catalog.clock_timestamp() WHERE table_schema = $1 AND table_name = $2"
+		   " AND owner = pg_catalog.pg_get_userbyid($5)::text"
+		   " AND NOT EXISTS (SELECT FROM order_mgmt.partition_policies AS o"
+		   "  WHERE o.table_schema = $3 AND o.table_name = $4)",
+	.nargs = 5,
+	.types = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID}};
+
+static OmQuery drop_policy_query = {
 	.sql = "DELETE FROM order_mgmt.partition_policies WHERE table_schema = $1 AND table_name = $2"
-		   " AND owner IS NOT NULL",
+		   " AND owner = pg_catalog.pg_get_userbyid($3)::text",
+	.nargs = 3,
+	.types = {TEXTOID, TEXTOID, OIDOID}};
+
+static OmQuery others_policy_query = {
+	.sql = "SELECT pg_catalog.count(*) FROM order_mgmt.partition_policies"
+		   " WHERE table_schema = $1 AND table_name = $2",
 	.nargs = 2,
 	.types = {TEXTOID, TEXTOID}};
 
-static OmQuery note_query = {
-	.sql = "UPDATE order_mgmt.followed_tables SET schema_name = $2, table_name = $3"
-		   " WHERE relid = $1",
-	.nargs = 3,
-	.types = {OIDOID, TEXTOID, TEXTOID}};
-
 /* Partitions keep their names, but may be in another schema with it. */
 static OmQuery uses_query = {
-	.sql = "UPDATE order_mgmt.partition_uses AS u SET schema_name = n.nspname"
-		   " FROM pg_catalog.pg_partition_tree($1) AS t"
+	.sql = "WITH RECURSIVE tree AS (SELECT $1 AS relid UNION ALL SELECT i.inhrelid FROM tree"
+		   " JOIN pg_catalog.pg_inherits AS i ON i.inhparent = tree.relid)"
+		   " UPDATE order_mgmt.partition_uses AS u SET schema_name = n.nspname FROM tree AS t"
 		   " JOIN pg_catalog.pg_class AS c ON c.oid = t.relid"
 		   " JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
-		   " WHERE t.isleaf AND u.schema_name = $2 AND u.partition_name = c.relname::text"
+		   " WHERE u.schema_name = $2 AND u.partition_name = c.relname::text"
 		   " AND n.nspname::text <> $2 AND NOT EXISTS (SELECT FROM order_mgmt.partition_uses AS o"
 		   "  WHERE o.schema_name = n.nspname::text AND o.partition_name = c.relname::text)",
 	.nargs = 2,
 	.types = {OIDOID, TEXTOID}};
 
-static OmQuery add_query = {
-	.sql = "INSERT INTO order_mgmt.followed_tables (relid, schema_name, table_name,"
-		   " system_identifier, database_oid) SELECT c.oid, n.nspname, c.relname, $1, $2"
-		   " FROM (SELECT table_schema AS schema, table_name AS name"
-		   "  FROM order_mgmt.partition_policies WHERE owner IS NOT NULL UNION"
-		   "  SELECT schema_name, table_name FROM order_mgmt.archives"
-		   "  WHERE schema_name <> 'order_mgmt') AS x"
-		   " JOIN pg_catalog.pg_namespace AS n ON n.nspname = x.schema::name"
-		   " JOIN pg_catalog.pg_class AS c ON c.relnamespace = n.oid AND c.relname = x.name::name"
-		   " AND c.relkind = 'p' ON CONFLICT DO NOTHING",
-	.nargs = 2,
-	.types = {INT8OID, OIDOID}};
+/* ---------- which table a name means ---------- */
 
-static OmQuery lives_query = {
-	.sql = "SELECT 1 FROM order_mgmt.followed_tables AS f JOIN pg_catalog.pg_class AS c"
-		   " ON c.oid = f.relid AND c.relkind = 'p' WHERE f.schema_name = $1 AND f.table_name = $2"
-		   " AND f.system_identifier = $3 AND f.database_oid = $4",
-	.nargs = 4,
-	.types = {TEXTOID, TEXTOID, INT8OID, OIDOID}};
-
-typedef struct Rename
+/* Data of an earlier version have no such table until setup() is run. */
+static bool
+has_known_tables(void)
 {
-	Oid relid;
-	char *schema; /* as it was */
-	char *name;
-	char *new_schema;
-	char *new_name;
-	bool is_taken; /* by archives of another table of this name */
-} Rename;
+	return OidIsValid(om_relation_find("known_tables"));
+}
 
+#define HERE Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId)
+
+void
+om_tablenames_note(Oid relid)
+{
+	Datum args[3] = {HERE, ObjectIdGetDatum(relid)};
+
+	if (has_known_tables())
+		(void) om_query_change(&note_query, args);
+}
+
+void
+om_tablenames_note_managed(void)
+{
+	Datum args[2] = {HERE};
+
+	if (!has_known_tables())
+		return;
+	(void) om_query_change(&note_managed_query, args);
+	(void) om_query_change(&forget_query, NULL);
+}
+
+/* In the memory of a caller; NULL where it is. */
 static char *
-get_text(uint64 row, int column)
+get_text(MemoryContext caller, uint64 row, int column)
 {
 	bool isnull;
+	Datum value = om_result_get(row, column, &isnull);
 
-	return TextDatumGetCString(om_result_get(row, column, &isnull));
+	return isnull ? NULL : MemoryContextStrdup(caller, TextDatumGetCString(value));
 }
 
-static List *
-list_renamed(void)
+char *
+om_tablenames_now(const char *schema, const char *name)
 {
-	uint64 count = om_query_run(&renamed_query, NULL, NULL);
-	List *renames = NIL;
+	Datum args[4] = {CStringGetTextDatum(schema), CStringGetTextDatum(name), HERE};
+	MemoryContext caller = CurrentMemoryContext;
+	OmQueryScope scope;
+	char *now = NULL;
 
-	for (uint64 i = 0; i < count; i++)
-	{
-		Rename *rename = palloc(sizeof(Rename));
-		bool isnull;
-
-		rename->relid = DatumGetObjectId(om_result_get(i, 1, &isnull));
-		rename->schema = get_text(i, 2);
-		rename->name = get_text(i, 3);
-		rename->new_schema = get_text(i, 4);
-		rename->new_name = get_text(i, 5);
-		rename->is_taken = DatumGetBool(om_result_get(i, 6, &isnull));
-		renames = lappend(renames, rename);
-	}
-	return renames;
+	if (!has_known_tables())
+		return NULL;
+	om_query_begin(&scope);
+	if (om_query_run(&now_query, args, NULL) > 0)
+		now = get_text(caller, 0, 1);
+	om_query_end(&scope);
+	return now;
 }
 
-static void
-move(const Rename *rename, const char *schema, const char *name, const char *new_schema,
-	 const char *new_name)
+static OmLostName *
+read_lost(MemoryContext context, uint64 row)
 {
-	Datum args[4] = {CStringGetTextDatum(schema), CStringGetTextDatum(name),
-					 CStringGetTextDatum(new_schema), CStringGetTextDatum(new_name)};
+	MemoryContext caller = MemoryContextSwitchTo(context);
+	OmLostName *lost = palloc(sizeof(OmLostName));
+	char *now = get_text(context, row, 2);
 
-	(void) om_query_run(&policy_query, args, NULL);
-	if (!rename->is_taken)
-		(void) om_query_run(&archives_query, args, NULL);
-}
-
-/* No schema has this name. */
-#define NOWHERE ""
-
-static void
-move_all(List *renames)
-{
-	ListCell *cell;
-
-	foreach(cell, renames)
-	{
-		const Rename *rename = lfirst(cell);
-
-		move(rename, rename->schema, rename->name, NOWHERE, psprintf("%u", rename->relid));
-	}
-	foreach(cell, renames)
-	{
-		const Rename *rename = lfirst(cell);
-		Datum name[3] = {ObjectIdGetDatum(rename->relid), CStringGetTextDatum(rename->new_schema),
-						 CStringGetTextDatum(rename->new_name)};
-		Datum uses[2] = {ObjectIdGetDatum(rename->relid), CStringGetTextDatum(rename->schema)};
-
-		(void) om_query_run(&clear_query, &name[1], NULL);
-		move(rename, NOWHERE, psprintf("%u", rename->relid), rename->new_schema, rename->new_name);
-		(void) om_query_run(&note_query, name, NULL);
-		(void) om_query_run(&uses_query, uses, NULL);
-	}
-}
-
-static List *
-describe(List *renames)
-{
-	List *described = NIL;
-	ListCell *cell;
-
-	foreach(cell, renames)
-	{
-		const Rename *rename = lfirst(cell);
-		OmRenamedTable *table = palloc(sizeof(OmRenamedTable));
-
-		table->name = pstrdup(quote_qualified_identifier(rename->new_schema, rename->new_name));
-		table->was = pstrdup(quote_qualified_identifier(rename->schema, rename->name));
-		described = lappend(described, table);
-	}
-	return described;
+	lost->name = get_text(context, row, 1);
+	lost->reason = now == NULL ? pstrdup("there is no table of this name any more")
+							   : psprintf("the table is called %s now: rename_managed_table() "
+										  "moves policy and archives there",
+										  now);
+	MemoryContextSwitchTo(caller);
+	return lost;
 }
 
 List *
-om_tablenames_follow(void)
+om_tablenames_lost(void)
 {
+	Datum args[2] = {HERE};
 	MemoryContext caller = CurrentMemoryContext;
-	Datum here[2] = {Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId)};
-	List *renamed = NIL;
-	List *renames;
+	List *names = NIL;
 	OmQueryScope scope;
+	uint64 count;
 
-	/* Data of an earlier version have no such table until setup() is run. */
-	if (!OidIsValid(om_relation_find("followed_tables")) || !om_lock_try(OM_LOCK_NAMES))
+	if (!has_known_tables())
 		return NIL;
 	om_query_begin(&scope);
-	(void) om_query_run(&forget_query, here, NULL);
-	renames = list_renamed();
-	if (renames != NIL && om_lock_try(OM_LOCK_ARCHIVE))
+	count = om_query_run(&lost_query, args, NULL);
+	for (uint64 i = 0; i < count; i++)
 	{
-		MemoryContext spi;
+		OmLostName *lost = read_lost(caller, i);
+		MemoryContext spi = MemoryContextSwitchTo(caller);
 
-		move_all(renames);
-		spi = MemoryContextSwitchTo(caller);
-		renamed = describe(renames);
+		names = lappend(names, lost);
 		MemoryContextSwitchTo(spi);
 	}
-	(void) om_query_run(&add_query, here, NULL);
 	om_query_end(&scope);
-	CommandCounterIncrement();
-	return renamed;
+	return names;
 }
 
-bool
-om_tablenames_lives(const char *schema, const char *name)
-{
-	Datum args[4] = {CStringGetTextDatum(schema), CStringGetTextDatum(name),
-					 Int64GetDatum((int64) GetSystemIdentifier()), ObjectIdGetDatum(MyDatabaseId)};
-	OmQueryScope scope;
-	bool lives;
+/* ---------- moving what stands under a name ---------- */
 
-	if (!OidIsValid(om_relation_find("followed_tables")))
-		return false;
+typedef struct Move
+{
+	const char *schema;
+	const char *name;
+	char *new_schema;
+	char *new_name;
+	Oid owner;
+	bool is_admin;
+	int64 strangers; /* what stands there and is somebody else's */
+} Move;
+
+static List *
+list_months(const char *schema, const char *name)
+{
+	Datum args[2] = {CStringGetTextDatum(schema), CStringGetTextDatum(name)};
+	MemoryContext caller = CurrentMemoryContext;
+	List *months = NIL;
+	OmQueryScope scope;
+	uint64 count;
+
 	om_query_begin(&scope);
-	lives = om_query_run(&lives_query, args, NULL) > 0;
+	count = om_query_run(&months_query, args, NULL);
+	for (uint64 i = 0; i < count; i++)
+	{
+		bool isnull;
+		MemoryContext spi = MemoryContextSwitchTo(caller);
+
+		months = lappend_int(months, DatumGetDateADT(om_result_get(i, 1, &isnull)));
+		MemoryContextSwitchTo(spi);
+	}
 	om_query_end(&scope);
-	return lives;
+	return months;
+}
+
+/* As for a month that is to come back; where it was not written down whose it is, admins know. */
+static bool
+is_owners(const Move *move, DateADT month)
+{
+	const OmArchive *archive = om_archives_find(move->schema, move->name, month);
+	const char *owner = om_archive_read_manifest(archive->file, archive->manifest_sha256)->owner;
+	Oid role;
+
+	if (owner == NULL)
+		return move->is_admin;
+	role = get_role_oid(owner, true /* missing_ok */);
+	return OidIsValid(role) && has_privs_of_role(move->owner, role);
+}
+
+static void
+require_free(const Move *move, DateADT month)
+{
+	char *text = om_archives_month_text(month);
+
+	if (om_archives_find(move->new_schema, move->new_name, month) == NULL)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OM_STATE),
+			 errmsg("there are archives of month %s under both names, %s and %s", text,
+					quote_qualified_identifier(move->schema, move->name),
+					quote_qualified_identifier(move->new_schema, move->new_name)),
+			 om_errdetail("month", text),
+			 errhint("Move those of the second to another table by rename_managed_table(), or "
+					 "rename the table to a name that has none.")));
+}
+
+static List *
+months_to_move(Move *move)
+{
+	List *months = NIL;
+	ListCell *cell;
+
+	foreach(cell, list_months(move->schema, move->name))
+	{
+		if (is_owners(move, lfirst_int(cell)))
+			months = lappend_int(months, lfirst_int(cell));
+		else
+			move->strangers++;
+	}
+	foreach(cell, months)
+		require_free(move, lfirst_int(cell));
+	return months;
+}
+
+static Datum
+dates_of(List *months)
+{
+	Datum *dates = palloc(sizeof(Datum) * Max(list_length(months), 1));
+
+	for (int i = 0; i < list_length(months); i++)
+		dates[i] = DateADTGetDatum(list_nth_int(months, i));
+	return PointerGetDatum(construct_array(dates, list_length(months), DATEOID, sizeof(DateADT),
+										   true /* by value */, TYPALIGN_INT));
+}
+
+/* True: there was one, and it is the owner's. */
+static bool
+move_policy(Move *move, const Datum *names)
+{
+	Datum to[5] = {names[0], names[1], names[2], names[3], ObjectIdGetDatum(move->owner)};
+	Datum old[3] = {names[0], names[1], ObjectIdGetDatum(move->owner)};
+
+	if (om_query_change(&policy_query, to) > 0 || om_query_change(&drop_policy_query, old) > 0)
+		return true;
+	move->strangers += om_query_number(&others_policy_query, names);
+	return false;
+}
+
+static void
+raise_nothing(const Move *move)
+{
+	char *name = quote_qualified_identifier(move->schema, move->name);
+
+	if (move->strangers == 0)
+		ereport(ERROR, (errcode(ERRCODE_OM_NOT_FOUND),
+						errmsg("no policy and no archive stands under the name %s", name),
+						om_errdetail("old_name", name),
+						errhint("SELECT DISTINCT schema_name, table_name FROM "
+								"order_mgmt.archives shows which names there are.")));
+	ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+					errmsg("what stands under the name %s does not belong to the owner of table %s",
+						   name, quote_qualified_identifier(move->new_schema, move->new_name)),
+					errhint("The owner of the table must be who owned it when its months were "
+							"archived, or a member of that role.")));
+}
+
+int64
+om_tablenames_move(const char *schema, const char *name, Oid relid, bool is_admin)
+{
+	Move move = {.schema = schema, .name = name};
+	Datum names[5];
+	Datum uses[2] = {ObjectIdGetDatum(relid), CStringGetTextDatum(schema)};
+	List *months;
+	bool has_policy;
+
+	move.is_admin = is_admin;
+	move.owner = om_relation_owner(relid);
+	move.new_schema = get_namespace_name(get_rel_namespace(relid));
+	move.new_name = get_rel_name(relid);
+	names[0] = CStringGetTextDatum(schema);
+	names[1] = CStringGetTextDatum(name);
+	names[2] = CStringGetTextDatum(move.new_schema);
+	names[3] = CStringGetTextDatum(move.new_name);
+	has_policy = move_policy(&move, names);
+	months = months_to_move(&move);
+	if (!has_policy && months == NIL)
+		raise_nothing(&move);
+	names[4] = dates_of(months);
+	(void) om_query_change(&archives_query, names);
+	(void) om_query_change(&uses_query, uses);
+	om_tablenames_note(relid);
+	return list_length(months);
 }

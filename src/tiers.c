@@ -94,7 +94,13 @@ static OmQuery forget_query = {
 	.sql = "DELETE FROM order_mgmt.partition_uses AS u WHERE NOT EXISTS (SELECT FROM"
 		   " pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace"
 		   " WHERE c.relname::text = u.partition_name AND n.nspname::text = u.schema_name"
-		   " AND c.relispartition)"};
+		   " AND c.relispartition)"
+		   /* Where a table is called otherwise now, what is said of it is still to be moved. */
+		   " AND NOT EXISTS (SELECT FROM order_mgmt.partition_policies AS p"
+		   "  WHERE p.table_schema = u.schema_name AND p.owner IS NOT NULL"
+		   "  AND NOT EXISTS (SELECT FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace"
+		   "   AS n ON n.oid = c.relnamespace WHERE c.relname::text = p.table_name"
+		   "   AND n.nspname::text = p.table_schema))"};
 
 static OmQuery warm_query = {
 	.sql = "INSERT INTO order_mgmt.partition_uses AS u (schema_name, partition_name, scans, since,"

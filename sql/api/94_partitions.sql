@@ -37,6 +37,22 @@ COMMENT ON FUNCTION order_mgmt.unmanage_table(regclass) IS
 REVOKE ALL ON FUNCTION order_mgmt.unmanage_table(regclass) FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.unmanage_table(regclass) TO order_mgmt_operator;
 
+-- After ALTER TABLE or ALTER SCHEMA … RENAME: what stands under the old name (with its schema, or in that
+-- of the table), policy and archives, is the table's from now on. Only of the owner of the table, who must
+-- call it, or an admin. Returns how many archived months the table has got.
+-- Errors: OM001, OM004, OM005, OM006, 42501.
+CREATE FUNCTION order_mgmt.rename_managed_table(
+    old_name text,
+    new_name regclass
+)
+RETURNS bigint
+LANGUAGE C VOLATILE CALLED ON NULL INPUT PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'om_rename_managed_table';
+COMMENT ON FUNCTION order_mgmt.rename_managed_table(text, regclass) IS
+    'Gives a table that has been renamed its policy and archives; how many archives. Errors: OM001, OM004, OM005, OM006, 42501.';
+REVOKE ALL ON FUNCTION order_mgmt.rename_managed_table(text, regclass) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION order_mgmt.rename_managed_table(text, regclass) TO order_mgmt_operator;
+
 -- The rows of view partitions.
 CREATE FUNCTION order_mgmt.partitions_state()
 RETURNS TABLE (
@@ -60,7 +76,7 @@ REVOKE ALL ON FUNCTION order_mgmt.partitions_state() FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION order_mgmt.partitions_state() TO order_mgmt_reader;
 
 CREATE VIEW order_mgmt.partitions AS SELECT * FROM order_mgmt.partitions_state();
-COMMENT ON COLUMN order_mgmt.partitions.table_name IS 'Table of which it is a month; one of a user with its schema.';
+COMMENT ON COLUMN order_mgmt.partitions.table_name IS 'Table of which it is a month; one of a user with its schema. A name that policies or archives have, and no table, is a row of its own.';
 COMMENT ON COLUMN order_mgmt.partitions.partition_name IS 'Partition.';
 COMMENT ON COLUMN order_mgmt.partitions.month IS 'First day of the month.';
 COMMENT ON COLUMN order_mgmt.partitions.tier IS 'hot, warm, cold (in an archive file only) or restored (back from one).';
@@ -69,7 +85,7 @@ COMMENT ON COLUMN order_mgmt.partitions.bytes IS 'Size with indexes, or of the f
 COMMENT ON COLUMN order_mgmt.partitions.last_read IS 'Time of the first look of maintenance after it was read last.';
 COMMENT ON COLUMN order_mgmt.partitions.next_action IS 'What maintenance will do with it next: make warm, archive or drop.';
 COMMENT ON COLUMN order_mgmt.partitions.next_action_at IS 'Time from which that is due.';
-COMMENT ON COLUMN order_mgmt.partitions.waits_for IS 'Why it is not done though it is due.';
+COMMENT ON COLUMN order_mgmt.partitions.waits_for IS 'Why it is not done though it is due; and what a table is called that has been renamed.';
 COMMENT ON COLUMN order_mgmt.partitions.reads_per_day IS 'Scans a day, over the last day or more that maintenance has looked at.';
 COMMENT ON VIEW order_mgmt.partitions IS 'Months of the managed tables: where they are, and what is to become of them.';
 REVOKE ALL ON order_mgmt.partitions FROM PUBLIC;

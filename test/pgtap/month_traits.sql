@@ -102,6 +102,22 @@ SELECT is((SELECT count(*) FROM pg_constraint WHERE conrelid = 'seen_2028_01'::r
 SELECT is((SELECT relowner::regrole::text FROM pg_class WHERE oid = 'seen_2028_01_cold'::regclass), 'regress_reader', 'and is left alone');
 DROP TABLE seen_2028_01_cold;
 
+-- A constraint of the table for new rows only is one in a copy, too: old rows stay, and are found
+CREATE TABLE doubtful (at date NOT NULL, x int) PARTITION BY RANGE (at);
+CREATE TABLE doubtful_2028_01 PARTITION OF doubtful FOR VALUES FROM ('2028-01-01') TO ('2028-02-01');
+INSERT INTO doubtful VALUES ('2028-01-01', -1), ('2028-01-02', 1);
+ALTER TABLE doubtful ADD CONSTRAINT positive CHECK (x > 0) NOT VALID, ADD CONSTRAINT "not 7" CHECK (x <> 7) NOT VALID;
+SELECT order_mgmt.manage_table('doubtful', 'at', premake => 0, warm_after => '1 month') \g /dev/null
+SELECT is(maintained('doubtful_2028_01'), 'make warm doubtful_2028_01', 'a month with a row that a constraint for new rows would refuse becomes warm');
+SELECT is((SELECT count(*) FROM doubtful WHERE x < 0), 1::bigint, 'the row is found');
+SELECT is((SELECT string_agg(conname || ' ' || convalidated, ', ' ORDER BY conname) FROM pg_constraint WHERE conrelid = 'doubtful_2028_01'::regclass AND contype = 'c'), 'not 7 false, positive false', 'nobody believes the constraint');
+SELECT is(error_of($$INSERT INTO doubtful VALUES ('2028-01-03', 0)$$), '23514', 'which holds for new rows');
+SELECT order_mgmt.archive_month('2028-01-01', 'doubtful') \g /dev/null
+SELECT is(error_of($$SELECT * FROM order_mgmt.restore_month('2028-01-01', 'doubtful')$$), 'no error', 'it comes back from a file as well');
+SELECT is((SELECT count(*) FROM doubtful WHERE x < 0), 1::bigint, 'with the row');
+SELECT is((SELECT count(*) FROM pg_constraint WHERE conrelid = 'doubtful_2028_01'::regclass AND contype = 'c' AND NOT convalidated), 2::bigint, 'and the constraints');
+DROP TABLE doubtful;
+
 -- A month that has what the others have leaves nothing behind; the end of life takes what was left
 CREATE TABLE plain (at date NOT NULL, x int) PARTITION BY RANGE (at);
 SELECT order_mgmt.manage_table('plain', 'at', premake => 1, cold_after => '1 month', drop_after => '3 months') \g /dev/null

@@ -307,12 +307,28 @@ is($node->safe_psql('again', "SELECT order_mgmt.get_order('$order_id')::text"), 
 is($node->safe_psql('again', q(SET order_mgmt.clock = '2024-09-20'; SELECT count(*) FROM order_mgmt.restore_month('2024-01-01'))), 3, 'a month is restored there');
 is($node->safe_psql('again', 'SELECT * FROM order_mgmt.check_invariants()'), '', 'where invariants hold');
 $node->safe_psql('again', 'ALTER TABLE public.sales RENAME TO income');
-is($node->safe_psql('again', q(SELECT rows FROM order_mgmt.restore_month('2020-01-01', 'public.income'))), 2, 'so is one of a table of a user, that has another name by now');
+is($node->safe_psql('again', q(SELECT order_mgmt.rename_managed_table('public.sales', 'public.income'))), 1, 'a table of a user that has another name by now gets its archive');
+is($node->safe_psql('again', q(SELECT rows FROM order_mgmt.restore_month('2020-01-01', 'public.income'))), 2, 'and its month');
 is($node->safe_psql('again', q(SELECT sum(x), (SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'public.sales_1'::regclass AND conname = 'odd') FROM public.income)), '4|CHECK (((x % 2) = 1))',
 	'with the constraint of its own');
 is($node->safe_psql('again', q(SET order_mgmt.clock = '2024-09-20'; SELECT count(*) FROM order_mgmt.archive_month('2024-01-01'))), 3, 'and archived again');
 is($node->safe_psql('again', "SELECT order_mgmt.get_order('$order_id')::text"), $answer, 'into files of its own');
 is(one($dbh, "SELECT order_mgmt.get_order('$order_id')"), $answer, 'here, it is still in the archive of before');
+
+# --- who moves archives to another name waits for who moves months ---------------------------------------------
+
+$dbh->do('ALTER TABLE public.sales RENAME TO income');
+my $rename = q(SELECT order_mgmt.rename_managed_table('public.sales', 'public.income'));
+$old->do('BEGIN');
+$old->selectall_arrayref(q(SELECT * FROM order_mgmt.restore_month('2024-02-01')));
+$dbh->do(q(SET lock_timeout = '100 ms'));
+is(state_of($dbh, $rename), '55P03', 'no longer than lock_timeout says');
+$old->do('ROLLBACK');
+is(one($dbh, $rename), 1, 'and then moves them');
+is(one($dbh, q(SELECT string_agg(table_name, ' ') FROM order_mgmt.archives WHERE schema_name = 'public')), 'income', 'there they are');
+$dbh->do('BEGIN ISOLATION LEVEL REPEATABLE READ');
+is(state_of($dbh, $rename), 'OM005', 'not in REPEATABLE READ');
+$dbh->do('ROLLBACK');
 
 $_->disconnect for $dbh, $reader, $writer, $old, $client, $give_up;
 $node->stop;
