@@ -226,7 +226,11 @@ ask_part(void *arg)
 	}
 }
 
-/* NULL, or why the model has failed. */
+/*
+ * NULL, or why the model has failed.  Any error is a failure of the model: one that
+ * says "deadlock" or "cancelled" by itself would otherwise stop the stage without a
+ * word, because nobody is to blame for these.  Who cancels a worker cancels the call.
+ */
 static ErrorData *
 attempt(const Part *part)
 {
@@ -243,9 +247,11 @@ attempt(const Part *part)
 		om_predict_read_only = read_only;
 	}
 	PG_END_TRY();
-	/* That the process is to end, or its work to be cancelled, is nothing that the model has done. */
-	if (error != NULL && ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
-		ReThrowError(error);
+	if (error != NULL && !IsBackgroundWorker &&
+		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		ReThrowError(error); /* the user does not want to wait any more */
+	if (error != NULL && om_provider_error_is_alien(error))
+		error->sqlerrcode = ERRCODE_OM_PREDICTION;
 	return error;
 }
 

@@ -13,13 +13,18 @@
  * as seen ahead, until a horizon shows it.
  *
  * Everything out of the ordinary is left to the stages one by one: pauses, people
- * who ship, a model that checks orders (a pass has made a tick, and a model is asked
- * by who has written and locked nothing yet), stages that stand at different places after a restart, and errors,
+ * who ship, stages that stand at different places after a restart, and errors,
  * whose event is looked for batch by batch.  So is run_pipeline(): of its caller's
  * transaction, which goes on, only the events so far could be said to be seen.
+ *
+ * A model that checks orders is asked by who has written nothing yet, nor locked
+ * anything.  So where there is one, a tick is a transaction of its own, and the pass
+ * the next.
  */
 #include "postgres.h"
 
+#include "access/transam.h"
+#include "access/xact.h"
 #include "utils/snapmgr.h"
 
 #include "cursors.h"
@@ -65,7 +70,7 @@ are_sound(const OmPass *pass)
 static bool
 is_possible(const OmPass *pass)
 {
-	if (!om_setting_auto_ship || om_ordercheck_is_on() || !are_sound(pass))
+	if (!om_setting_auto_ship || !are_sound(pass))
 		return false;
 	for (int stage = 0; stage < OM_STAGE_COUNT; stage++)
 	{
@@ -235,26 +240,37 @@ run(OmPass *pass, int max_events, int64 *events)
 	return more ? OM_PASS_DONE : OM_PASS_IDLE;
 }
 
+/* True when it is to be committed first. */
+static bool
+make_tick(OmPass *pass, int max_events)
+{
+	pass->tick_is_part = !om_tick_make(om_installation_get()->xid_base, max_events);
+	pass->has_ticked = !pass->tick_is_part;
+	return om_ordercheck_is_on() && TransactionIdIsValid(GetTopTransactionIdIfAny());
+}
+
 OmPassResult
 om_pass_run(OmPass *pass, OmPassTick tick, int max_events, int64 *events)
 {
+	bool has_tick = pass->tick_waits;
 	OmPassResult result;
-	bool is_all = true;
 
 	pass->stage = -1;
-	pass->has_ticked = false;
+	pass->has_ticked = pass->tick_waits = false;
 	if (!is_possible(pass))
 		return OM_PASS_REFUSED;
 	max_events = batch_size(pass, max_events);
-	if (tick != OM_PASS_NO_TICK && tick_is_of_use(pass))
+	if (!has_tick)
 	{
-		is_all = om_tick_make(om_installation_get()->xid_base,
-							  tick == OM_PASS_TICK_PART ? max_events : 0);
-		pass->has_ticked = is_all;
+		pass->tick_is_part = false;
+		if (tick != OM_PASS_NO_TICK && tick_is_of_use(pass))
+			pass->tick_waits = make_tick(pass, tick == OM_PASS_TICK_PART ? max_events : 0);
+		if (pass->tick_waits)
+			return OM_PASS_DONE;
 	}
 	/* Taken under the locks, it shows all that their last owners have committed. */
 	PushActiveSnapshot(om_current_snapshot());
 	result = run(pass, max_events, events);
 	PopActiveSnapshot();
-	return result == OM_PASS_IDLE && !is_all ? OM_PASS_DONE : result;
+	return result == OM_PASS_IDLE && pass->tick_is_part ? OM_PASS_DONE : result;
 }

@@ -21,6 +21,10 @@ typedef struct OmPass
 	OmConsumer *consumers[OM_STAGE_COUNT];
 	int stage;       /* that is at work; -1: none */
 	bool has_ticked; /* of all there is, not only of a part */
+
+	/* The rest belongs to pass.c. */
+	bool tick_waits; /* a tick has been made, for the next pass */
+	bool tick_is_part;
 } OmPass;
 
 typedef enum OmPassTick

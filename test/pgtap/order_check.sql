@@ -19,6 +19,11 @@ CREATE FUNCTION test.slow(input jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT to
 CREATE FUNCTION test.writes(input jsonb) RETURNS jsonb LANGUAGE sql SECURITY DEFINER AS $$
     SELECT to_jsonb(9) FROM order_mgmt.set_account('written', 1)
 $$;
+CREATE FUNCTION test.conflicts(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE serialization_failure;
+END
+$$;
 CREATE FUNCTION test.escapes(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     RESET ROLE;
@@ -26,7 +31,7 @@ BEGIN
 END
 $$;
 SELECT order_mgmt.create_model(name, 'sql', jsonb_build_object('function', 'test.' || name, 'log_sample', 1))
-    FROM unnest('{risk,batch,fail,picky,words,slow,writes,escapes}'::text[]) AS name \g /dev/null
+    FROM unnest('{risk,batch,fail,picky,words,slow,writes,conflicts,escapes}'::text[]) AS name \g /dev/null
 CREATE VIEW test.asked AS SELECT model, input, output FROM order_mgmt.prediction_log;
 SELECT open_shop('ann', 10000, 'p', 10000) \g /dev/null
 CREATE FUNCTION capture(quantity bigint) RETURNS uuid LANGUAGE sql AS $$
@@ -127,6 +132,10 @@ SET LOCAL order_mgmt.check_model = 'escapes';
 SELECT hurry();
 SELECT order_mgmt.run_pipeline() \g /dev/null
 SELECT is((SELECT attempts || ' ' || message FROM order_mgmt.retries), '2 prediction by model "escapes" (kind "sql") failed: cannot set parameter "role" within security-definer function', 'it does not get out');
+SET LOCAL order_mgmt.check_model = 'conflicts';
+SELECT hurry();
+SELECT order_mgmt.run_pipeline() \g /dev/null
+SELECT is((SELECT attempts || ' ' || error_code || ' ' || message FROM order_mgmt.retries), '3 OM008 serialization_failure', 'one that wants the transaction to be run again has failed like any other');
 SET LOCAL order_mgmt.check_model = 'risk';
 SELECT hurry();
 SELECT order_mgmt.run_pipeline() \g /dev/null

@@ -60,6 +60,7 @@ $node->safe_psql('postgres', q(ALTER DATABASE shop SET order_mgmt.check_model = 
 my ($good, $bad) = (capture(0.1), capture(0.9));
 is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$bad', '30 s')"), 'rejected', 'on, a high score rejects');
 is(fate($bad), 'rejected{high_risk}', 'for that reason');
+like($node->safe_psql('shop', $stages), qr/all stages/, 'on, the stages work together, too');
 all_decided('on');
 is(fate($good), 'shipped{}', 'a low one does not');
 
@@ -161,6 +162,14 @@ ok(becomes($node, 'shop', q(SELECT attempts > 1 AND error_code = 'OM008' FROM or
 is(fate($bad), 'captured{}', 'and is not decided');
 $session->quit;
 is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$bad', '30 s')"), 'rejected', 'until it answers');
+$node->safe_psql('postgres', q(ALTER DATABASE shop SET order_mgmt.check_on_failure = 'pass'));
+$node->safe_psql('shop', q(SELECT order_mgmt.set_model_options('risk', '{"function": "model.risk", "timeout_ms": 0}')));
+$session = think();
+$bad = capture(0.9);
+ok(becomes($node, 'shop', "SELECT count(*) FROM ($thinking) AS t", '1', 30), 'a worker waits for the model without end');
+is($node->safe_psql('shop', "SELECT pg_cancel_backend(($thinking))"), 't', 'somebody cancels that');
+is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$bad', '30 s')"), 'shipped', 'and the shop goes on');
+$session->quit;
 is($node->safe_psql('shop', q(SELECT order_mgmt.wait_until_idle('60 s'))), 't', 'all is done');
 is($node->safe_psql('shop', 'SELECT * FROM order_mgmt.check_invariants()'), '', 'invariants hold');
 
