@@ -24,4 +24,7 @@ extern void om_timelimit_begin(OmTimeLimit *limit, int ms);
  */
 extern bool om_timelimit_end(OmTimeLimit *limit);
 
+/* How often limits have struck in this session: whoever compares learns whether one has. */
+extern uint32 om_timelimit_strikes(void);
+
 #endif /* OM_TIMELIMITS_H */
