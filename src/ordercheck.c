@@ -13,16 +13,18 @@
  * limit even where nobody has set one, because the shop waits for it.
  *
  * When a model fails for a batch, its halves are asked, and so on, so that an order
- * that is beyond the model does not take along those of others.  After a few
- * failures it is left alone until the next batch.  What is without an answer in the
- * end passes with a warning, or is an error of these orders, which are then tried
- * again as after any other (see consumer.c).
+ * that is beyond the model does not take along those of others.  One that has not
+ * answered in time, or that answers nothing, is left alone until the next batch.
+ * What is without an answer in the end passes with a warning, or is an error of these
+ * orders, which are then tried again as after any other (see consumer.c).
  */
 #include "postgres.h"
 
 #include <math.h>
 
+#include "mb/pg_wchar.h"
 #include "miscadmin.h"
+#include "storage/ipc.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
@@ -42,15 +44,22 @@
 #include "predictions.h"
 #include "providers.h"
 #include "scores.h"
+#include "timelimits.h"
 
 /* The model has no more rights than who may ask it anyway. */
 #define ROLE_OF_MODEL "order_mgmt_reader"
 
-/* Milliseconds, where neither the model nor setting predict_timeout has a limit. */
+/* Milliseconds, where the model has no limit. */
 #define TIME_LIMIT "5000"
 
-/* A batch is not asked about again after so many failures: one bad order in a thousand takes ten. */
+/*
+ * After so many failures without an answer between them a batch is not asked about
+ * any more: one bad order in a thousand takes ten.
+ */
 #define MAX_FAILURES 16
+
+/* For so long after the first failure parts of a batch are asked about. */
+#define ASK_AGAIN_MS 5000
 
 /* How often a worker warns of a model that fails. */
 #define WARN_AGAIN_MS 60000
@@ -162,9 +171,11 @@ typedef struct Check
 	Jsonb **outputs;
 	double *scores; /* NaN: without an answer */
 	int count;
-	int nfailures;
+	int nfailures; /* since the last answer */
 	int nunanswered;
-	ErrorData *error; /* the first */
+	bool is_over;          /* nothing more is asked */
+	ErrorData *error;      /* the first */
+	TimestampTz failed_at; /* its time */
 } Check;
 
 static Check
@@ -190,6 +201,23 @@ typedef struct Part
 	int count;
 } Part;
 
+/*
+ * Whoever asks, the model finds what it finds in a worker.  Its user must not get
+ * orders past it by what he sets in his session.
+ */
+static const struct
+{
+	const char *name;
+	const char *value;
+} settings_of_model[] = {
+	{"search_path", "pg_catalog, pg_temp"},
+	{"row_security", "on"},
+	{"lock_timeout", "0"},
+	{"TimeZone", "UTC"},
+	{"DateStyle", "ISO, MDY"},
+	{"order_mgmt.predict_timeout", TIME_LIMIT},
+};
+
 /* All this ends with the subtransaction. */
 static void
 restrict_model(void)
@@ -197,8 +225,8 @@ restrict_model(void)
 	Oid user;
 	int context;
 
-	if (om_setting_predict_timeout == 0)
-		(void) set_config_option("order_mgmt.predict_timeout", TIME_LIMIT, PGC_USERSET,
+	for (int i = 0; i < (int) lengthof(settings_of_model); i++)
+		(void) set_config_option(settings_of_model[i].name, settings_of_model[i].value, PGC_USERSET,
 								 PGC_S_SESSION, GUC_ACTION_SAVE, true /* change */, 0,
 								 false /* is_reload */);
 	GetUserIdAndSecContext(&user, &context);
@@ -226,6 +254,14 @@ ask_part(void *arg)
 	}
 }
 
+/* Somebody has cancelled the statement.  What a model raises by itself looks alike but for its place. */
+static bool
+is_cancelled(const ErrorData *error)
+{
+	return ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION &&
+		   error->funcname != NULL && strcmp(error->funcname, "ProcessInterrupts") == 0;
+}
+
 /*
  * NULL, or why the model has failed.  Any error is a failure of the model: one that
  * says "deadlock" or "cancelled" by itself would otherwise stop the stage without a
@@ -247,12 +283,27 @@ attempt(const Part *part)
 		om_predict_read_only = read_only;
 	}
 	PG_END_TRY();
-	if (error != NULL && !IsBackgroundWorker &&
-		ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+	if (error == NULL)
+		return NULL;
+	if (!IsBackgroundWorker && is_cancelled(error))
 		ReThrowError(error); /* the user does not want to wait any more */
-	if (error != NULL && om_provider_error_is_alien(error))
-		error->sqlerrcode = ERRCODE_OM_PREDICTION;
+	error->sqlerrcode = ERRCODE_OM_PREDICTION;
 	return error;
+}
+
+/* A model that takes too long would do so for the halves as well, and the shop waits. */
+static void
+note_failure(Check *check, ErrorData *error, bool in_time)
+{
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (check->error == NULL)
+	{
+		check->error = error;
+		check->failed_at = now;
+	}
+	check->is_over = !in_time || ++check->nfailures >= MAX_FAILURES ||
+					 TimestampDifferenceExceeds(check->failed_at, now, ASK_AGAIN_MS);
 }
 
 static void
@@ -263,68 +314,114 @@ note_unanswered(const Part *part)
 		part->check->scores[i] = get_float8_nan();
 }
 
+/* True when the model has answered. */
+static bool
+has_answered(const Part *part)
+{
+	uint32 strikes = om_timelimit_strikes();
+	ErrorData *error;
+
+	if (part->check->is_over)
+		return false;
+	error = attempt(part);
+	if (error == NULL)
+		part->check->nfailures = 0;
+	else
+		note_failure(part->check, error, strikes == om_timelimit_strikes());
+	return error == NULL;
+}
+
 static void
 ask(const Part *part)
 {
-	Check *check = part->check;
 	int half = part->count / 2;
-	ErrorData *error = check->nfailures < MAX_FAILURES ? attempt(part) : check->error;
 
-	if (error == NULL)
+	if (has_answered(part))
 		return;
-	check->nfailures++;
-	if (check->error == NULL)
-		check->error = error;
-	if (half == 0 || check->nfailures > MAX_FAILURES)
+	if (half == 0 || part->check->is_over)
 	{
 		note_unanswered(part);
 		return;
 	}
-	ask(&(Part){check, part->first, half});
-	ask(&(Part){check, part->first + half, part->count - half});
+	ask(&(Part){part->check, part->first, half});
+	ask(&(Part){part->check, part->first + half, part->count - half});
 }
 
-/* Says in the name of all since the last time how many orders have not been checked. */
-static void
-warn(const Check *check)
-{
-	static TimestampTz warned_at = 0;
-	static int64 unchecked = 0;
-	TimestampTz now = GetCurrentTimestamp();
+/* ---------- what has not been checked ---------- */
 
-	unchecked += check->nunanswered;
-	if (IsBackgroundWorker && !TimestampDifferenceExceeds(warned_at, now, WARN_AGAIN_MS))
-		return;
+static struct
+{
+	int64 orders; /* since the last warning */
+	char *model;
+	char message[512]; /* of the last failure */
+	TimestampTz warned_at;
+} unchecked = {0};
+
+static void
+warn(void)
+{
 	ereport(WARNING,
 			(errcode(ERRCODE_OM_PREDICTION),
-			 errmsg("orders pass without the check by model \"%s\": %s", om_setting_check_model,
-					check->error->message),
-			 om_errdetail("orders", psprintf(INT64_FORMAT, unchecked)),
+			 errmsg("orders pass without the check by model \"%s\": %s", unchecked.model,
+					unchecked.message),
+			 om_errdetail("orders", psprintf(INT64_FORMAT, unchecked.orders)),
 			 errhint("A fallback of the model could answer, or order_mgmt.check_on_failure "
 					 "could be \"retry\".")));
-	warned_at = now;
-	unchecked = 0;
+	unchecked.warned_at = GetCurrentTimestamp();
+	unchecked.orders = 0;
 }
 
-/* The pipeline finds out whose fault it is. */
+static void
+warn_at_exit(int code pg_attribute_unused(), Datum arg pg_attribute_unused())
+{
+	if (unchecked.orders > 0)
+		warn();
+}
+
+static void
+note_unchecked(const Check *check)
+{
+	const char *message = check->error->message;
+	char *model = MemoryContextStrdup(TopMemoryContext, om_setting_check_model);
+
+	if (unchecked.model != NULL)
+		pfree(unchecked.model);
+	else if (IsBackgroundWorker)
+		before_shmem_exit(warn_at_exit, (Datum) 0);
+	unchecked.model = model;
+	unchecked.orders += check->nunanswered;
+	strlcpy(unchecked.message, message,
+			pg_mbcliplen(message, strlen(message), sizeof(unchecked.message) - 1) + 1);
+}
+
+/* A worker says in the name of all since the last time how many orders have not been checked. */
+static void
+report(const Check *check)
+{
+	if (check->nunanswered > 0)
+		note_unchecked(check);
+	if (unchecked.orders > 0 &&
+		(!IsBackgroundWorker ||
+		 TimestampDifferenceExceeds(unchecked.warned_at, GetCurrentTimestamp(), WARN_AGAIN_MS)))
+		warn();
+}
+
+/* With "retry" the pipeline finds out whose fault it is. */
 static void
 ask_all(Check *check)
 {
 	Part all = {check, 0, check->count};
 
-	if (check->count == 0)
-		return;
-	if (om_setting_check_on_failure == OM_CHECK_RETRY)
+	if (check->count > 0 && om_setting_check_on_failure == OM_CHECK_RETRY)
 	{
 		ErrorData *error = attempt(&all);
 
 		if (error != NULL)
 			ReThrowError(error);
 	}
-	else
+	else if (check->count > 0)
 		ask(&all);
-	if (check->nunanswered > 0)
-		warn(check);
+	report(check);
 }
 
 /* ---------- verdicts ---------- */
@@ -409,7 +506,6 @@ om_ordercheck_preview(const OmCapture *capture)
 
 	add_question(&check, describe_request(capture));
 	ask(&(Part){&check, 0, 1});
-	if (check.nunanswered > 0)
-		warn(&check);
+	report(&check);
 	return is_refused(check.scores[0]);
 }

@@ -10,6 +10,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "access/xact.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -74,6 +75,15 @@ check_answer(const Call *call)
 
 bool om_predict_read_only = false;
 
+/* Some changes, of large objects for instance, pass for reading. */
+static void
+require_unchanged(void)
+{
+	if (om_predict_read_only && TransactionIdIsValid(GetCurrentTransactionIdIfAny()))
+		ereport(ERROR, (errcode(ERRCODE_READ_ONLY_SQL_TRANSACTION),
+						errmsg("it has changed something, and may only read here")));
+}
+
 static void
 call_provider(void *arg)
 {
@@ -89,6 +99,7 @@ call_provider(void *arg)
 	if (om_predict_read_only)
 		XactReadOnly = true; /* until the subtransaction ends */
 	call->returned = model->provider->predict_batch(&request);
+	require_unchanged();
 	check_answer(call);
 }
 

@@ -770,6 +770,7 @@ migrate_from(int version)
 	OmQueryScope scope;
 
 	om_query_begin(&scope);
+	create_missing_relations(); /* a new table alone is no reason for a version */
 	for (int i = 0; i < (int) lengthof(migrations); i++)
 	{
 		if (migrations[i].version > version)

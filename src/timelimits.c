@@ -29,6 +29,7 @@ typedef struct TimeLimit
 
 static TimestampTz nearest = 0;
 static volatile sig_atomic_t has_struck = false;
+static volatile uint32 nstrikes = 0;
 
 static void
 strike(void)
@@ -36,9 +37,16 @@ strike(void)
 	if (QueryCancelPending)
 		return;
 	has_struck = true;
+	nstrikes++;
 	QueryCancelPending = true;
 	InterruptPending = true;
 	SetLatch(MyLatch);
+}
+
+uint32
+om_timelimit_strikes(void)
+{
+	return nstrikes;
 }
 
 static TimeoutId

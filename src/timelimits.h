@@ -16,4 +16,7 @@
  */
 extern ErrorData *om_timelimit_attempt(int ms, void (*work)(void *arg), void *arg, bool *struck);
 
+/* How often limits have struck in this session: whoever compares learns whether one has. */
+extern uint32 om_timelimit_strikes(void);
+
 #endif /* OM_TIMELIMITS_H */

@@ -24,6 +24,65 @@ BEGIN
     RAISE serialization_failure;
 END
 $$;
+CREATE FUNCTION test.cancels(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE query_canceled;
+END
+$$;
+CREATE FUNCTION test.stores(input jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT to_jsonb(lo_from_bytea(0, 'x')::bigint)$$;
+CREATE FUNCTION test.makes(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    CREATE TEMPORARY TABLE made (x int);
+    RETURN to_jsonb(9);
+END
+$$;
+CREATE TEMPORARY TABLE mine (x int);
+GRANT ALL ON mine TO order_mgmt_reader;
+CREATE FUNCTION test.fills(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    BEGIN
+        INSERT INTO pg_temp.mine VALUES (1);
+    EXCEPTION WHEN division_by_zero THEN
+        RETURN NULL;
+    END;
+    RETURN to_jsonb(9);
+END
+$$;
+CREATE FUNCTION test.opens(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('transaction_read_only', 'off', false);
+    RETURN to_jsonb(9);
+END
+$$;
+-- Calls are counted, also those that fail.
+SET LOCAL track_functions = 'pl';
+CREATE FUNCTION test.tick() RETURNS int LANGUAGE plpgsql AS $$BEGIN RETURN 1; END$$;
+CREATE FUNCTION ticks() RETURNS bigint LANGUAGE sql AS $$
+    SELECT coalesce(sum(calls), 0)::bigint FROM pg_stat_xact_user_functions WHERE schemaname = 'test' AND funcname = 'tick'
+$$;
+CREATE FUNCTION test.hangs(inputs jsonb[]) RETURNS jsonb[] LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM test.tick();
+    PERFORM pg_sleep(600);
+    RETURN inputs;
+END
+$$;
+CREATE FUNCTION test.down(inputs jsonb[]) RETURNS jsonb[] LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM test.tick();
+    RAISE 'down';
+END
+$$;
+CREATE FUNCTION test.finds(input jsonb) RETURNS jsonb LANGUAGE sql AS $$
+    SELECT jsonb_build_object('score', (input->>'total')::numeric / 100, 'settings', jsonb_agg(current_setting(name) ORDER BY n))
+    FROM unnest('{search_path,row_security,lock_timeout,TimeZone,DateStyle,order_mgmt.predict_timeout,transaction_read_only}'::text[]) WITH ORDINALITY AS s (name, n), pg_sleep(0.02)
+$$;
+CREATE TABLE test.secrets (who text);
+INSERT INTO test.secrets VALUES ('reader'), ('others');
+ALTER TABLE test.secrets ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON test.secrets TO order_mgmt_reader USING (who = 'reader');
+GRANT SELECT ON test.secrets TO order_mgmt_reader;
+CREATE FUNCTION test.reads(input jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT to_jsonb(string_agg(who, ' ') = 'reader') FROM test.secrets$$;
 CREATE FUNCTION test.escapes(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     RESET ROLE;
@@ -31,7 +90,7 @@ BEGIN
 END
 $$;
 SELECT order_mgmt.create_model(name, 'sql', jsonb_build_object('function', 'test.' || name, 'log_sample', 1))
-    FROM unnest('{risk,batch,fail,picky,words,slow,writes,conflicts,escapes}'::text[]) AS name \g /dev/null
+    FROM unnest('{risk,batch,fail,picky,words,slow,writes,conflicts,escapes,cancels,stores,makes,fills,opens,hangs,down,finds,reads}'::text[]) AS name \g /dev/null
 CREATE VIEW test.asked AS SELECT model, input, output FROM order_mgmt.prediction_log;
 SELECT open_shop('ann', 10000, 'p', 10000) \g /dev/null
 CREATE FUNCTION capture(quantity bigint) RETURNS uuid LANGUAGE sql AS $$
@@ -136,6 +195,25 @@ SET LOCAL order_mgmt.check_model = 'conflicts';
 SELECT hurry();
 SELECT order_mgmt.run_pipeline() \g /dev/null
 SELECT is((SELECT attempts || ' ' || error_code || ' ' || message FROM order_mgmt.retries), '3 OM008 serialization_failure', 'one that wants the transaction to be run again has failed like any other');
+SET LOCAL order_mgmt.check_model = 'cancels';
+SELECT hurry();
+SELECT order_mgmt.run_pipeline() \g /dev/null
+SELECT is((SELECT attempts || ' ' || error_code || ' ' || message FROM order_mgmt.retries), '4 OM008 query_canceled', 'one that says that somebody has cancelled has, too');
+-- What it may not do; what it says is in retries
+CREATE FUNCTION said(model text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM set_config('order_mgmt.check_model', model, true);
+    PERFORM test.hurry();
+    PERFORM order_mgmt.run_pipeline();
+    RETURN (SELECT error_code || ' ' || message FROM order_mgmt.retries);
+END
+$$;
+SELECT matches(said('stores'), '^OM008 prediction by model "stores" .*(may only read|read-only transaction)', 'it leaves no large object');
+SELECT is((SELECT count(*) FROM pg_largeobject_metadata), 0::bigint, 'none');
+SELECT matches(said('makes'), '^OM008 .*(security-restricted operation|read-only transaction)', 'it makes no temporary table');
+SELECT matches(said('fills'), '^OM008 .*may only read', 'nor fills one');
+SELECT is((SELECT count(*) FROM mine), 0::bigint, 'it stays empty');
+SELECT matches(said('opens'), '^OM008 .*cannot set transaction read-write mode inside a read-only transaction', 'and cannot make it otherwise');
 SET LOCAL order_mgmt.check_model = 'risk';
 SELECT hurry();
 SELECT order_mgmt.run_pipeline() \g /dev/null
@@ -172,11 +250,14 @@ SET LOCAL order_mgmt.check_model = 'words';
 SELECT is(decided(60), 'shipped', 'one without a score too');
 SET LOCAL order_mgmt.check_model = 'absent';
 SELECT is(decided(60), 'shipped', 'and one that is not there');
+SET LOCAL order_mgmt.check_model = 'cancels';
+SELECT is(decided(60), 'shipped', 'and one that says that somebody has cancelled');
+SET LOCAL order_mgmt.check_model = 'conflicts';
+SELECT is(decided(60), 'shipped', 'or wants the transaction to be run again');
+SELECT order_mgmt.set_model_options('slow', '{"function": "test.slow", "timeout_ms": 20}') \g /dev/null
 SET LOCAL order_mgmt.check_model = 'slow';
-SET LOCAL order_mgmt.predict_timeout = '20ms';
 SELECT is(decided(60), 'shipped', 'and one that takes too long');
 SELECT is(order_mgmt.preview_order('ann', lines('p', 60))->'passes', 'true', 'a preview passes as well');
-RESET order_mgmt.predict_timeout;
 SET LOCAL order_mgmt.check_model = 'picky';
 SET LOCAL order_mgmt.check_threshold = 0.1;
 SELECT capture(13) AS beyond \gset
@@ -187,6 +268,63 @@ SELECT is(outcome(:'beyond') || ', ' || outcome(:'beside') || ', ' || outcome(:'
 SELECT order_mgmt.set_model_options('fail', '{"function": "test.fail", "fallback": "risk"}') \g /dev/null
 SET LOCAL order_mgmt.check_model = 'fail';
 SELECT is(decided(60), 'rejected {high_risk}', 'a fallback checks for it');
+
+-- Many at a time: of 1000 orders two are beyond the model, and what is behind them is checked
+CREATE FUNCTION capture_many(many int) RETURNS void LANGUAGE sql AS $$
+    SELECT order_mgmt.capture_orders((SELECT jsonb_agg(jsonb_build_object('customer_id', 'ann', 'order_ref', many || '-' || n,
+        'lines', test.lines('p', CASE WHEN n IN (0, 499) THEN 13 WHEN n = 998 THEN 14 ELSE 1 END)) ORDER BY n) FROM generate_series(0, many - 1) AS n));
+$$;
+SELECT order_mgmt.adjust_balance('ann', 100000), order_mgmt.adjust_stock('p', 100000) \g /dev/null
+SET LOCAL order_mgmt.check_model = 'picky';
+SELECT capture_many(1000);
+SELECT order_mgmt.run_pipeline() \g /dev/null
+SELECT is(rows_of($$SELECT status, count(*), string_agg(order_ref, ' ') FILTER (WHERE status = 'rejected') FROM order_mgmt.orders WHERE order_ref LIKE '1000-%' GROUP BY 1 ORDER BY 1$$),
+    '(rejected,1,1000-998) (shipped,999,)', 'two that are beyond the model let no others pass');
+SELECT is((SELECT count(*) FROM test.asked WHERE model = 'picky' AND input->>'order_ref' LIKE '1000-%'), 998::bigint, 'all but these have been checked');
+-- One that fails for all of them is left alone soon, one that hangs at once
+SET LOCAL order_mgmt.check_model = 'down';
+SELECT ticks() AS before \gset
+SELECT capture_many(200);
+SELECT order_mgmt.run_pipeline() \g /dev/null
+SELECT is(ticks() - :before, 16::bigint, 'a model that is down is called 16 times');
+SELECT is((SELECT count(*) FROM order_mgmt.orders WHERE order_ref LIKE '200-%' AND status = 'shipped'), 200::bigint, 'and all pass');
+SELECT order_mgmt.set_model_options('hangs', '{"function": "test.hangs", "timeout_ms": 20}') \g /dev/null
+SET LOCAL order_mgmt.check_model = 'hangs';
+SELECT ticks() AS before \gset
+SELECT capture_many(100);
+SELECT order_mgmt.run_pipeline() \g /dev/null
+SELECT is(ticks() - :before, 1::bigint, 'one that hangs is called once');
+SELECT is((SELECT count(*) FROM order_mgmt.orders WHERE order_ref LIKE '100-%' AND status = 'shipped'), 100::bigint, 'and all pass');
+
+-- Row security holds for the model
+SET LOCAL order_mgmt.check_model = 'reads';
+SELECT is(decided(60), 'rejected {high_risk}', 'a model sees the rows that policies leave to a reader');
+
+-- Who runs the pipeline has no say in it either
+CREATE ROLE test_operator IN ROLE order_mgmt_operator;
+SET LOCAL order_mgmt.check_model = 'finds';
+SELECT capture(60) AS risky \gset
+SET LOCAL ROLE test_operator;
+SET LOCAL order_mgmt.predict_timeout = '1ms';
+SET LOCAL search_path = public;
+SET LOCAL row_security = off;
+SET LOCAL lock_timeout = '1ms';
+SET LOCAL TimeZone = 'Asia/Tokyo';
+SET LOCAL DateStyle = 'German';
+SELECT order_mgmt.run_pipeline() \g /dev/null
+SELECT public.is(concat_ws(' ', current_user, current_setting('search_path'), current_setting('row_security'), current_setting('lock_timeout'), current_setting('TimeZone'),
+    current_setting('order_mgmt.predict_timeout'), current_setting('transaction_read_only')), 'test_operator public off 1ms Asia/Tokyo 1ms off', 'an operator has his settings');
+RESET ROLE;
+SET LOCAL search_path = test, public;
+RESET order_mgmt.predict_timeout;
+RESET row_security;
+RESET lock_timeout;
+RESET TimeZone;
+RESET DateStyle;
+SELECT is(outcome(:'risky'), 'rejected {high_risk}', 'who gets no order past the model by them');
+SELECT is((SELECT output->'settings' FROM test.asked WHERE model = 'finds'), '["pg_catalog, pg_temp", "on", "0", "UTC", "ISO, MDY", "5s", "on"]', 'it has its own');
+SET LOCAL order_mgmt.check_model = 'risk';
+SELECT * FROM invariants_hold();
 
 -- Who captures has no say in it
 CREATE ROLE test_app IN ROLE order_mgmt_app;

@@ -173,6 +173,99 @@ $session->quit;
 is($node->safe_psql('shop', q(SELECT order_mgmt.wait_until_idle('60 s'))), 't', 'all is done');
 is($node->safe_psql('shop', 'SELECT * FROM order_mgmt.check_invariants()'), '', 'invariants hold');
 
+# --- what it says, and to whom ------------------------------------------------------------------------------------------
+$node->safe_psql('shop', <<'SQL');
+CREATE FUNCTION model.tells(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('risk', input->>'order_id');
+    RETURN jsonb_build_object('score', coalesce((input->'metadata'->>'risk')::float8, (input->>'total')::float8 / 100), 'path', current_setting('search_path'), 'rows', current_setting('row_security'));
+END
+$$;
+SELECT order_mgmt.create_model('tells', 'sql', '{"function": "model.tells", "log_sample": 1}');
+SQL
+$node->safe_psql('postgres', q(ALTER DATABASE shop SET order_mgmt.check_model = 'tells'));
+my $listener = $node->background_psql('shop', on_error_stop => 0);
+$listener->query_safe('LISTEN risk');
+$bad = capture(0.9);
+is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$bad', '30 s')"), 'rejected', 'a worker asks another model');
+is($node->safe_psql('shop', "SELECT version, customer_id, output FROM order_mgmt.prediction_log WHERE model = 'tells' AND input->>'order_id' = '$bad'"),
+	'0|c|{"path": "pg_catalog, pg_temp", "rows": "on", "score": 0.9}', 'the log has what was asked and answered, once');
+like($listener->query('SELECT 1'), qr/notification "risk" with payload "$bad"/, 'its notification arrives');
+$listener->quit;
+
+# Orders from files, too
+my $asked = q(SELECT count(*) FROM order_mgmt.prediction_log WHERE model = 'tells');
+my $before = $node->safe_psql('shop', $asked);
+my $load = $node->safe_psql('shop', <<'SQL');
+INSERT INTO order_mgmt.order_staging (order_ref, customer_id, product_id, quantity, unit_price) SELECT 'file' || n, 'c', 'p', CASE WHEN n % 5 = 0 THEN 60 ELSE 1 END, 1 FROM generate_series(1, 50) AS n;
+SELECT order_mgmt.load_orders_csv('staged', 'capture');
+SQL
+is($node->safe_psql('shop', "SELECT status FROM order_mgmt.wait_for_load($load, '60 s')"), 'done', 'orders from a file');
+settle($node, 'shop', 'from a file');
+is($node->safe_psql('shop', q(SELECT status, reasons, count(*), bool_and((order_ref LIKE '%0' OR order_ref LIKE '%5') = (status = 'rejected')) FROM order_mgmt.orders WHERE order_ref LIKE 'file%' GROUP BY 1, 2 ORDER BY 1)),
+	"rejected|{high_risk}|10|t\nshipped|{}|40|t", 'are checked like any other');
+is($node->safe_psql('shop', $asked) - $before, 50, 'each of them');
+$load = $node->safe_psql('shop', <<'SQL');
+INSERT INTO order_mgmt.order_staging (order_ref, customer_id, product_id, quantity, unit_price, created_at) VALUES ('past', 'c', 'p', 60, 1, '2026-01-05');
+SELECT order_mgmt.load_orders_csv('staged', 'history');
+SQL
+is($node->safe_psql('shop', "SELECT status FROM order_mgmt.wait_for_load($load, '60 s')"), 'done', 'those of the past');
+settle($node, 'shop', 'the past');
+is($node->safe_psql('shop', $asked) - $before, 50, 'are not');
+
+# --- many pass unchecked, and the log says how many in the end ---------------------------------------------------------------
+$node->safe_psql('shop', q(CREATE FUNCTION model.down(input jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT to_jsonb(1 / 0)'));
+$node->safe_psql('shop', q(SELECT order_mgmt.create_model('down', 'sql', '{"function": "model.down"}')));
+$node->safe_psql('postgres', q(ALTER DATABASE shop SET order_mgmt.check_model = 'down'));
+$log_before = -s $node->logfile;
+my $count = 0;
+for (1 .. 3)
+{
+	capture(0.9);
+	settle($node, 'shop', 'unchecked');
+}
+$node->safe_psql('postgres', 'ALTER DATABASE shop SET order_mgmt.workers = off');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '0', 30), 'workers leave once more');
+my $said = substr(slurp_file($node->logfile), $log_before);
+$count += $1 while $said =~ /by model "down".*\n.*DETAIL: .*"orders": "(\d+)"/g;
+is($count, 3, 'all orders that passed unchecked are in the log');
+$node->safe_psql('postgres', 'ALTER DATABASE shop RESET order_mgmt.workers');
+ok(becomes($node, 'shop', q(SELECT count(worker_pid) FROM order_mgmt.queues), '4', 30), 'they come back');
+
+# --- a model that ends the server ------------------------------------------------------------------------------------------
+# It sleeps over one order, and each time somebody kills the worker.
+$node->safe_psql('shop', <<'SQL');
+CREATE TABLE model.deadly AS SELECT true AS sleeps;
+GRANT SELECT ON model.deadly TO order_mgmt_reader;
+CREATE FUNCTION model.kills(input jsonb) RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    IF input->'metadata' ? 'deadly' AND (SELECT sleeps FROM model.deadly) THEN
+        PERFORM pg_sleep(3600);
+    END IF;
+    RETURN coalesce(input->'metadata'->'risk', to_jsonb(0));
+END
+$$;
+SELECT order_mgmt.create_model('kills', 'sql', '{"function": "model.kills", "timeout_ms": 0}');
+SELECT order_mgmt.set_retry_policy('balance_checker', backoff_base => '0.1 s', backoff_cap => '0.1 s');
+SQL
+$node->safe_psql('postgres', q(ALTER DATABASE shop SET order_mgmt.check_model = 'kills'));
+my $deadly = $node->safe_psql('shop', qq(SELECT order_mgmt.capture_order('c', $Shop::one_line, metadata => '{"deadly": true}')));
+my $sleeping = q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop' AND wait_event = 'PgSleep');
+for my $crash (1 .. 3)
+{
+	ok(becomes($node, 'shop', "SELECT count(*) FROM ($sleeping) AS t", '1', 30), "crash $crash: the model is asked about it");
+	$log_before = -s $node->logfile;
+	kill 'KILL', $node->safe_psql('shop', $sleeping);
+	$node->wait_for_log(qr/ready to accept connections/, $log_before);
+}
+ok(becomes($node, 'shop', q(SELECT consumer, error_code FROM order_mgmt.dead_letters), 'balance_checker|57P02', 60), 'after the third crash it is a dead letter');
+is(fate($deadly), 'failed{}', 'and its order has failed');
+$bad = capture(0.9);
+is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$bad', '30 s')"), 'rejected', 'others are checked');
+$node->safe_psql('shop', 'UPDATE model.deadly SET sleeps = false');
+is($node->safe_psql('shop', q(SELECT order_mgmt.replay_dead_letters('balance_checker'))), '1', 'taken up again');
+is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$deadly', '60 s')"), 'shipped', 'it ships, now that the model lives');
+
 # --- off again -----------------------------------------------------------------------------------------------------------
 $node->safe_psql('postgres', 'ALTER DATABASE shop RESET order_mgmt.check_model');
 $bad = capture(0.9);

@@ -18,9 +18,12 @@ BEGIN;
 ALTER TABLE order_mgmt.orders DROP CONSTRAINT orders_reasons_known;
 ALTER TABLE order_mgmt.orders ADD CONSTRAINT orders_reasons_known
   CHECK (reasons <@ '{insufficient_balance,insufficient_stock,unknown_account,unknown_product,expired}'::text[]);
+DROP TABLE order_mgmt.followed_tables;
 UPDATE order_mgmt.installation SET schema_version = 2;
 COMMIT;
 SQL
+my $relations = q(SELECT c.relkind, c.relname, c.relacl, obj_description(c.oid, 'pg_class') FROM pg_class AS c WHERE c.relnamespace = 'order_mgmt'::regnamespace AND NOT c.relispartition
+  AND c.relkind IN ('r', 'p', 'v', 'S') AND c.relname !~ '_(2[0-9]{3}|default)' ORDER BY c.relname COLLATE "C");
 my $definitions = q(SELECT c.conrelid::regclass, c.conname, pg_get_constraintdef(c.oid), c.convalidated, c.conislocal, c.coninhcount
 FROM pg_constraint AS c WHERE c.connamespace = 'order_mgmt'::regnamespace AND c.contype = 'c' ORDER BY c.conrelid::regclass::text COLLATE "C", c.conname COLLATE "C");
 
@@ -78,6 +81,7 @@ sub same_as_fresh
 	my ($database) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	is($node->safe_psql($database, "$definitions") =~ s/^order_mgmt\.\w+_2024\w+\|.*\n//gmr, $node->safe_psql('fresh', $definitions), "$database: each constraint is as setup() makes it, on each partition");
+	is($node->safe_psql($database, $relations), $node->safe_psql('fresh', $relations), "$database: all tables are there, and are whose they should be");
 	is($node->safe_psql($database, 'SELECT order_mgmt.setup()'), 'f', "$database: setup() finds nothing to mend");
 	return;
 }

@@ -220,6 +220,43 @@ cmp_ok(($printed =~ /^auc\|([0-9.]+)/m)[0], '>', 0.8, 'evaluate_model() agrees')
 $dbh->do(q(SELECT order_mgmt.resume_consumer('balance_checker')));
 settle($node, 'risk', 'the shop at last');
 
+# --- such a model checks orders, by a function ------------------------------------------------------------------------
+# What it says of two orders, one small and of somebody with credit, decides the threshold between them.
+
+my ($wrapper) = slurp_file("$ENV{TESTDIR}/docs/xgboost.md") =~ /^## As a check of orders.*?```sql\n(.*?)```/ms;
+$wrapper =~ s/DATABASE shop/DATABASE risk/;
+$node->safe_psql('risk', $wrapper);
+sub risk_of
+{
+	my ($customer, $quantity, $price) = @_;
+	return $node->safe_psql('risk', qq(SELECT order_mgmt.predict('risk_of_orders', jsonb_build_object('customer_id', '$customer', 'total', '@{[$quantity * $price]}.0000',
+		'lines', jsonb_build_array(jsonb_build_object('product_id', 'p', 'quantity', $quantity, 'unit_price', '$price.0000'))))->>'probability'));
+}
+my @safe = ('c2', 1, 1);
+my @risky = ('c3', 20, 200);
+cmp_ok(risk_of(@risky), '>', risk_of(@safe) + 0.1, 'the function makes features of orders');
+$node->safe_psql('postgres', 'ALTER DATABASE risk SET order_mgmt.check_threshold = ' . (risk_of(@risky) + risk_of(@safe)) / 2);
+$node->safe_psql('risk', q(SELECT order_mgmt.set_account('c3', 1e9)));
+sub fate
+{
+	my ($customer, $quantity, $price) = @_;
+	my $id = $node->safe_psql('risk', qq(SELECT order_mgmt.capture_order('$customer', '[{"product_id": "p", "quantity": $quantity, "unit_price": $price}]')));
+	$node->safe_psql('risk', "SELECT order_mgmt.wait_for_order('$id', '30 s')");
+	return $node->safe_psql('risk', "SELECT status || reasons::text FROM order_mgmt.orders WHERE order_id = '$id'");
+}
+is(fate(@safe), 'shipped{}', 'an order of little risk passes');
+is(fate(@risky), 'rejected{high_risk}', 'one of much risk does not, though there is credit');
+is($node->safe_psql('risk', q(SELECT order_mgmt.preview_order('c3', '[{"product_id": "p", "quantity": 20, "unit_price": 200}]')->'reasons')), '["high_risk"]', 'a preview says so');
+unlike(slurp_file($node->logfile), qr/pass without the check/, 'none has passed unchecked');
+
+# Named itself, it fails for each order, and the log says why.
+my $before = -s $node->logfile;
+$node->safe_psql('postgres', q(ALTER DATABASE risk SET order_mgmt.check_model = 'order_risk'));
+is(fate(@risky), 'shipped{}', 'without the function orders pass');
+ok($node->wait_for_log(qr/orders pass without the check by model "order_risk": .*(?:has no feature|is not a number)/, $before), 'with a warning');
+$node->safe_psql('postgres', q(ALTER DATABASE risk RESET order_mgmt.check_model));
+settle($node, 'risk', 'with the check');
+
 $dbh->disconnect;
 $node->stop;
 done_testing();
