@@ -149,6 +149,7 @@ $$;
 SELECT is(refusal(ties, unties), 'partition "tied_1" has ' || what, what) FROM (VALUES
     ('ALTER TABLE tied_1 ADD CONSTRAINT fk FOREIGN KEY (x) REFERENCES others', 'ALTER TABLE tied_1 DROP CONSTRAINT fk', 'a foreign key of its own'),
     ('CREATE UNIQUE INDEX one ON tied_1 (x); CREATE TABLE points (x int REFERENCES tied_1 (x))', 'DROP TABLE points; DROP INDEX one', 'a foreign key that points at it'),
+    ('ALTER TABLE tied ADD UNIQUE (at, x); CREATE TABLE points (at date, x int, FOREIGN KEY (at, x) REFERENCES tied (at, x))', 'DROP TABLE points; ALTER TABLE tied DROP CONSTRAINT tied_at_x_key', 'a foreign key that points at it through its table'),
     ('CREATE VIEW january AS SELECT x FROM tied_1', 'DROP VIEW january', 'a view that reads it'),
     ('CREATE SEQUENCE own OWNED BY tied_1.x', 'DROP SEQUENCE own', 'a sequence of its own'),
     ('CREATE UNIQUE INDEX one ON tied_1 (x); ALTER TABLE tied_1 REPLICA IDENTITY USING INDEX one', 'ALTER TABLE tied_1 REPLICA IDENTITY DEFAULT; DROP INDEX one', 'an index as its replica identity'),
