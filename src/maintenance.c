@@ -47,7 +47,6 @@
 #include "maintlog.h"
 #include "monthswap.h"
 #include "monthtables.h"
-#include "monthtraits.h"
 #include "names.h"
 #include "plans.h"
 #include "policies.h"
@@ -287,6 +286,17 @@ static OmQuery forget_query = {
 	.nargs = 3,
 	.types = {DATEOID, TEXTOID, TEXTARRAYOID}};
 
+/* What a month had that is not going to come back, locked; invalid: nothing. */
+static Oid
+find_kept(const OmMonth *month)
+{
+	char *schema = get_namespace_name(get_rel_namespace(month->parent));
+	OmArchive *archive =
+		om_archives_find(schema, month->table_name, (DateADT) (month->begin / USECS_PER_DAY));
+
+	return archive == NULL ? InvalidOid : om_archiving_lock_kept(month->parent, archive->file);
+}
+
 /* Who has locked a table may read its archived months until the end of the transaction. */
 static void
 lock_out_readers(const OmMonth *month, const OmPolicy *policy)
@@ -295,6 +305,8 @@ lock_out_readers(const OmMonth *month, const OmPolicy *policy)
 	OmMonthMove moves[lengthof(ours)] = {{.parent = month->parent}};
 	List *list = NIL;
 
+	if (policy->owner != NULL)
+		moves[0].kept = find_kept(month);
 	for (int i = 0; i < (policy->owner == NULL ? (int) lengthof(ours) : 1); i++)
 	{
 		if (policy->owner == NULL)
@@ -303,18 +315,6 @@ lock_out_readers(const OmMonth *month, const OmPolicy *policy)
 	}
 	if (!om_month_swap(list))
 		om_month_raise_busy(month->parent);
-}
-
-/* What a month had that is not going to come back. */
-static void
-drop_kept(const OmMonth *month)
-{
-	char *schema = get_namespace_name(get_rel_namespace(month->parent));
-	OmArchive *archive =
-		om_archives_find(schema, month->table_name, (DateADT) (month->begin / USECS_PER_DAY));
-
-	if (archive != NULL)
-		om_traits_drop_kept(month->parent, archive->file);
 }
 
 /* Its files go at the next run, when no transaction that has failed could want them back. */
@@ -333,8 +333,6 @@ drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
 	if (policy->owner != NULL)
 		om_archiving_require_owner(month->parent, month->begin);
 	lock_out_readers(month, policy);
-	if (policy->owner != NULL)
-		drop_kept(month);
 	om_query_begin(&scope);
 	(void) om_query_run(&forget_query, args, NULL);
 	entry->rows = DatumGetInt64(om_result_get(0, 1, &isnull));

@@ -452,12 +452,3 @@ om_traits_kept(Oid parent, const char *file)
 	om_query_end(&scope);
 	return kept;
 }
-
-void
-om_traits_drop_kept(Oid parent, const char *file)
-{
-	Oid kept = om_traits_kept(parent, file);
-
-	if (OidIsValid(kept))
-		run_statement(parent, psprintf("DROP TABLE %s", qualified_name(kept)));
-}

@@ -219,6 +219,20 @@ like(sql(q(SET lock_timeout = '1 h'; SELECT action || ' ' || object FROM order_m
 $locker->query_safe('COMMIT');
 $locker->quit;
 like(sql(q(SELECT action || ' ' || object FROM order_mgmt.run_maintenance())), qr/^archive public\.aside_2028_06$/m, 'later it moves');
+
+# What an archived month had of its own is an empty table; who reads that for long keeps the month, and nobody else
+$reader = $node->background_psql('shop');
+$reader->query_safe('BEGIN; SELECT count(*) FROM public.beside_2028_06_cold');
+(undef, undef, $refused) = $node->psql('shop', q(SET statement_timeout = '60 s'; SELECT order_mgmt.restore_month('2028-06-01', 'public.beside')));
+like($refused, qr/ERROR:.*is being used/, 'it does not come back');
+set_clock('2028-07-22 12:00:00');
+reaches(q(SELECT error_code || ' ' || error FROM order_mgmt.maintenance_log WHERE relation = 'public.beside_2028_06' AND action = 'drop'), '55P03 the month could not be moved: table "beside" is being used', 'nor does it go, and it is not waited for as long as the policy would');
+reaches($moved, 'beside', 'another goes');
+reaches($maintainers, '0', 'and maintenance ends');
+$reader->query_safe('COMMIT');
+$reader->quit;
+like(sql(q(SELECT action || ' ' || object FROM order_mgmt.run_maintenance())), qr/^drop public\.beside_2028_06$/m, 'then it goes');
+is(sql(q(SELECT to_regclass('public.beside_2028_06_cold') IS NULL)), 't', 'with what it had');
 sql('SELECT order_mgmt.unmanage_table(t) FROM unnest(ARRAY[$$public.aside$$, $$public.beside$$]::regclass[]) AS t; DROP TABLE public.aside, public.beside');
 
 # --- not preloaded ------------------------------------------------------------------------------------------------
