@@ -74,6 +74,7 @@ typedef struct Member
 	Oid leaf;           /* its partition; or invalid */
 	OmArchive *archive; /* its row; or NULL */
 	Oid twin;
+	Oid kept;    /* what keeps traits of a month that comes back; or invalid */
 	List *names; /* of indexes, once its partition has gone or come (monthtraits.h) */
 } Member;
 
@@ -513,6 +514,7 @@ swap(List *members)
 		move->parent = member->parent;
 		move->old = member->leaf;
 		move->fresh = member->twin;
+		move->kept = member->kept;
 		move->name = member->archive->partition_name;
 		move->bounds = (OmMonthBounds){member->archive->lower_bound, member->archive->upper_bound};
 		moves = lappend(moves, move);
@@ -770,17 +772,31 @@ require_owner(const Member *member, const OmArchiveManifest *manifest)
 
 /* What belonged to the partition itself, or else what months of the table have in common. */
 static void
-make_twin(Member *member, const OmArchiveManifest *manifest, Oid kept, bool ours)
+make_twin(Member *member, const OmArchiveManifest *manifest, bool ours)
 {
 	OmMonthBounds bounds = {member->archive->lower_bound, member->archive->upper_bound};
-	Oid model = ours || OidIsValid(kept) ? kept : om_traits_youngest(member->parent, InvalidOid);
+	Oid model = ours || OidIsValid(member->kept) ? member->kept
+												 : om_traits_youngest(member->parent, InvalidOid);
 
 	member->twin =
 		om_month_twin_make(member->parent, &bounds, om_traits_storage(member->parent, model, 100));
 	require_columns(member, manifest);
 	if (OidIsValid(model))
 		om_traits_carry(member->parent, model, member->twin,
-						model == kept ? OM_TRAITS_ALL : OM_TRAITS_COMMON);
+						model == member->kept ? OM_TRAITS_ALL : OM_TRAITS_COMMON);
+}
+
+/* Nobody writes it, changes it or drops it from now on. */
+Oid
+om_archiving_lock_kept(Oid parent, const char *file)
+{
+	Oid kept = om_traits_kept(parent, file);
+
+	if (!OidIsValid(kept))
+		return InvalidOid;
+	lock_to_copy(list_make1_oid(kept));
+	/* It may have been dropped, or given away, before it was locked. */
+	return om_traits_kept(parent, file) == kept ? kept : InvalidOid;
 }
 
 static void
@@ -788,13 +804,14 @@ restore_member(Member *member, bool ours)
 {
 	const OmArchive *archive = member->archive;
 	OmArchiveManifest *manifest = om_archive_read_manifest(archive->file, archive->manifest_sha256);
-	Oid kept = ours ? InvalidOid : om_traits_kept(member->parent, archive->file);
 	OmQueryScope scope;
 	int level;
 	int64 rows;
 
 	require_owner(member, manifest);
-	make_twin(member, manifest, kept, ours);
+	if (!ours)
+		member->kept = om_archiving_lock_kept(member->parent, archive->file);
+	make_twin(member, manifest, ours);
 	level = om_textform_begin();
 	begin_as_owner(&scope, member->parent);
 	rows = fill_twin(member, manifest);
@@ -804,12 +821,9 @@ restore_member(Member *member, bool ours)
 		elog(ERROR, "archive \"%s\" gave " INT64_FORMAT " rows", archive->file, rows);
 	OM_FAULT_POINT("archiving/filled");
 	om_month_twin_finish(member->twin, member->parent, NULL);
-	if (OidIsValid(kept))
-	{
+	if (OidIsValid(member->kept))
 		member->names =
-			om_traits_carry_late(member->parent, kept, member->twin, OM_TRAITS_ALL, NULL);
-		om_traits_drop_kept(member->parent, archive->file);
-	}
+			om_traits_carry_late(member->parent, member->kept, member->twin, OM_TRAITS_ALL, NULL);
 	om_archives_set_restored(archive);
 }
 

@@ -38,6 +38,12 @@ extern List *om_restore_month(Oid relation, TimestampTz month);
 /* OM005: the archive of a table's month was written for another owner than the table has. */
 extern void om_archiving_require_owner(Oid parent, TimestampTz month);
 
+/*
+ * The table that keeps what an archived month has of its own (monthtraits.h), locked in SHARE;
+ * invalid: there is none.  55P03: it is being written or changed.
+ */
+extern Oid om_archiving_lock_kept(Oid parent, const char *file);
+
 /* Whether a relation is one of the three tables of orders. */
 extern bool om_archiving_is_ours(Oid relation);
 

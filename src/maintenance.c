@@ -47,7 +47,6 @@
 #include "maintlog.h"
 #include "monthswap.h"
 #include "monthtables.h"
-#include "monthtraits.h"
 #include "names.h"
 #include "plans.h"
 #include "policies.h"
@@ -62,7 +61,7 @@
 #define STEP_TRIES 5
 #define STEP_PAUSE_MS 50
 
-/* Of months that cannot be moved so many are enough for one call of run_maintenance(). */
+/* Of months of a table that cannot be moved so many are enough for one call of run_maintenance(). */
 #define FAILURES_AT_MOST 3
 
 typedef enum StepKind
@@ -71,6 +70,7 @@ typedef enum StepKind
 	STEP_PREMAKE,
 	STEP_LOOK_AT_USE,
 	STEP_MOVE,
+	STEP_SAY_LOCKED,
 	STEP_TIDY
 } StepKind;
 
@@ -99,8 +99,8 @@ new_step(StepKind kind, const OmPolicy *policy)
 static const char *
 action_of(const OmMaintStep *step)
 {
-	static const char *const names[] = {"remove file", "make partition", "look at use", NULL,
-										"tidy"};
+	static const char *const names[] = {"remove file", "make partition", "look at use",
+										NULL,          "look at months", "tidy"};
 
 	return step->kind == STEP_MOVE ? om_move_names[step->move] : names[step->kind];
 }
@@ -311,6 +311,17 @@ static OmQuery forget_query = {
 	.nargs = 3,
 	.types = {DATEOID, TEXTOID, TEXTARRAYOID}};
 
+/* What a month had that is not going to come back, locked; invalid: nothing. */
+static Oid
+find_kept(const OmMonth *month)
+{
+	char *schema = get_namespace_name(get_rel_namespace(month->parent));
+	OmArchive *archive =
+		om_archives_find(schema, month->table_name, (DateADT) (month->begin / USECS_PER_DAY));
+
+	return archive == NULL ? InvalidOid : om_archiving_lock_kept(month->parent, archive->file);
+}
+
 /* Who has locked a table may read its archived months until the end of the transaction. */
 static void
 lock_out_readers(const OmMonth *month, const OmPolicy *policy)
@@ -319,6 +330,8 @@ lock_out_readers(const OmMonth *month, const OmPolicy *policy)
 	OmMonthMove moves[lengthof(ours)] = {{.parent = month->parent}};
 	List *list = NIL;
 
+	if (policy->owner != NULL)
+		moves[0].kept = find_kept(month);
 	for (int i = 0; i < (policy->owner == NULL ? (int) lengthof(ours) : 1); i++)
 	{
 		if (policy->owner == NULL)
@@ -327,18 +340,6 @@ lock_out_readers(const OmMonth *month, const OmPolicy *policy)
 	}
 	if (!om_month_swap(list))
 		om_month_raise_busy(month->parent);
-}
-
-/* What a month had that is not going to come back. */
-static void
-drop_kept(const OmMonth *month)
-{
-	char *schema = get_namespace_name(get_rel_namespace(month->parent));
-	OmArchive *archive =
-		om_archives_find(schema, month->table_name, (DateADT) (month->begin / USECS_PER_DAY));
-
-	if (archive != NULL)
-		om_traits_drop_kept(month->parent, archive->file);
 }
 
 /* Its files go at the next run, when no transaction that has failed could want them back. */
@@ -357,8 +358,6 @@ drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
 	if (policy->owner != NULL)
 		om_archiving_require_owner(month->parent, month->begin);
 	lock_out_readers(month, policy);
-	if (policy->owner != NULL)
-		drop_kept(month);
 	om_query_begin(&scope);
 	(void) om_query_run(&forget_query, args, NULL);
 	entry->rows = DatumGetInt64(om_result_get(0, 1, &isnull));
@@ -519,7 +518,19 @@ list_moves(void *arg)
 	}
 }
 
-/* Of a table that is locked for long, the step that says so comes in place of its months. */
+/* Somebody has locked the table, or one of its months, for long. */
+static void
+say_locked(const char *table)
+{
+	ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					errmsg("table %s or one of its months is being used", table),
+					errhint("pg_locks shows who has locked it; the next run tries again.")));
+}
+
+/*
+ * Of a table that is locked, a step that says so comes in place of its months: who made the step
+ * try again, once the lock has gone, would find nothing to do and say nothing.
+ */
 List *
 om_maintenance_moves(void)
 {
@@ -531,8 +542,7 @@ om_maintenance_moves(void)
 		Listing listing = {lfirst(cell), NIL};
 
 		if (!om_lockwait_run(list_moves, &listing, OM_LOCKWAIT_MS, false /* keep */))
-			listing.steps = list_make1(new_step(
-				listing.policy->owner != NULL ? STEP_PREMAKE : STEP_LOOK_AT_USE, listing.policy));
+			listing.steps = list_make1(new_step(STEP_SAY_LOCKED, listing.policy));
 		steps = list_concat(steps, listing.steps);
 	}
 	return steps;
@@ -581,6 +591,9 @@ om_maintenance_do(const OmMaintStep *step, List **actions)
 		case STEP_MOVE:
 			move_month(step, actions);
 			break;
+		case STEP_SAY_LOCKED:
+			say_locked(step->object);
+			break;
 		case STEP_TIDY:
 			tidy();
 			break;
@@ -588,12 +601,12 @@ om_maintenance_do(const OmMaintStep *step, List **actions)
 	AtEOXact_GUC(true, level);
 }
 
-/* A swap has tried often enough itself. */
+/* A swap has tried often enough itself, and what is said is not tried. */
 bool
 om_maintenance_tries_again(const OmMaintStep *step, const ErrorData *error, int tries)
 {
-	if (step->kind == STEP_MOVE || error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE ||
-		tries >= STEP_TRIES)
+	if (step->kind == STEP_MOVE || step->kind == STEP_SAY_LOCKED ||
+		error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE || tries >= STEP_TRIES)
 		return false;
 	om_lockwait_pause(STEP_PAUSE_MS * tries);
 	return true;
@@ -685,21 +698,41 @@ attempt_and_log(const OmMaintStep *step, List **actions)
 	return false;
 }
 
+/* What goes wrong with one table is to leave the others their turn. */
+static bool
+has_failed_often(List *failed, const OmPolicy *policy)
+{
+	int failures = 0;
+	ListCell *cell;
+
+	foreach(cell, failed)
+		failures += ((const OmMaintStep *) lfirst(cell))->policy == policy;
+	return failures >= FAILURES_AT_MOST;
+}
+
 /* At most one month; what waits for something is passed by. */
 static void
 move_one(List **actions, bool may_move)
 {
-	List *moves = om_maintenance_moves();
 	int before = list_length(*actions);
-	int tried = 0;
-	int failures = 0;
+	List *failed = NIL;
+	int waiting = 0;
+	ListCell *cell;
 
-	while (may_move && tried < list_length(moves) && failures < FAILURES_AT_MOST &&
-		   list_length(*actions) == before + failures)
-		failures += !attempt_and_log(list_nth(moves, tried++), actions);
-	if (list_length(moves) > tried)
+	foreach(cell, om_maintenance_moves())
+	{
+		OmMaintStep *step = lfirst(cell);
+
+		if (has_failed_often(failed, step->policy))
+			continue; /* so would it the next time */
+		if (!may_move || list_length(*actions) > before + list_length(failed))
+			waiting++;
+		else if (!attempt_and_log(step, actions))
+			failed = lappend(failed, step);
+	}
+	if (waiting > 0)
 		note(actions, "more to do",
-			 psprintf("months that wait for a run of their own: %d", list_length(moves) - tried));
+			 psprintf("months that wait for a run of their own: %d", waiting));
 }
 
 List *

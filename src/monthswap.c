@@ -167,6 +167,8 @@ relations_to_lock(List *moves)
 
 		if (OidIsValid(move->old))
 			relids = lappend_oid(relids, move->old);
+		if (OidIsValid(move->kept))
+			relids = lappend_oid(relids, move->kept);
 	}
 	return relids;
 }
@@ -655,6 +657,8 @@ swap_one(const OmMonthMove *move)
 	level = om_textform_begin();
 	if (OidIsValid(move->old))
 		om_query_utility(psprintf("DROP TABLE %s", qualified_name(move->old)));
+	if (OidIsValid(move->kept))
+		om_query_utility(psprintf("DROP TABLE %s", qualified_name(move->kept)));
 	OM_FAULT_POINT("monthswap/dropped");
 	if (OidIsValid(move->fresh))
 	{

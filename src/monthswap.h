@@ -32,6 +32,7 @@ typedef struct OmMonthMove
 	Oid parent;
 	Oid old;              /* partition that is dropped; invalid: there is none */
 	Oid fresh;            /* table that is attached in its place; invalid: none */
+	Oid kept;             /* table that is dropped with it (monthtraits.h); invalid: none */
 	const char *name;     /* that the fresh one gets */
 	OmMonthBounds bounds; /* of the fresh one */
 } OmMonthMove;
@@ -99,7 +100,7 @@ extern void om_month_twin_finish(Oid twin, Oid parent, const char *tablespace);
 extern void om_month_index_make(Oid index, Oid from, Oid twin);
 
 /*
- * Locks parents and partitions exclusively, all or none, each time for 100 ms
+ * Locks all that the moves name exclusively, all or none, each time for 100 ms
  * altogether at most, and tries again after pauses; then drops the old partitions
  * and attaches the fresh ones under their names.  The moves must be in the
  * order in which captures lock the tables.  False: the locks could not be had

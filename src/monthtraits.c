@@ -327,6 +327,10 @@ static OmQuery ties_query = {
 		" WHERE k.conrelid = c.oid AND k.contype = 'f' AND k.conparentid = 0"
 		" UNION ALL SELECT 'a foreign key that points at it' FROM pg_catalog.pg_constraint AS k"
 		" WHERE k.confrelid = c.oid AND k.contype = 'f' AND k.conparentid = 0"
+		/* The rows that keep the partition are those of the table's key for this partition. */
+		" UNION ALL SELECT 'a foreign key that points at it through its table'"
+		" FROM pg_catalog.pg_constraint AS k"
+		" WHERE k.confrelid = c.oid AND k.contype = 'f' AND k.conparentid <> 0"
 		" UNION ALL SELECT 'a view that reads it' FROM pg_catalog.pg_depend AS d"
 		" WHERE d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass"
 		" AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = c.oid"
@@ -449,15 +453,4 @@ om_traits_kept(Oid parent, const char *file)
 		kept = DatumGetObjectId(om_result_get(0, 1, &isnull));
 	om_query_end(&scope);
 	return kept;
-}
-
-void
-om_traits_drop_kept(Oid parent, const char *file)
-{
-	Oid kept = om_traits_kept(parent, file);
-
-	if (!OidIsValid(kept))
-		return;
-	run_statement(parent, psprintf("DROP TABLE %s", qualified_name(kept)));
-	OM_FAULT_POINT("monthtraits/dropped");
 }

@@ -60,9 +60,6 @@ extern List *om_traits_keep(Oid parent, Oid leaf, const char *file);
 /* That table; invalid: it was not needed, or its owner is not that of the table any more. */
 extern Oid om_traits_kept(Oid parent, const char *file);
 
-/* It is not needed any more; it need not be there. */
-extern void om_traits_drop_kept(Oid parent, const char *file);
-
 /* The youngest partition but for one; invalid: there is none. */
 extern Oid om_traits_youngest(Oid parent, Oid but);
 

@@ -165,6 +165,7 @@ $$;
 SELECT is(refusal(ties, unties), 'partition "tied_1" has ' || what, what) FROM (VALUES
     ('ALTER TABLE tied_1 ADD CONSTRAINT fk FOREIGN KEY (x) REFERENCES others', 'ALTER TABLE tied_1 DROP CONSTRAINT fk', 'a foreign key of its own'),
     ('CREATE UNIQUE INDEX one ON tied_1 (x); CREATE TABLE points (x int REFERENCES tied_1 (x))', 'DROP TABLE points; DROP INDEX one', 'a foreign key that points at it'),
+    ('ALTER TABLE tied ADD UNIQUE (at, x); CREATE TABLE points (at date, x int, FOREIGN KEY (at, x) REFERENCES tied (at, x))', 'DROP TABLE points; ALTER TABLE tied DROP CONSTRAINT tied_at_x_key', 'a foreign key that points at it through its table'),
     ('CREATE VIEW january AS SELECT x FROM tied_1', 'DROP VIEW january', 'a view that reads it'),
     ('CREATE SEQUENCE own OWNED BY tied_1.x', 'DROP SEQUENCE own', 'a sequence of its own'),
     ('CREATE UNIQUE INDEX one ON tied_1 (x); ALTER TABLE tied_1 REPLICA IDENTITY USING INDEX one', 'ALTER TABLE tied_1 REPLICA IDENTITY DEFAULT; DROP INDEX one', 'an index as its replica identity'),
@@ -174,6 +175,24 @@ SELECT is(refusal(ties, unties), 'partition "tied_1" has ' || what, what) FROM (
 ALTER TABLE tied ADD CONSTRAINT fk FOREIGN KEY (x) REFERENCES others;
 SELECT is(refusal('SELECT 1', 'SELECT 1'), 'no error', 'a foreign key of the table goes with all of its months');
 SELECT is(rows_of($$SELECT rows FROM order_mgmt.restore_month('2028-01-01', 'tied')$$), '(0)', 'and comes back');
+
+-- Months of one table that cannot be moved leave those of others their turn
+CREATE TABLE before_others (at date NOT NULL, x int) PARTITION BY RANGE (at);
+CREATE TABLE then_others (at date NOT NULL, x int) PARTITION BY RANGE (at);
+CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+DO $$
+BEGIN
+    FOR n IN 1 .. 5 LOOP
+        EXECUTE format('CREATE TABLE before_%s PARTITION OF before_others FOR VALUES FROM (%L) TO (%L)', n, '2027-01-01'::date + n * interval '1 month', '2027-02-01'::date + n * interval '1 month');
+        EXECUTE format('CREATE TRIGGER own BEFORE INSERT ON before_%s FOR EACH ROW EXECUTE FUNCTION nothing()', n);
+    END LOOP;
+END
+$$;
+CREATE TABLE then_1 PARTITION OF then_others FOR VALUES FROM ('2027-01-01') TO ('2027-02-01');
+SELECT order_mgmt.manage_table(t, 'at', premake => 0, cold_after => '1 month') FROM unnest('{before_others,then_others}'::regclass[]) AS t \g /dev/null
+SELECT is(maintained('then_1'), 'archive then_1', 'months that cannot be moved keep no others');
+SELECT is((SELECT string_agg(relation, ' ' ORDER BY relation) FROM order_mgmt.maintenance_log WHERE relation ~ 'before_' AND error_code = 'OM005'), 'test.before_1 test.before_2 test.before_3',
+    'though they are tried first');
 
 SELECT invariants_hold();
 SELECT finish();

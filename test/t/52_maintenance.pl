@@ -195,6 +195,46 @@ is($locker->query_safe('COMMIT'), '', 'then the tables are free');
 $locker->quit;
 like(sql(q(SELECT string_agg(action || ' ' || object, ', ') FROM order_mgmt.run_maintenance())), qr/make partition orders_2028_10/, 'and the next run makes it');
 
+# One month of a user's table that is locked keeps all of its months, and is said to; those of others move.
+sql(<<'SQL');
+CREATE TABLE public.aside (at date NOT NULL, x int) PARTITION BY RANGE (at);
+CREATE TABLE public.beside (at date NOT NULL, x int) PARTITION BY RANGE (at);
+CREATE TABLE public.aside_2028_06 PARTITION OF public.aside FOR VALUES FROM ('2028-06-01') TO ('2028-07-01');
+CREATE TABLE public.beside_2028_06 PARTITION OF public.beside FOR VALUES FROM ('2028-06-01') TO ('2028-07-01');
+INSERT INTO public.aside VALUES ('2028-06-01', 1);
+INSERT INTO public.beside VALUES ('2028-06-01', 1);
+SELECT order_mgmt.manage_table(t::regclass, 'at', premake => 0, cold_after => '20 days', drop_after => '21 days', lock_timeout => lasts::interval)
+FROM (VALUES ('public.aside', '100 ms'), ('public.beside', '1 hour')) AS v(t, lasts);
+COMMENT ON TABLE public.beside_2028_06 IS 'June';
+SQL
+reaches($maintainers, '0', 'nobody is at it');
+$locker = $node->background_psql('shop');
+$locker->query_safe('BEGIN; LOCK TABLE public.aside_2028_06 IN ACCESS EXCLUSIVE MODE');
+set_clock('2028-07-21 12:00:00');
+my $moved = q(SELECT coalesce(string_agg(table_name, ' ' ORDER BY table_name), 'none') FROM order_mgmt.archives WHERE month = '2028-06-01' AND table_name IN ('aside', 'beside'));
+reaches($moved, 'beside', 'beside a month that is locked others move');
+reaches(q(SELECT error_code || ' ' || error FROM order_mgmt.maintenance_log WHERE relation = 'public.aside' AND action = 'look at months'), '55P03 table public.aside or one of its months is being used', 'which the log says');
+reaches($maintainers, '0', 'and nobody waits for it');
+like(sql(q(SET lock_timeout = '1 h'; SELECT action || ' ' || object FROM order_mgmt.run_maintenance())), qr/^give up look at months public\.aside: /m, 'nor does a session that would');
+$locker->query_safe('COMMIT');
+$locker->quit;
+like(sql(q(SELECT action || ' ' || object FROM order_mgmt.run_maintenance())), qr/^archive public\.aside_2028_06$/m, 'later it moves');
+
+# What an archived month had of its own is an empty table; who reads that for long keeps the month, and nobody else
+$reader = $node->background_psql('shop');
+$reader->query_safe('BEGIN; SELECT count(*) FROM public.beside_2028_06_cold');
+(undef, undef, $refused) = $node->psql('shop', q(SET statement_timeout = '60 s'; SELECT order_mgmt.restore_month('2028-06-01', 'public.beside')));
+like($refused, qr/ERROR:.*is being used/, 'it does not come back');
+set_clock('2028-07-22 12:00:00');
+reaches(q(SELECT error_code || ' ' || error FROM order_mgmt.maintenance_log WHERE relation = 'public.beside_2028_06' AND action = 'drop'), '55P03 the month could not be moved: table "beside" is being used', 'nor does it go, and it is not waited for as long as the policy would');
+reaches($moved, 'beside', 'another goes');
+reaches($maintainers, '0', 'and maintenance ends');
+$reader->query_safe('COMMIT');
+$reader->quit;
+like(sql(q(SELECT action || ' ' || object FROM order_mgmt.run_maintenance())), qr/^drop public\.beside_2028_06$/m, 'then it goes');
+is(sql(q(SELECT to_regclass('public.beside_2028_06_cold') IS NULL)), 't', 'with what it had');
+sql('SELECT order_mgmt.unmanage_table(t) FROM unnest(ARRAY[$$public.aside$$, $$public.beside$$]::regclass[]) AS t; DROP TABLE public.aside, public.beside');
+
 # --- not preloaded ------------------------------------------------------------------------------------------------
 
 $node->append_conf('postgresql.conf', "shared_preload_libraries = ''");
