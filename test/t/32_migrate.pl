@@ -18,7 +18,9 @@ BEGIN;
 ALTER TABLE order_mgmt.orders DROP CONSTRAINT orders_reasons_known;
 ALTER TABLE order_mgmt.orders ADD CONSTRAINT orders_reasons_known
   CHECK (reasons <@ '{insufficient_balance,insufficient_stock,unknown_account,unknown_product,expired}'::text[]);
-DROP TABLE order_mgmt.followed_tables;
+DROP TABLE order_mgmt.known_tables;
+DROP TABLE order_mgmt.prediction_requests;
+DROP SEQUENCE order_mgmt.request_ids;
 UPDATE order_mgmt.installation SET schema_version = 2;
 COMMIT;
 SQL
