@@ -35,9 +35,10 @@
 
 #define COUNTING "o.status IN ('captured', 'confirmed', 'shipped')"
 
+/* One that has failed may be taken up again. */
 static OmQuery horizon_query = {.sql = "SELECT min(o.created_at) FROM order_mgmt.orders AS o"
 									   " WHERE o.created_at >= $1"
-									   " AND o.status IN ('captured', 'confirmed')",
+									   " AND o.status IN ('captured', 'confirmed', 'failed')",
 								.nargs = 1,
 								.types = {TIMESTAMPTZOID}};
 

@@ -176,25 +176,41 @@ has_failed(const Chain *chain, const char *name)
 typedef struct Opening
 {
 	const char *name;
+	bool outside_only;
 	OmModel *model;
 } Opening;
+
+/* Before anything of the model is loaded: already that may run code of users. */
+static void
+require_outside(const char *name)
+{
+	const char *kind = om_modelrow_require(name)->kind;
+
+	if ((om_provider_get(kind)->flags & OM_PROVIDER_WAITS_OUTSIDE) == 0)
+		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
+						errmsg("a model of kind \"%s\" is not asked by this worker", kind),
+						errhint("It asks models that answer from outside the server.")));
+}
 
 static void
 call_open(void *arg)
 {
 	Opening *opening = arg;
 
+	if (opening->outside_only)
+		require_outside(opening->name);
 	opening->model = om_model_open(opening->name, OM_VERSION_DEPLOYED);
 }
 
 /* A model that is loaded is opened without further ado. */
 static OmModel *
-open_model(const char *name, Chain *chain)
+open_model(const char *name, Chain *chain, bool outside_only)
 {
-	Opening opening = {.name = name};
+	Opening opening = {.name = name, .outside_only = outside_only};
 	ErrorData *error;
 
-	opening.model = om_model_open_loaded(name);
+	if (!outside_only)
+		opening.model = om_model_open_loaded(name);
 	if (opening.model != NULL)
 		return opening.model;
 	error = om_provider_attempt(call_open, &opening);
@@ -247,11 +263,33 @@ microseconds_since(const instr_time *start)
 	return (int64) INSTR_TIME_GET_MICROSEC(now);
 }
 
+/*
+ * What is added to the log is a change, after which models outside are not asked:
+ * it waits for the commit where one of them may be asked yet.
+ */
+static bool
+log_must_wait(const char *name, const Chain *chain)
+{
+	char *next = fallback_of(name);
+
+	if (chain->is_outside)
+		return true;
+	for (int i = 0; next != NULL && i < MAX_FAILURES; i++)
+	{
+		OmModelRow *row = om_modelrow_find(next);
+
+		if (row != NULL && om_provider_may_wait(row->kind))
+			return true;
+		next = fallback_of(next);
+	}
+	return false;
+}
+
 /* True when the model has answered. */
 static bool
 try_model(const char *name, Chain *chain, const OmWay *way)
 {
-	OmModel *model = open_model(name, chain);
+	OmModel *model = open_model(name, chain, way->outside_only);
 	instr_time start;
 	ErrorData *error;
 
@@ -262,7 +300,7 @@ try_model(const char *name, Chain *chain, const OmWay *way)
 	INSTR_TIME_SET_CURRENT(start);
 	error = way->ask(model, way->arg);
 	if (error == NULL || !om_provider_error_is_alien(error))
-		way->log(model, way->arg, microseconds_since(&start), error, chain->is_outside);
+		way->log(model, way->arg, microseconds_since(&start), error, log_must_wait(name, chain));
 	if (error != NULL && !om_provider_error_is_alien(error))
 		chain->failures[chain->count++] =
 			(Failure){.name = name, .kind = pstrdup(model->info.kind), .error = error};
@@ -323,24 +361,6 @@ log_batch(const OmModel *model, void *arg, int64 duration_us, const ErrorData *e
 	}
 }
 
-static void
-refuse(void *arg)
-{
-	const OmModel *model = arg;
-
-	ereport(ERROR, (errcode(ERRCODE_OM_STATE),
-					errmsg("a model of kind \"%s\" is not asked by this worker", model->info.kind),
-					errhint("It asks models that answer from outside the server.")));
-}
-
-static ErrorData *
-ask_outside(OmModel *model, void *arg)
-{
-	if ((model->provider->flags & OM_PROVIDER_WAITS_OUTSIDE) == 0)
-		return om_predict_attempt(model, refuse, model);
-	return ask_batch_of(model, arg);
-}
-
 int
 om_predict_batch_size(const char *name)
 {
@@ -352,8 +372,7 @@ om_predict_batch_size(const char *name)
 }
 
 static void
-predict(const char *name, ErrorData *(*how)(OmModel *model, void *arg), Jsonb *const *inputs,
-		int count, Jsonb **outputs)
+predict(const char *name, bool outside_only, Jsonb *const *inputs, int count, Jsonb **outputs)
 {
 	int size = count == 1 ? 1 : Min(om_predict_batch_size(name), count);
 	Jsonb **guarded = palloc(sizeof(Jsonb *) * (size + 1));
@@ -362,7 +381,8 @@ predict(const char *name, ErrorData *(*how)(OmModel *model, void *arg), Jsonb *c
 	{
 		int n = Min(size, count - done);
 		Batch batch = {.inputs = inputs + done, .count = n, .outputs = guarded};
-		OmWay way = {.ask = how, .log = log_batch, .arg = &batch};
+		OmWay way = {
+			.outside_only = outside_only, .ask = ask_batch_of, .log = log_batch, .arg = &batch};
 
 		CHECK_FOR_INTERRUPTS();
 		om_predict_by_way(name, &way);
@@ -374,11 +394,11 @@ predict(const char *name, ErrorData *(*how)(OmModel *model, void *arg), Jsonb *c
 void
 om_predict(const char *name, Jsonb *const *inputs, int count, Jsonb **outputs)
 {
-	predict(name, ask_batch_of, inputs, count, outputs);
+	predict(name, false /* outside_only */, inputs, count, outputs);
 }
 
 void
 om_predict_outside(const char *name, Jsonb *const *inputs, int count, Jsonb **outputs)
 {
-	predict(name, ask_outside, inputs, count, outputs);
+	predict(name, true /* outside_only */, inputs, count, outputs);
 }

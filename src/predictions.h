@@ -52,6 +52,7 @@ extern ErrorData *om_predict_attempt(OmModel *model, void (*work)(void *arg), vo
  */
 typedef struct OmWay
 {
+	bool outside_only; /* models that do not wait for somebody outside fail unasked */
 	ErrorData *(*ask)(OmModel *model, void *arg);
 	void (*log)(const OmModel *model, void *arg, int64 duration_us, const ErrorData *error,
 				bool at_commit);

@@ -32,12 +32,12 @@
 #include "locks.h"
 #include "predictionrequests.h"
 #include "predictworker.h"
-#include "settings.h"
+#include "timelimits.h"
 
 #define LINGER_MS 10000
 
-/* For a batch where no limit is set: one that never answers must not keep the others waiting. */
-#define TIMEOUT "10min"
+/* Of one request, whatever limits its model has: one that is never answered must not keep the others waiting. */
+#define REQUEST_MS (10 * 60 * 1000)
 
 /* ---------- looking after the worker ---------- */
 
@@ -86,16 +86,34 @@ take(void)
 	return request;
 }
 
+typedef struct Question
+{
+	const OmPredictionRequest *request;
+	Jsonb *outputs;
+} Question;
+
+static void
+ask_question(void *arg)
+{
+	Question *question = arg;
+
+	question->outputs = om_predictionrequest_ask(question->request);
+}
+
 static Jsonb *
 ask(const OmPredictionRequest *request)
 {
-	Jsonb *outputs;
+	Question question = {.request = request};
+	ErrorData *error;
+	bool struck;
 
 	om_bgsession_begin();
 	MemoryContextSwitchTo(self.context);
-	outputs = om_predictionrequest_ask(request);
+	error = om_timelimit_attempt(REQUEST_MS, ask_question, &question, &struck);
+	if (error != NULL)
+		ReThrowError(error);
 	om_bgsession_commit(true /* durable */);
-	return outputs;
+	return question.outputs;
 }
 
 /* Ends the transaction that has failed; the error outlives it, and the log of the server is spared. */
@@ -219,8 +237,6 @@ om_predictor_main(Datum arg)
 	uint32 changes;
 
 	self.database = om_jobsession_start(OM_JOB_PREDICTIONS, arg, OM_LOCK_PREDICTOR);
-	if (om_setting_predict_timeout == 0)
-		SetConfigOption("order_mgmt.predict_timeout", TIMEOUT, PGC_USERSET, PGC_S_OVERRIDE);
 	self.context =
 		AllocSetContextCreate(TopMemoryContext, "order_mgmt request", ALLOCSET_DEFAULT_SIZES);
 	do

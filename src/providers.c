@@ -288,6 +288,14 @@ load_provider(const char *kind)
 	return library.provider;
 }
 
+bool
+om_provider_may_wait(const char *kind)
+{
+	const OmPredictProvider *provider = find_known(kind);
+
+	return provider == NULL || (provider->flags & OM_PROVIDER_WAITS_OUTSIDE) != 0;
+}
+
 const OmPredictProvider *
 om_provider_get(const char *kind)
 {

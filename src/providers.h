@@ -32,6 +32,9 @@ extern ErrorData *om_provider_attempt(void (*work)(void *arg), void *arg);
  */
 extern void om_provider_require_free(const OmPredictProvider *provider, const char *model);
 
+/* False: models of this kind do not wait for somebody outside; true: they do, or their library is not loaded yet. */
+extern bool om_provider_may_wait(const char *kind);
+
 /* Errors that are not the provider's: the session is to end, or the transaction to be run again. */
 extern bool om_provider_error_is_alien(const ErrorData *error);
 

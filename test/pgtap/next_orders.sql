@@ -317,6 +317,15 @@ SELECT orders('crowd' || n, 'kv') FROM generate_series(1, 400) AS n \g /dev/null
 SELECT is((SELECT array_agg(left(update_of('up2'), 7)) FROM generate_series(1, 2)), '{version,growth}', 'more has come than the weights were learnt from');
 SELECT is(update_of('up2'), format('version 4, read %s', :open3 + 400), 'and what was trained anew is gone on from');
 SELECT is(error_of($$SELECT order_mgmt.update_model('none')$$), 'OM004', 'no such model');
+-- An order that had failed is taken up again later.
+UPDATE order_mgmt.orders SET status = 'shipped' WHERE status IN ('captured', 'confirmed');
+UPDATE order_mgmt.orders SET status = 'failed' WHERE customer_id = 'u3' AND created_at > now() - interval '3 hours';
+SELECT order_mgmt.create_model(m, 'next_basket', '{"tune": false}') FROM (VALUES ('again'), ('whole')) AS v (m) \g /dev/null
+SELECT order_mgmt.train_model('again') \g /dev/null
+UPDATE order_mgmt.orders SET status = 'shipped' WHERE status = 'failed';
+SELECT is(left(update_of('again'), 9), 'version 1', 'an order that was replayed since does not need a training');
+SELECT order_mgmt.train_model('whole') \g /dev/null
+SELECT is(content('again') = content('whole'), true, 'it is there');
 ROLLBACK TO updates;
 
 -- --- a long history whose weights fade to nothing ---

@@ -175,6 +175,10 @@ is((grep { $_->{path} =~ /redirected/ } requests($models)), 0, 'nobody has follo
 fails(generic('/huge', max_response_bytes => 1000000), qr/more than max_response_bytes/, 'three megabytes are too many');
 is(query("SELECT length(order_mgmt.predict('@{[ generic('/huge') ]}', '1')::text)"), '3000002', '... or not');
 is(predict(generic('/ok', fallback => $plain, response_pointer => '/elsewhere'), '1'), '2', 'a fallback answers');
+query(q(CREATE FUNCTION broken(jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT to_jsonb(1 / 0)'));
+query(qq(SELECT order_mgmt.create_model('broken', 'sql', '{"function": "public.broken", "log_sample": 1, "fallback": "$plain"}')));
+is(predict('broken', '1'), '2', '... also for a model in the database whose failure is logged');
+is(query(q(SELECT string_agg(model || ' ' || error_code, ', ') FROM order_mgmt.prediction_log WHERE model = 'broken')), 'broken 22012', '... which it is');
 
 # --- transactions for which others may have to wait ------------------------------------------------
 

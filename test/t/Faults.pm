@@ -3,7 +3,7 @@ package Faults;
 use strict;
 use warnings;
 use Exporter 'import';
-use PostgreSQL::Test::Cluster;
+use Server;
 use PostgreSQL::Test::Utils;
 
 our @EXPORT = qw(find_points start_faulty_server arm disarm look);
@@ -74,7 +74,7 @@ sub start_faulty_server
 {
 	my ($name, $points, @settings) = @_;
 	my $install = $ENV{ORDER_MGMT_FAULTS} or die "ORDER_MGMT_FAULTS must be what test/tools/faults prints\n";
-	my $node = PostgreSQL::Test::Cluster->new($name, install_path => $install);
+	my $node = Server->new($name, install_path => $install);
 	$node->init(extra => [ '--locale=C', '-E', 'UTF8' ]);
 	$node->append_conf('postgresql.conf',
 		join("\n", "shared_preload_libraries = 'order_mgmt'", 'restart_after_crash = on', 'max_worker_processes = 20', 'log_statement = none', @settings, ''));

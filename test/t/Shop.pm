@@ -4,8 +4,8 @@ use strict;
 use warnings;
 use Exporter 'import';
 use IPC::Run;
-use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Server;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
@@ -17,7 +17,7 @@ our $one_line = q('[{"product_id": "p", "quantity": 1, "unit_price": 1}]');
 sub start_server
 {
 	my ($name, @settings) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = Server->new($name);
 	$node->init(extra => [ '--locale=C', '-E', 'UTF8' ]);
 	$node->append_conf('postgresql.conf',
 		join("\n", "shared_preload_libraries = 'order_mgmt'", 'max_worker_processes = 20', 'max_connections = 40', @settings, ''));
