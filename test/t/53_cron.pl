@@ -52,7 +52,7 @@ for my $database (qw(home away))
 	is($node->safe_psql($database, $schedule), jobs_of($database), "$database: again");
 	is(jobs(), $before, "$database: that changes nothing");
 }
-is($node->safe_psql('home', 'SELECT database, count(*), count(DISTINCT jobid) FROM cron.job GROUP BY 1 ORDER BY 1'), "away|7|7\nhome|7|7", 'each job is there once, for its database');
+is($node->safe_psql('home', 'SELECT database, count(*), count(DISTINCT jobid) FROM cron.job GROUP BY 1 ORDER BY 1'), "away|8|8\nhome|8|8", 'each job is there once, for its database');
 is($node->safe_psql('home', q(SELECT schedule FROM cron.job WHERE jobname = 'order_mgmt away loads')), '17 3 * * *', 'with its usual time');
 
 # Other times, none, nonsense
@@ -81,14 +81,14 @@ is($node->safe_psql('away', "SET ROLE keeper; $schedule"), jobs_of('away'), 'and
 $node->safe_psql('home', 'REVOKE CONNECT ON DATABASE home FROM PUBLIC');
 like(error_of('away', "SET ROLE keeper; $schedule"), qr/^42501: permission denied to connect to database "home"/, 'away: nor who may not go there');
 $node->safe_psql('home', 'GRANT CONNECT ON DATABASE home TO PUBLIC');
-is($node->safe_psql('home', q(SELECT username, count(*) FROM cron.job WHERE database = 'away' GROUP BY 1 ORDER BY 1)), "keeper|7\npostgres|6", 'each has jobs of their own');
+is($node->safe_psql('home', q(SELECT username, count(*) FROM cron.job WHERE database = 'away' GROUP BY 1 ORDER BY 1)), "keeper|8\npostgres|7", 'each has jobs of their own');
 is($node->safe_psql($_, 'SET ROLE keeper; SELECT order_mgmt.unschedule_jobs()'), '8', "$_: and takes only these away") for qw(home away);
-is($node->safe_psql('home', q(SELECT database, count(*) FROM cron.job GROUP BY 1 ORDER BY 1)), "away|6\nhome|7", 'those of others stay');
+is($node->safe_psql('home', q(SELECT database, count(*) FROM cron.job GROUP BY 1 ORDER BY 1)), "away|7\nhome|8", 'those of others stay');
 
 # A name that is too long for a job
 my $long = 'x' x 60;
 new_shop($node, $long);
-is($node->safe_psql($long, 'SELECT count(*), count(DISTINCT job_name), max(length(job_name)) FROM order_mgmt.schedule_jobs()'), '7|7|63', 'long names are cut');
+is($node->safe_psql($long, 'SELECT count(*), count(DISTINCT job_name), max(length(job_name)) FROM order_mgmt.schedule_jobs()'), '8|8|63', 'long names are cut');
 is($node->safe_psql($long, $schedule), $node->safe_psql('home', "SELECT jobname FROM cron.job WHERE database = '$long' ORDER BY jobid"), 'as pg_cron has them');
 is($node->safe_psql($long, 'SELECT order_mgmt.unschedule_jobs()'), '8', 'and found again');
 
@@ -110,10 +110,10 @@ CREATE TABLE readings_3 PARTITION OF readings FOR VALUES FROM ('2020-03-01') TO 
 INSERT INTO readings SELECT '2020-01-01'::date + n, n FROM generate_series(0, 90) AS n;
 SELECT order_mgmt.manage_table('readings', 'at', premake => 0, cold_after => '1 month');
 SQL
-is($node->safe_psql('idle', q(SELECT count(*) FROM order_mgmt.schedule_jobs('{"maintenance": null, "archive": "* * * * *", "idempotency_keys": null, "loads": null, "dead_letters": null, "statistics": null, "job_history": null}'))), '1', 'one job alone');
+is($node->safe_psql('idle', q(SELECT count(*) FROM order_mgmt.schedule_jobs('{"maintenance": null, "archive": "* * * * *", "idempotency_keys": null, "loads": null, "dead_letters": null, "statistics": null, "job_history": null, "predictions": null}'))), '1', 'one job alone');
 
 # They run
-is($node->safe_psql($_, $often), '7', "$_: scheduled for every minute") for qw(home away);
+is($node->safe_psql($_, $often), '8', "$_: scheduled for every minute") for qw(home away);
 my $runs = q(SELECT count(DISTINCT (database, command)) FROM cron.job_run_details WHERE status = 'succeeded' AND database IN ('home', 'away'));
 ok(becomes($node, 'home', $runs, '16', 150), 'all jobs of both databases succeed');
 is($node->safe_psql('home', q(SELECT DISTINCT status || ' ' || return_message FROM cron.job_run_details WHERE status = 'failed')), '', 'and none fails');
@@ -158,7 +158,7 @@ $node->safe_psql('postgres', 'ALTER DATABASE away RESET order_mgmt.clock');
 
 # No slot for a worker
 my $stop = $node->safe_psql('away', 'SELECT count(*) FROM order_mgmt.schedule_jobs()');
-is($stop, '7', 'away: scheduled once more');
+is($stop, '8', 'away: scheduled once more');
 $node->append_conf('postgresql.conf', "max_worker_processes = 2\ncron.use_background_workers = off");
 $node->safe_psql('postgres', 'ALTER SYSTEM SET order_mgmt.workers = off');
 $node->restart;
