@@ -332,25 +332,7 @@ is($node->safe_psql('shop', $logged), '122000 1 222000 2', 'with the failures');
 as($admin, q(set_model_options('seven', '{"function": "public.seven"}')));
 as($admin, q(set_model_options('out', '{}')));
 
-# Orders are not checked by one
 $admin->do('RESET ROLE');
-for my $set (q(SET order_mgmt.check_model = 'out'), q(SELECT set_config('order_mgmt.check_model', 'out', false)), q(ALTER DATABASE shop SET order_mgmt.check_model = 'out'))
-{
-	like(answer($admin, $set), qr/^OM005 .*orders cannot be checked by model "out".*answers from outside.*answers in the database/s, "$set is refused");
-}
-is(answer($admin, q(SELECT set_config('order_mgmt.check_model', 'seven', false))), 'seven', 'others may check');
-is(answer($admin, q(SELECT set_config('order_mgmt.check_model', 'nobody', false))), 'nobody', 'and one that is not there yet');
-$node->append_conf('postgresql.conf', q(order_mgmt.check_model = 'out'));
-$node->reload;
-my $fresh_order = q(SELECT order_mgmt.get_order(order_mgmt.capture_order('out', '[{"product_id": "p", "quantity": 1, "unit_price": 1}]'))->>'status');
-ok(becomes($node, 'shop', 'SHOW order_mgmt.check_model', 'out', 20), 'where the configuration names it all the same');
-my ($status, $out, $err) = $node->psql('shop', $fresh_order);
-is($out, 'captured', 'the order passes');
-like($err, qr/WARNING:  orders have not been checked by model "out".*is not asked in a transaction.*HINT:.*answers in the database/s, 'and a warning says why');
-$node->append_conf('postgresql.conf', q(order_mgmt.check_model = ''));
-$node->reload;
-ok(becomes($node, 'shop', 'SHOW order_mgmt.check_model', '', 20), 'no longer');
-$admin->do(q(SET order_mgmt.check_model = ''));
 
 # --- bytes that somebody has changed -----------------------------------------------------------------
 
