@@ -10,7 +10,8 @@ use Time::HiRes qw(time usleep);
 
 use constant { ORDERS => 4_000, KILLS => 3, CHUNK => 40_000 };
 
-my $node = start_server('uploads', 'fsync = off', 'restart_after_crash = on', "log_statement = 'none'");
+# Every commit waits a little before it is flushed, so that a load is under way for as long as the test wants it.
+my $node = start_server('uploads', 'fsync = on', 'commit_delay = 10000', 'commit_siblings = 0', 'restart_after_crash = on', "log_statement = 'none'");
 new_shop($node, 'shop');
 $node->safe_psql('shop', 'CREATE ROLE olga LOGIN IN ROLE order_mgmt_operator; CREATE ROLE otto LOGIN IN ROLE order_mgmt_operator; CREATE ROLE ann LOGIN IN ROLE order_mgmt_app;');
 
