@@ -268,9 +268,9 @@ microseconds_since(const instr_time *start)
  * it waits for the commit where one of them may be asked yet.
  */
 static bool
-log_must_wait(const char *name, const Chain *chain)
+log_must_wait(const OmModel *model, const Chain *chain)
 {
-	char *next = fallback_of(name);
+	const char *next = model->options.fallback;
 
 	if (chain->is_outside)
 		return true;
@@ -300,7 +300,7 @@ try_model(const char *name, Chain *chain, const OmWay *way)
 	INSTR_TIME_SET_CURRENT(start);
 	error = way->ask(model, way->arg);
 	if (error == NULL || !om_provider_error_is_alien(error))
-		way->log(model, way->arg, microseconds_since(&start), error, log_must_wait(name, chain));
+		way->log(model, way->arg, microseconds_since(&start), error, log_must_wait(model, chain));
 	if (error != NULL && !om_provider_error_is_alien(error))
 		chain->failures[chain->count++] =
 			(Failure){.name = name, .kind = pstrdup(model->info.kind), .error = error};
