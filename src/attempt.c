@@ -22,7 +22,7 @@ lies_in_data(int sqlstate)
 }
 
 ErrorData *
-om_attempt(void (*work)(void *arg), void *arg, bool keep)
+om_attempt_any(bool (*work)(void *arg), void *arg)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
@@ -32,8 +32,7 @@ om_attempt(void (*work)(void *arg), void *arg, bool keep)
 	MemoryContextSwitchTo(context);
 	PG_TRY();
 	{
-		work(arg);
-		if (keep)
+		if (work(arg))
 			ReleaseCurrentSubTransaction();
 		else
 			RollbackAndReleaseCurrentSubTransaction();
@@ -48,6 +47,31 @@ om_attempt(void (*work)(void *arg), void *arg, bool keep)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
+	return error;
+}
+
+typedef struct Attempt
+{
+	void (*work)(void *arg);
+	void *arg;
+	bool keep;
+} Attempt;
+
+static bool
+do_attempt(void *arg)
+{
+	const Attempt *attempt = arg;
+
+	attempt->work(attempt->arg);
+	return attempt->keep;
+}
+
+ErrorData *
+om_attempt(void (*work)(void *arg), void *arg, bool keep)
+{
+	Attempt attempt = {work, arg, keep};
+	ErrorData *error = om_attempt_any(do_attempt, &attempt);
+
 	if (error != NULL && !lies_in_data(error->sqlerrcode))
 		ReThrowError(error);
 	return error;

@@ -1,6 +1,6 @@
 /*
  * attempt.h
- *		Tries what data of users may make impossible.
+ *		Subtransactions around what may fail.
  */
 #ifndef OM_ATTEMPT_H
 #define OM_ATTEMPT_H
@@ -16,5 +16,8 @@
  * every other goes on its way.  NULL: it can be done.
  */
 extern ErrorData *om_attempt(void (*work)(void *arg), void *arg, bool keep);
+
+/* The same, but any error is returned, and work says itself whether what it has done is to be kept. */
+extern ErrorData *om_attempt_any(bool (*work)(void *arg), void *arg);
 
 #endif /* OM_ATTEMPT_H */

@@ -7,17 +7,15 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
 #include "utils/guc.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
+#include "attempt.h"
 #include "lockwaits.h"
 
 /* This is also the time after which a vacuum that stands in the way is asked to leave. */
@@ -52,44 +50,33 @@ om_lockwait_pause(int ms)
 	CHECK_FOR_INTERRUPTS();
 }
 
-static void
-work_within(void (*work)(void *arg), void *arg, int ms)
+typedef struct Bounded
 {
+	void (*work)(void *arg);
+	void *arg;
+	int ms;
+	bool keep;
+} Bounded;
+
+static bool
+work_within(void *arg)
+{
+	const Bounded *bounded = arg;
 	int level = NewGUCNestLevel();
 
 	set_timeout("deadlock_timeout", DEADLOCK_MS);
-	set_timeout("lock_timeout", ms);
-	work(arg);
+	set_timeout("lock_timeout", bounded->ms);
+	bounded->work(bounded->arg);
 	AtEOXact_GUC(true, level);
+	return bounded->keep;
 }
 
 bool
 om_lockwait_run(void (*work)(void *arg), void *arg, int ms, bool keep)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
+	Bounded bounded = {work, arg, ms, keep};
+	ErrorData *error = om_attempt_any(work_within, &bounded);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		work_within(work, arg, ms);
-		if (keep)
-			ReleaseCurrentSubTransaction();
-		else
-			RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	if (error == NULL)
 		return true;
 	if (!is_about_locks(error->sqlerrcode))

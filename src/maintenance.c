@@ -21,7 +21,6 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
@@ -30,8 +29,6 @@
 #include "utils/date.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "archives.h"
@@ -640,42 +637,33 @@ is_about_us(int sqlstate)
 		   sqlstate == ERRCODE_CRASH_SHUTDOWN;
 }
 
-/* In a subtransaction; what it raises is returned. */
+typedef struct Trial
+{
+	const OmMaintStep *step;
+	List *actions;
+} Trial;
+
+/* What has only been looked at stays locked no longer. */
+static bool
+do_step(void *arg)
+{
+	Trial *trial = arg;
+
+	om_maintenance_do(trial->step, &trial->actions);
+	return trial->step->kind != STEP_PREMAKE || trial->actions != NIL;
+}
+
+/* What a step raises is returned. */
 static ErrorData *
 attempt(const OmMaintStep *step, List **actions)
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
-	List *volatile done = NIL;
+	Trial trial = {.step = step};
+	ErrorData *error = om_attempt_any(do_step, &trial);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		List *list = NIL;
-
-		om_maintenance_do(step, &list);
-		/* What has only been looked at stays locked no longer. */
-		if (step->kind == STEP_PREMAKE && list == NIL)
-			RollbackAndReleaseCurrentSubTransaction();
-		else
-			ReleaseCurrentSubTransaction();
-		done = list;
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	if (error != NULL && is_about_us(error->sqlerrcode))
+	if (error == NULL)
+		*actions = list_concat(*actions, trial.actions);
+	else if (is_about_us(error->sqlerrcode))
 		ReThrowError(error);
-	*actions = list_concat(*actions, done);
 	return error;
 }
 

@@ -21,10 +21,9 @@
 #include "storage/lock.h"
 #include "utils/guc.h"
 #include "utils/json.h"
-#include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/varlena.h"
 
+#include "attempt.h"
 #include "errors.h"
 #include "jsonout.h"
 #include "providers.h"
@@ -45,38 +44,33 @@ om_provider_register(const OmPredictProvider *provider)
 
 /* --- calls ---------------------------------------------------------------------------------------- */
 
-ErrorData *
-om_provider_attempt(void (*work)(void *arg), void *arg)
+typedef struct Call
 {
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
+	void (*work)(void *arg);
+	void *arg;
+} Call;
+
+static bool
+call(void *arg)
+{
+	const Call *self = arg;
+	int level = NewGUCNestLevel();
 	Oid user;
 	int security_context;
 
 	GetUserIdAndSecContext(&user, &security_context);
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		int level = NewGUCNestLevel();
+	self->work(self->arg);
+	AtEOXact_GUC(false /* undo */, level);
+	SetUserIdAndSecContext(user, security_context);
+	return true;
+}
 
-		work(arg);
-		AtEOXact_GUC(false /* undo */, level);
-		SetUserIdAndSecContext(user, security_context);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	return error;
+ErrorData *
+om_provider_attempt(void (*work)(void *arg), void *arg)
+{
+	Call self = {work, arg};
+
+	return om_attempt_any(call, &self);
 }
 
 bool
