@@ -156,7 +156,8 @@ om_basketoptions_parse_evaluation(Jsonb *options)
 	OmBasketEvaluation parsed = {0};
 	JsonbValue value;
 
-	om_options_check_keys(options, evaluation_keys, lengthof(evaluation_keys), "See docs/next-basket.md.");
+	om_options_check_keys(options, evaluation_keys, lengthof(evaluation_keys),
+						  "See docs/next-basket.md.");
 	parsed.each_fold = om_option_bool(options, "each_fold", false);
 	parsed.nfolds = om_option_count(options, "folds", 1, OM_BASKET_MAX_FOLDS, 5);
 	if (!om_option_get(options, "k", &value))
