@@ -67,11 +67,15 @@ typedef struct Options
 	double threshold;
 } Options;
 
+static const char *const keys[] = {"query",     "label",   "score",     "task",
+								   "threshold", "version", "timeout_ms"};
+
 static void
 parse_options(Jsonb *options, Options *parsed)
 {
 	JsonbValue value;
 
+	om_options_check_keys(options, keys, lengthof(keys), NULL /* hint */);
 	parsed->query = om_option_string(options, "query", "Write a SELECT.");
 	if (parsed->query == NULL)
 		om_option_raise("query", "is missing",

@@ -267,6 +267,8 @@ om_kinddemand_require(const char *name)
 #define MOST_WEEKS 52
 #define LEAST_WEEKS_BEFORE 4
 
+static const char *const evaluation_keys[] = {"weeks", "top"};
+
 static void
 report_week(const OmEvaluateRequest *request, const OmDemandEvaluation *evaluation,
 			const char *name, const OmDemandScore *score, int week)
@@ -308,8 +310,11 @@ evaluate(const OmEvaluateRequest *request)
 	Options options = parse_options(request->model->options);
 	int32 weeks = om_option_count(request->options, "weeks", 1, MOST_WEEKS, 8);
 	int32 top = om_option_count(request->options, "top", 1, 1000000, 200);
-	OmDemandHistory *history = read_history(&options);
+	OmDemandHistory *history;
 
+	om_options_check_keys(request->options, evaluation_keys, lengthof(evaluation_keys),
+						  "See docs/demand.md.");
+	history = read_history(&options);
 	if (history->end - history->begin < (weeks + LEAST_WEEKS_BEFORE) * OM_DEMAND_WEEK)
 		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
 						errmsg("the history is too short to forecast its last %d weeks", weeks),

@@ -61,7 +61,8 @@ SELECT is(rows_of($$SELECT product_id, score FROM order_mgmt.predict_next_order(
 -- What one may write is in the hint
 SELECT is(refusal(format(statement, options)), expected, concat_ws(' ', name, options))
 FROM callers JOIN (VALUES ('demand', '{"objective": "relative"}', 'options.objective Write one of "absolute", "unbiased".'), ('demand', '{"from": 3}', 'options.from Write one of "today", "history".'),
-    ('evaluate', '{"task": "sorting"}', 'options.task Write one of "regression", "binary".'), ('load', '{"decimal": ";"}', 'options.decimal Write one of ".", ",".'),
+    ('evaluate', '{"task": "sorting"}', 'options.task Write one of "regression", "binary".'),
+    ('evaluate', '{"treshold": 0.7}', 'options.treshold Options are "query", "label", "score", "task", "threshold", "version", "timeout_ms".'), ('load', '{"decimal": ";"}', 'options.decimal Write one of ".", ",".'),
     ('read', '{"stray_quotes": "drop"}', 'options.stray_quotes Write one of "refuse", "keep".'), ('sql', '{"auto_deploy": "yes"}', 'options.auto_deploy Write true or false.'),
     ('next_basket', '{"tune": 1}', 'options.tune Write true or false.'), ('load', '{"dry_run": 0}', 'options.dry_run Write true or false.'),
     ('sql', '{"functions": "x"}', 'options.functions See docs/predictions.md.'), ('demand', '{"weeks": 8}', 'options.weeks See docs/demand.md.'),
