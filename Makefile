@@ -18,7 +18,7 @@ BARE_HEADERS = \
 
 LAYERS = \
 	names faults \
-	clock settings seats shared money jsonout relations opened tables plans textform locks attempt lockwaits snapshots rotation installation siphash uuid7 inflight handlerseats jobseats bgsession jobsession wakeup \
+	clock settings seats shared money jsonout options relations opened tables plans textform locks attempt lockwaits snapshots rotation installation siphash uuid7 inflight handlerseats jobseats bgsession jobsession wakeup \
 	bytes dialect csvlines csvtext csvreader archivemanifest archivepaths archivereader archivefile \
 	archives coldrows months monthswap horizon leaves eventlog ticks cursors reader census retries registry archivedamounts signatures backlog inbox claims keys orders orderrefs listing ledger work \
 	request capture imports checkers settlement updater shipper lifecycle deadletters secrets \

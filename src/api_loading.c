@@ -14,12 +14,10 @@
 #include "api_arguments.h"
 #include "bytes.h"
 #include "csvreader.h"
-#include "dialect.h"
-#include "errors.h"
 #include "installation.h"
 #include "loadoptions.h"
 #include "loadprofiles.h"
-#include "money.h"
+#include "options.h"
 #include "uploads.h"
 
 static OmBytes *
@@ -81,27 +79,6 @@ check_keys(Jsonb *options)
 	om_dialect_check_keys(options, others, lengthof(others));
 }
 
-/* How many records are wanted, header included. */
-static int64
-parse_max_records(Jsonb *options)
-{
-	JsonbValue place;
-	JsonbValue *value = options == NULL
-						  ? NULL
-						  : getKeyJsonValueFromContainer(&options->root, "max_records",
-														 strlen("max_records"), &place);
-	int64 units;
-
-	if (value == NULL || value->type == jbvNull)
-		return PG_INT64_MAX;
-	if (value->type != jbvNumeric ||
-		om_money_from_numeric(value->val.numeric, &units) != OM_MONEY_OK || units % 10000 != 0 ||
-		units < 0)
-		om_dialect_raise("max_records", "is not a number of records",
-						 "Use a whole number from 0 on.");
-	return units / 10000;
-}
-
 /* read_csv(source, options) → (record_no, line_no, cells, error) */
 OM_FUNCTION(om_read_csv)
 {
@@ -120,7 +97,7 @@ OM_FUNCTION(om_read_csv)
 		options = om_load_profile_apply(options);
 	check_keys(options);
 	om_dialect_parse(options, &dialect);
-	wanted = parse_max_records(options);
+	wanted = om_option_count(options, "max_records", 0, PG_INT64_MAX, PG_INT64_MAX);
 	InitMaterializedSRF(fcinfo, 0);
 	bytes = open_source(source);
 	reader = om_csv_open(bytes, &dialect, NULL);

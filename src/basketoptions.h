@@ -43,8 +43,4 @@ typedef struct OmBasketEvaluation
 
 extern OmBasketEvaluation om_basketoptions_parse_evaluation(Jsonb *options);
 
-/* A whole number among the members of an object; OM001 where it is none or not in its range. */
-extern int om_basketoptions_get_count(Jsonb *object, const char *key, int least, int most,
-									  int otherwise);
-
 #endif /* OM_BASKETOPTIONS_H */

@@ -37,8 +37,4 @@ extern void om_dialect_parse(Jsonb *options, OmDialect *dialect);
 /* OM001 for a key that is neither among om_dialect_keys nor among these. */
 extern void om_dialect_check_keys(Jsonb *options, const char *const *others, int nothers);
 
-/* OM001 about options.<key>; the hint is a sentence. */
-extern void om_dialect_raise(const char *key, const char *problem, const char *hint)
-	__attribute__((noreturn));
-
 #endif /* OM_DIALECT_H */

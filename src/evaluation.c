@@ -19,12 +19,12 @@
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
 
-#include "dialect.h"
 #include "errors.h"
 #include "evaluation.h"
 #include "inputrows.h"
 #include "jsonout.h"
 #include "models.h"
+#include "options.h"
 #include "predictions.h"
 #include "providers.h"
 #include "scores.h"
@@ -51,10 +51,12 @@ typedef struct Pairs
 
 typedef enum Task
 {
-	TASK_BY_LABELS,
+	TASK_BY_LABELS = -1,
 	TASK_REGRESSION,
 	TASK_BINARY
 } Task;
+
+static const char *const task_names[] = {"regression", "binary"};
 
 typedef struct Options
 {
@@ -65,87 +67,29 @@ typedef struct Options
 	double threshold;
 } Options;
 
-static bool
-get_value(Jsonb *object, const char *key, JsonbValue *value)
-{
-	return getKeyJsonValueFromContainer(&object->root, key, strlen(key), value) != NULL &&
-		   value->type != jbvNull;
-}
-
-static char *
-get_string(Jsonb *options, const char *key, const char *hint)
-{
-	JsonbValue value;
-
-	if (!get_value(options, key, &value))
-		return NULL;
-	if (value.type != jbvString)
-		om_dialect_raise(key, "is not a string", hint);
-	return pnstrdup(value.val.string.val, value.val.string.len);
-}
-
-static Task
-parse_task(Jsonb *options)
-{
-	char *word = get_string(options, "task", "Write regression or binary.");
-
-	if (word == NULL)
-		return TASK_BY_LABELS;
-	if (strcmp(word, "regression") == 0)
-		return TASK_REGRESSION;
-	if (strcmp(word, "binary") == 0)
-		return TASK_BINARY;
-	om_dialect_raise("task", "is another word", "Write regression or binary.");
-}
+static const char *const keys[] = {"query",     "label",   "score",     "task",
+								   "threshold", "version", "timeout_ms"};
 
 static void
 parse_options(Jsonb *options, Options *parsed)
 {
 	JsonbValue value;
 
-	parsed->query = get_string(options, "query", "Write a SELECT.");
+	om_options_check_keys(options, keys, lengthof(keys), NULL /* hint */);
+	parsed->query = om_option_string(options, "query", "Write a SELECT.");
 	if (parsed->query == NULL)
-		om_dialect_raise("query", "is missing",
-						 "Write a SELECT of inputs, and of what is true of each as column label.");
-	parsed->label = get_string(options, "label", "Write the name of a column of the query.");
+		om_option_raise("query", "is missing",
+						"Write a SELECT of inputs, and of what is true of each as column label.");
+	parsed->label = om_option_string(options, "label", "Write the name of a column of the query.");
 	if (parsed->label == NULL)
 		parsed->label = pstrdup("label");
-	parsed->score = get_string(options, "score", "Write the name of a member of outputs.");
-	parsed->task = parse_task(options);
+	parsed->score = om_option_string(options, "score", "Write the name of a member of outputs.");
+	parsed->task =
+		om_option_word(options, "task", task_names, lengthof(task_names), TASK_BY_LABELS);
 	parsed->threshold = 0.5;
-	if (get_value(options, "threshold", &value) && !om_score_of_value(&value, &parsed->threshold))
-		om_dialect_raise("threshold", "is not a number", "0.5 is the default.");
-}
-
-/* Milliseconds for all of it; 0: as long as it takes. */
-static int
-parse_timeout(Jsonb *options)
-{
-	JsonbValue value;
-	double number = 0;
-
-	if (!get_value(options, "timeout_ms", &value))
-		return 0;
-	if (value.type != jbvNumeric || !om_score_of_value(&value, &number) || number < 0 ||
-		number > INT_MAX / 2 || number != floor(number))
-		om_dialect_raise("timeout_ms", "is not a number of milliseconds",
-						 psprintf("From 0 (as long as it takes) to %d.", INT_MAX / 2));
-	return (int) number;
-}
-
-static int64
-parse_version(Jsonb *options)
-{
-	JsonbValue value;
-	double number = 0;
-
-	if (!get_value(options, "version", &value))
-		return OM_VERSION_DEPLOYED;
-	if (value.type != jbvNumeric || !om_score_of_value(&value, &number) || number < 0 ||
-		number > 1e15 || number != floor(number))
-		om_dialect_raise("version", "is not the number of a version",
-						 "SELECT version FROM order_mgmt.models lists them.");
-	return (int64) number;
+	if (om_option_get(options, "threshold", &value) &&
+		!om_score_of_value(&value, &parsed->threshold))
+		om_option_raise("threshold", "is not a number to compare with", "0.5 is the default.");
 }
 
 /* --- scores and labels ---------------------------------------------------------------------------- */
@@ -170,8 +114,8 @@ label_of(Jsonb *label, double *number)
 	JsonbValue value;
 
 	if (label == NULL)
-		om_dialect_raise("label", "names no column of the query",
-						 "Without option label it is the column label.");
+		om_option_raise("label", "names no column of the query",
+						"Without option label it is the column label.");
 	if (JB_ROOT_IS_SCALAR(label) && JsonbExtractScalar(&label->root, &value))
 	{
 		if (value.type == jbvNull)
@@ -179,8 +123,8 @@ label_of(Jsonb *label, double *number)
 		if (om_score_of_value(&value, number))
 			return true;
 	}
-	om_dialect_raise("label", "names a column that is no number",
-					 "Labels are numbers, or true and false.");
+	om_option_raise("label", "names a column that is no number",
+					"Labels are numbers, or true and false.");
 }
 
 static void
@@ -349,8 +293,8 @@ evaluate_by_labels(OmModel *model, Jsonb *given, OmMetricSink sink, void *arg)
 	read_pairs(model, &options, &pairs);
 	is_binary = options.task == TASK_BINARY || (options.task == TASK_BY_LABELS && pairs.is_binary);
 	if (is_binary && !pairs.is_binary)
-		om_dialect_raise("task", "is binary, but not all labels are 0 or 1",
-						 "Leave it out, or write regression.");
+		om_option_raise("task", "is binary, but not all labels are 0 or 1",
+						"Leave it out, or write regression.");
 	sink(arg, "rows", pairs.count);
 	if (is_binary)
 		report_binary(&pairs, options.threshold, sink, arg);
@@ -434,11 +378,13 @@ om_model_evaluate(const char *name, Jsonb *options, OmMetricSink sink, void *arg
 {
 	Evaluation evaluation = {
 		.options = options, .sink = sink, .arg = arg, .context = CurrentMemoryContext};
-	int timeout_ms = parse_timeout(options);
+	/* For all of it; 0: as long as it takes. */
+	int timeout_ms = om_option_count(options, "timeout_ms", 0, INT_MAX / 2, 0);
 	ErrorData *error;
 	bool struck;
 
-	evaluation.model = om_model_open(name, parse_version(options));
+	evaluation.model = om_model_open(
+		name, om_option_count(options, "version", 0, PG_INT64_MAX, OM_VERSION_DEPLOYED));
 	if (evaluation.model->provider->evaluate != NULL)
 		prepare_request(&evaluation);
 	error = om_timelimit_attempt(timeout_ms, evaluate, &evaluation, &struck);

@@ -25,9 +25,10 @@
 #include "basketoptions.h"
 #include "basketscores.h"
 #include "basketupdate.h"
-#include "dialect.h"
+#include "errors.h"
 #include "jsonout.h"
 #include "kindbasket.h"
+#include "options.h"
 #include "order_mgmt.h"
 #include "providers.h"
 
@@ -383,17 +384,13 @@ static Jsonb *
 predict_one(OmBasketState *state, Jsonb *input)
 {
 	OmNextProduct products[OM_BASKET_MAX_K];
-	char *customer_id;
+	char *customer_id = om_json_get_string(input, "customer_id");
 	int k;
 
-	if (!JB_ROOT_IS_OBJECT(input))
-		om_dialect_raise("input", "is not an object",
-						 "Like {\"customer_id\": \"ann\", \"k\": 10}.");
-	customer_id = om_json_get_string(input, "customer_id");
 	if (customer_id == NULL)
-		om_dialect_raise("customer_id", "is missing",
-						 "Like {\"customer_id\": \"ann\", \"k\": 10}.");
-	k = om_basketoptions_get_count(input, "k", 1, OM_BASKET_MAX_K, DEFAULT_K);
+		ereport(ERROR, (errcode(ERRCODE_OM_INVALID), errmsg("the input has no customer_id"),
+						errhint("Ask with {\"customer_id\": \"...\", \"k\": 10}.")));
+	k = om_option_count(input, "k", 1, OM_BASKET_MAX_K, DEFAULT_K);
 	return om_kindbasket_list(
 		products, om_kindbasket_predict(state, customer_id, NULL /* new_orders */, k, products));
 }

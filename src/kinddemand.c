@@ -10,7 +10,6 @@
 #include <math.h>
 
 #include "miscadmin.h"
-#include "utils/builtins.h"
 #include "utils/date.h"
 #include "utils/fmgrprotos.h"
 #include "utils/numeric.h"
@@ -19,10 +18,10 @@
 #include "demandbytes.h"
 #include "demandhistory.h"
 #include "demandscore.h"
-#include "dialect.h"
 #include "errors.h"
 #include "jsonout.h"
 #include "kinddemand.h"
+#include "options.h"
 #include "providers.h"
 
 static const OmPredictProvider provider;
@@ -39,57 +38,6 @@ typedef struct Options
 static const char *const keys[] = {"algorithm",        "objective",    "interval",
 								   "validation_weeks", "history_days", "from"};
 
-static bool
-get_value(Jsonb *options, const char *key, JsonbValue *value)
-{
-	return getKeyJsonValueFromContainer(&options->root, key, strlen(key), value) != NULL &&
-		   value->type != jbvNull;
-}
-
-static double
-get_number(Jsonb *options, const char *key, double least, double most, double otherwise,
-		   const char *hint)
-{
-	JsonbValue value;
-	double number;
-
-	if (!get_value(options, key, &value))
-		return otherwise;
-	if (value.type != jbvNumeric)
-		om_dialect_raise(key, "is not a number", hint);
-	number =
-		DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value.val.numeric)));
-	if (!(number >= least && number <= most))
-		om_dialect_raise(key, "is out of range", hint);
-	return number;
-}
-
-static int32
-get_count(Jsonb *options, const char *key, int32 least, int32 most, int32 otherwise)
-{
-	char *hint = psprintf("Write a whole number from %d to %d.", least, most);
-	double number = get_number(options, key, least, most, otherwise, hint);
-
-	if (number != floor(number))
-		om_dialect_raise(key, "is not a whole number", hint);
-	return (int32) number;
-}
-
-/* Which of the words it is; the first one where there is none. */
-static int
-get_word(Jsonb *options, const char *key, const char *const *words, int count, const char *hint)
-{
-	JsonbValue value;
-
-	if (!get_value(options, key, &value))
-		return 0;
-	for (int i = 0; value.type == jbvString && i < count; i++)
-		if ((int) strlen(words[i]) == value.val.string.len &&
-			memcmp(words[i], value.val.string.val, value.val.string.len) == 0)
-			return i;
-	om_dialect_raise(key, "is another word", hint);
-}
-
 static const char *const algorithms[] = {"auto", "seasonal_naive", "moving_average"};
 static const char *const objectives[] = {"absolute", "unbiased"};
 static const char *const starts[] = {"today", "history"};
@@ -100,41 +48,22 @@ static Options
 parse_options(Jsonb *options)
 {
 	return (Options){
-		.model.algorithm = get_word(options, "algorithm", algorithms, lengthof(algorithms),
-									"Write auto, seasonal_naive or moving_average."),
-		.model.unbiased = get_word(options, "objective", objectives, lengthof(objectives),
-								   "Write absolute or unbiased.") == 1,
-		.model.interval =
-			get_number(options, "interval", 0.5, 0.99, 0.8, "Write a part from 0.5 to 0.99."),
-		.model.validation = get_count(options, "validation_weeks", 0, OM_DEMAND_MAX_VALIDATION, 12),
-		.history_days = get_count(options, "history_days", 28, MAX_HISTORY_DAYS, MAX_HISTORY_DAYS),
-		.from_history =
-			get_word(options, "from", starts, lengthof(starts), "Write today or history.") == 1};
-}
-
-static bool
-is_known(const JsonbValue *key)
-{
-	for (int i = 0; i < (int) lengthof(keys); i++)
-		if ((int) strlen(keys[i]) == key->val.string.len &&
-			memcmp(keys[i], key->val.string.val, key->val.string.len) == 0)
-			return true;
-	return false;
+		.model.algorithm =
+			om_option_word(options, "algorithm", algorithms, lengthof(algorithms), 0),
+		.model.unbiased =
+			om_option_word(options, "objective", objectives, lengthof(objectives), 0) == 1,
+		.model.interval = om_option_number(options, "interval", 0.5, 0.99, 0.8),
+		.model.validation =
+			om_option_count(options, "validation_weeks", 0, OM_DEMAND_MAX_VALIDATION, 12),
+		.history_days =
+			om_option_count(options, "history_days", 28, MAX_HISTORY_DAYS, MAX_HISTORY_DAYS),
+		.from_history = om_option_word(options, "from", starts, lengthof(starts), 0) == 1};
 }
 
 static void
 validate_options(const OmModelInfo *info)
 {
-	JsonbIterator *iterator = JsonbIteratorInit(&info->options->root);
-	JsonbIteratorToken token;
-	JsonbValue value;
-
-	while ((token = JsonbIteratorNext(&iterator, &value, true /* skipNested */)) != WJB_DONE)
-	{
-		if (token == WJB_KEY && !is_known(&value))
-			om_dialect_raise(pnstrdup(value.val.string.val, value.val.string.len),
-							 "is not a known option", "See docs/demand.md.");
-	}
+	om_options_check_keys(info->options, keys, lengthof(keys), "See docs/demand.md.");
 	(void) parse_options(info->options);
 }
 
@@ -245,11 +174,11 @@ refuse_input(const char *problem)
 static const char *
 parse_input(Jsonb *input, int32 *ndays)
 {
-	char *product_id = JB_ROOT_IS_OBJECT(input) ? om_json_get_string(input, "product_id") : NULL;
+	char *product_id = om_json_get_string(input, "product_id");
 
 	if (product_id == NULL)
 		refuse_input("the input has no product_id");
-	*ndays = get_count(input, "days", 1, OM_DEMAND_MAX_DAYS, 28);
+	*ndays = om_option_count(input, "days", 1, OM_DEMAND_MAX_DAYS, 28);
 	return product_id;
 }
 
@@ -338,6 +267,8 @@ om_kinddemand_require(const char *name)
 #define MOST_WEEKS 52
 #define LEAST_WEEKS_BEFORE 4
 
+static const char *const evaluation_keys[] = {"weeks", "top"};
+
 static void
 report_week(const OmEvaluateRequest *request, const OmDemandEvaluation *evaluation,
 			const char *name, const OmDemandScore *score, int week)
@@ -377,10 +308,13 @@ static void
 evaluate(const OmEvaluateRequest *request)
 {
 	Options options = parse_options(request->model->options);
-	int32 weeks = get_count(request->options, "weeks", 1, MOST_WEEKS, 8);
-	int32 top = get_count(request->options, "top", 1, 1000000, 200);
-	OmDemandHistory *history = read_history(&options);
+	int32 weeks = om_option_count(request->options, "weeks", 1, MOST_WEEKS, 8);
+	int32 top = om_option_count(request->options, "top", 1, 1000000, 200);
+	OmDemandHistory *history;
 
+	om_options_check_keys(request->options, evaluation_keys, lengthof(evaluation_keys),
+						  "See docs/demand.md.");
+	history = read_history(&options);
 	if (history->end - history->begin < (weeks + LEAST_WEEKS_BEFORE) * OM_DEMAND_WEEK)
 		ereport(ERROR, (errcode(ERRCODE_OM_STATE),
 						errmsg("the history is too short to forecast its last %d weeks", weeks),

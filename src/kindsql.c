@@ -27,10 +27,10 @@
 #include "utils/varlena.h"
 
 #include "compat.h"
-#include "dialect.h"
 #include "errors.h"
 #include "jsonout.h"
 #include "kindsql.h"
+#include "options.h"
 #include "order_mgmt.h"
 #include "providers.h"
 
@@ -41,13 +41,13 @@
 static List *
 parse_name(Jsonb *options, const char *key)
 {
-	char *text = om_json_get_string(options, key);
+	char *text = om_option_string(options, key, NAME_HINT);
 	List *parts;
 
 	if (text == NULL)
-		om_dialect_raise(key, "is not the name of a function", NAME_HINT);
+		om_option_raise(key, "is missing", NAME_HINT);
 	if (!SplitIdentifierString(text, '.', &parts) || list_length(parts) != 2)
-		om_dialect_raise(key, "is not the name of a function in a schema", NAME_HINT);
+		om_option_raise(key, "is not the name of a function in a schema", NAME_HINT);
 	return list_make2(makeString(linitial(parts)), makeString(lsecond(parts)));
 }
 
@@ -62,7 +62,7 @@ is_given(Jsonb *options, const char *key)
 {
 	JsonbValue value;
 
-	return getKeyJsonValueFromContainer(&options->root, key, strlen(key), &value) != NULL;
+	return om_option_get(options, key, &value);
 }
 
 static Oid
@@ -163,8 +163,8 @@ find_predictor(Jsonb *options)
 	else
 		fits = result.type == JSONBOID && !result.is_set;
 	if (!fits)
-		om_dialect_raise("function", "returns something else than outputs",
-						 "From jsonb to jsonb, or from jsonb[] to jsonb[] or SETOF jsonb.");
+		om_option_raise("function", "returns something else than outputs",
+						"From jsonb to jsonb, or from jsonb[] to jsonb[] or SETOF jsonb.");
 	predictor.sql = compose(predictor.name, of_batch, result.is_set, with_model);
 	return predictor;
 }
@@ -306,8 +306,8 @@ find_trainer(Jsonb *options, List **name)
 		raise_missing(*name, "(jsonb)");
 	result = result_of(function);
 	if (result.type != JSONBOID || result.is_set)
-		om_dialect_raise("train_function", "does not return one jsonb",
-						 "Name a function from jsonb to jsonb.");
+		om_option_raise("train_function", "does not return one jsonb",
+						"Name a function from jsonb to jsonb.");
 	return function;
 }
 
@@ -357,13 +357,12 @@ train(const OmTrainRequest *request, OmTrainResult *result)
 	JsonbValue metrics;
 
 	if (!is_given(request->model->options, "train_function"))
-		om_dialect_raise("train_function", "is missing, so there is nothing to train",
-						 "The model predicts without.");
+		om_option_raise("train_function", "is missing, so there is nothing to train",
+						"The model predicts without.");
 	function = find_trainer(request->model->options, &name);
 	require_execute(function, name);
 	model = call_trainer(name, describe(request));
-	if (JB_ROOT_IS_OBJECT(model) &&
-		getKeyJsonValueFromContainer(&model->root, "metrics", 7, &metrics) != NULL &&
+	if (JB_ROOT_IS_OBJECT(model) && om_option_get(model, "metrics", &metrics) &&
 		metrics.type == jbvBinary && JsonContainerIsObject(metrics.val.binary.data))
 		result->metrics = JsonbValueToJsonb(&metrics);
 	result->model = to_bytes(model);
@@ -373,39 +372,12 @@ train(const OmTrainRequest *request, OmTrainResult *result)
 
 static const char *const keys[] = {"function", "train_function"};
 
-static bool
-is_known(const JsonbValue *key)
-{
-	for (int i = 0; i < (int) lengthof(keys); i++)
-	{
-		if (strlen(keys[i]) == (size_t) key->val.string.len &&
-			memcmp(keys[i], key->val.string.val, key->val.string.len) == 0)
-			return true;
-	}
-	return false;
-}
-
-static void
-check_keys(Jsonb *options)
-{
-	JsonbIterator *iterator = JsonbIteratorInit(&options->root);
-	JsonbIteratorToken token;
-	JsonbValue value;
-
-	while ((token = JsonbIteratorNext(&iterator, &value, true /* skipNested */)) != WJB_DONE)
-	{
-		if (token == WJB_KEY && !is_known(&value))
-			om_dialect_raise(pnstrdup(value.val.string.val, value.val.string.len),
-							 "is not a known option", "See docs/predictions.md.");
-	}
-}
-
 static void
 validate_options(const OmModelInfo *info)
 {
 	List *name;
 
-	check_keys(info->options);
+	om_options_check_keys(info->options, keys, lengthof(keys), "See docs/predictions.md.");
 	(void) find_predictor(info->options);
 	if (is_given(info->options, "train_function"))
 		(void) find_trainer(info->options, &name);

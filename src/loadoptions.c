@@ -18,7 +18,7 @@
 #include "errors.h"
 #include "jsonout.h"
 #include "loadoptions.h"
-#include "money.h"
+#include "options.h"
 
 #define DEFAULT_BATCH_ROWS 5000
 #define MAX_BATCH_ROWS 100000
@@ -44,108 +44,30 @@ const char *const om_load_option_keys[OM_LOAD_NKEYS] = {
 	"columns",    "defaults",   "timezone",    "decimal", "timestamp_format",
 	"max_errors", "batch_rows", "on_conflict", "dry_run"};
 
-static bool
-get_value(JsonbContainer *object, const char *key, JsonbValue *value)
-{
-	return object != NULL &&
-		   getKeyJsonValueFromContainer(object, key, strlen(key), value) != NULL &&
-		   value->type != jbvNull;
-}
-
-static const char *
-get_string(Jsonb *options, const char *key, const char *hint)
-{
-	JsonbValue value;
-
-	if (!get_value(&options->root, key, &value))
-		return NULL;
-	if (value.type != jbvString)
-		om_dialect_raise(key, "is not a string", hint);
-	return pnstrdup(value.val.string.val, value.val.string.len);
-}
-
-static bool
-is_whole_number(const JsonbValue *value, int64 *number)
-{
-	int64 minor;
-
-	if (value->type != jbvNumeric ||
-		om_money_from_numeric(value->val.numeric, &minor) != OM_MONEY_OK || minor % 10000 != 0)
-		return false;
-	*number = minor / 10000;
-	return true;
-}
-
-static int64
-get_count(Jsonb *options, const char *key, int64 least, int64 most, int64 otherwise)
-{
-	JsonbValue value;
-	int64 number;
-
-	if (!get_value(&options->root, key, &value))
-		return otherwise;
-	if (is_whole_number(&value, &number) && number >= least && number <= most)
-		return number;
-	om_dialect_raise(key, "is not a whole number in its range",
-					 psprintf("From " INT64_FORMAT " to " INT64_FORMAT ".", least, most));
-}
-
-static bool
-get_bool(Jsonb *options, const char *key)
-{
-	JsonbValue value;
-
-	if (!get_value(&options->root, key, &value))
-		return false;
-	if (value.type != jbvBool)
-		om_dialect_raise(key, "is neither true nor false", "Write true or false.");
-	return value.val.boolean;
-}
-
-static JsonbContainer *
+/* An object inside of them; NULL: there is none. */
+static Jsonb *
 get_object(Jsonb *options, const char *key)
 {
 	JsonbValue value;
 
-	if (!get_value(&options->root, key, &value))
+	if (!om_option_get(options, key, &value))
 		return NULL;
 	if (value.type != jbvBinary || !JsonContainerIsObject(value.val.binary.data))
-		om_dialect_raise(key, "is not an object", "Its keys are columns of order_mgmt.");
-	return value.val.binary.data;
+		om_option_raise(key, "is not an object", "Its keys are columns of order_mgmt.");
+	return JsonbValueToJsonb(&value);
 }
 
 /* ---------- columns ---------- */
 
-static char *
-list_columns(const OmLoadColumns *columns)
-{
-	StringInfoData list;
-
-	initStringInfo(&list);
-	for (int i = 0; i < columns->count; i++)
-		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", columns->names[i]);
-	return list.data;
-}
-
 static void
-refuse_unknown_columns(const OmLoadColumns *columns, const char *key, JsonbContainer *object)
+refuse_unknown_columns(const OmLoadColumns *columns, const char *key, Jsonb *object)
 {
-	JsonbIterator *iterator;
-	JsonbValue value;
-	JsonbIteratorToken token;
+	char *name = om_options_find_unknown(object, columns->names, columns->count);
 
-	if (object == NULL)
-		return;
-	iterator = JsonbIteratorInit(object);
-	while ((token = JsonbIteratorNext(&iterator, &value, true /* skipNested */)) != WJB_DONE)
-	{
-		if (token == WJB_KEY && om_names_find(columns->names, columns->count, value.val.string.val,
-											  value.val.string.len) < 0)
-			om_dialect_raise(
-				psprintf("%s.%s", key, pnstrdup(value.val.string.val, value.val.string.len)),
-				"is not a column of such a file",
-				psprintf("The columns are: %s.", list_columns(columns)));
-	}
+	if (name != NULL)
+		om_option_raise(
+			psprintf("%s.%s", key, name), "is not a column of such a file",
+			psprintf("The columns are: %s.", om_options_list(columns->names, columns->count)));
 }
 
 /* A name in the header, or a position. */
@@ -160,9 +82,9 @@ read_place(OmLoadCell *cell, const char *name, const JsonbValue *value)
 		cell->header = pnstrdup(value->val.string.val, value->val.string.len);
 		return;
 	}
-	if (!is_whole_number(value, &position) || position < 1 || position > OM_CSV_MAX_CELLS)
-		om_dialect_raise(psprintf("columns.%s", name), "is neither a name nor a position",
-						 "Give the name in the header, or the number of the column, from 1.");
+	if (!om_option_is_whole(value, &position) || position < 1 || position > OM_CSV_MAX_CELLS)
+		om_option_raise(psprintf("columns.%s", name), "is neither a name nor a position",
+						"Give the name in the header, or the number of the column, from 1.");
 	cell->position = (int) position;
 }
 
@@ -175,16 +97,16 @@ read_otherwise(OmLoadCell *cell, const char *name, const JsonbValue *value)
 		cell->otherwise =
 			DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(value->val.numeric)));
 	else
-		om_dialect_raise(psprintf("defaults.%s", name), "is neither a string nor a number",
-						 "Write it as it would stand in the file.");
+		om_option_raise(psprintf("defaults.%s", name), "is neither a string nor a number",
+						"Write it as it would stand in the file.");
 }
 
 static void
 read_columns(OmLoadOptions *options, Jsonb *json)
 {
 	const OmLoadColumns *columns = &options->columns;
-	JsonbContainer *places = get_object(json, "columns");
-	JsonbContainer *defaults = get_object(json, "defaults");
+	Jsonb *places = get_object(json, "columns");
+	Jsonb *defaults = get_object(json, "defaults");
 
 	refuse_unknown_columns(columns, "columns", places);
 	refuse_unknown_columns(columns, "defaults", defaults);
@@ -194,14 +116,14 @@ read_columns(OmLoadOptions *options, Jsonb *json)
 		JsonbValue value;
 
 		*cell = (OmLoadCell){.header = columns->names[i], .position = i + 1};
-		if (get_value(places, columns->names[i], &value))
+		if (om_option_get(places, columns->names[i], &value))
 		{
 			*cell = (OmLoadCell){0};
 			read_place(cell, columns->names[i], &value);
 		}
 		else if (options->dialect.header == 0)
 			cell->header = NULL;
-		if (get_value(defaults, columns->names[i], &value))
+		if (om_option_get(defaults, columns->names[i], &value))
 			read_otherwise(cell, columns->names[i], &value);
 	}
 }
@@ -211,15 +133,15 @@ read_columns(OmLoadOptions *options, Jsonb *json)
 static pg_tz *
 read_timezone(Jsonb *json)
 {
-	const char *name = get_string(json, "timezone", "Write a name such as Europe/Berlin.");
+	const char *name = om_option_string(json, "timezone", "Write a name such as Europe/Berlin.");
 	pg_tz *zone;
 
 	if (name == NULL)
 		name = "UTC";
 	zone = pg_tzset(name);
 	if (zone == NULL)
-		om_dialect_raise("timezone", "is not a time zone",
-						 "View pg_timezone_names lists those that there are.");
+		om_option_raise("timezone", "is not a time zone",
+						"View pg_timezone_names lists those that there are.");
 	return zone;
 }
 
@@ -243,39 +165,31 @@ static text *
 read_time_format(Jsonb *json)
 {
 	const char *hint = "Write it in the patterns of to_timestamp(): DD.MM.YYYY HH24:MI.";
-	const char *format = get_string(json, "timestamp_format", hint);
+	const char *format = om_option_string(json, "timestamp_format", hint);
 	text *result;
 
 	if (format == NULL)
 		return NULL;
 	result = cstring_to_text(format);
 	if (om_attempt(try_time_format, result, false /* keep */) != NULL)
-		om_dialect_raise("timestamp_format", "is not a format of times", hint);
+		om_option_raise("timestamp_format", "is not a format of times", hint);
 	return result;
 }
 
 static char
 read_decimal(Jsonb *json)
 {
-	const char *mark = get_string(json, "decimal", "Write \".\" or \",\".");
+	static const char *const marks[] = {".", ","};
 
-	if (mark == NULL)
-		return '.';
-	if (strcmp(mark, ".") != 0 && strcmp(mark, ",") != 0)
-		om_dialect_raise("decimal", "is neither a point nor a comma", "Write \".\" or \",\".");
-	return *mark;
+	return *marks[om_option_word(json, "decimal", marks, lengthof(marks), 0)];
 }
 
 static bool
 read_on_conflict(Jsonb *json)
 {
-	const char *word = get_string(json, "on_conflict", "Write skip or error.");
+	static const char *const words[] = {"skip", "error"};
 
-	if (word == NULL || strcmp(word, "skip") == 0)
-		return false;
-	if (strcmp(word, "error") != 0)
-		om_dialect_raise("on_conflict", "is neither skip nor error", "Write skip or error.");
-	return true;
+	return om_option_word(json, "on_conflict", words, lengthof(words), 0) == 1;
 }
 
 /* All but the columns. */
@@ -287,10 +201,10 @@ read_settings(OmLoadOptions *options, Jsonb *json)
 	om_dialect_parse(json, &options->dialect);
 	options->style = (OmCellStyle){read_decimal(json), read_time_format(json), read_timezone(json)};
 	options->refuse_known = read_on_conflict(json);
-	options->dry_run = get_bool(json, "dry_run");
-	options->max_errors = get_count(json, "max_errors", 0, PG_INT32_MAX, -1);
+	options->dry_run = om_option_bool(json, "dry_run", false);
+	options->max_errors = om_option_count(json, "max_errors", 0, PG_INT32_MAX, -1);
 	options->batch_rows =
-		(int) get_count(json, "batch_rows", 1, MAX_BATCH_ROWS, DEFAULT_BATCH_ROWS);
+		om_option_count(json, "batch_rows", 1, MAX_BATCH_ROWS, DEFAULT_BATCH_ROWS);
 }
 
 void

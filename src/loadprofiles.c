@@ -10,11 +10,12 @@
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 
-#include "dialect.h"
 #include "errors.h"
 #include "jsonout.h"
 #include "loadprofiles.h"
+#include "options.h"
 #include "plans.h"
 
 #define KEY "profile"
@@ -72,17 +73,14 @@ Jsonb *
 om_load_profile_apply(Jsonb *options)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	JsonbValue value;
+	char *name = om_option_string(options, KEY, "Write the name of a profile.");
 	Datum args[2] = {(Datum) 0, JsonbPGetDatum(options)};
 	OmQueryScope scope;
 	bool isnull;
-	char *name;
 
-	if (getKeyJsonValueFromContainer(&options->root, KEY, strlen(KEY), &value) == NULL)
-		return options;
-	if (value.type != jbvString)
-		om_dialect_raise(KEY, "is not a string", "Write the name of a profile.");
-	name = pnstrdup(value.val.string.val, value.val.string.len);
+	if (name == NULL)
+		return DatumGetJsonbP(
+			DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(options), CStringGetTextDatum(KEY)));
 	args[0] = CStringGetTextDatum(name);
 	om_query_begin(&scope);
 	if (om_query_run(&apply_query, args, NULL) == 0)

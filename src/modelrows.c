@@ -20,13 +20,12 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/inval.h"
-#include "utils/numeric.h"
 #include "utils/snapmgr.h"
 
-#include "dialect.h"
 #include "errors.h"
 #include "jsonout.h"
 #include "modelrows.h"
+#include "options.h"
 #include "plans.h"
 #include "relations.h"
 #include "request.h"
@@ -115,68 +114,14 @@ static OmQuery delete_queries[] = {
 
 /* --- options -------------------------------------------------------------------------------------- */
 
-static bool
-get_value(Jsonb *options, const char *key, JsonbValue *value)
-{
-	return getKeyJsonValueFromContainer(&options->root, key, strlen(key), value) != NULL &&
-		   value->type != jbvNull;
-}
-
-static double
-get_number(Jsonb *options, const char *key, double least, double most, double otherwise)
-{
-	JsonbValue value;
-	double number;
-
-	if (!get_value(options, key, &value))
-		return otherwise;
-	if (value.type == jbvNumeric)
-	{
-		number =
-			DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value.val.numeric)));
-		if (number >= least && number <= most)
-			return number;
-	}
-	om_dialect_raise(key, "is not a number in its range",
-					 psprintf("From %.0f to %.0f.", least, most));
-}
-
-static int
-get_count(Jsonb *options, const char *key, int least, int most, int otherwise)
-{
-	double number = get_number(options, key, least, most, otherwise);
-
-	if (number != (int) number)
-		om_dialect_raise(key, "is not a whole number", psprintf("From %d to %d.", least, most));
-	return (int) number;
-}
-
-static bool
-get_bool(Jsonb *options, const char *key, bool otherwise)
-{
-	JsonbValue value;
-
-	if (!get_value(options, key, &value))
-		return otherwise;
-	if (value.type != jbvBool)
-		om_dialect_raise(key, "is neither true nor false", "Write true or false.");
-	return value.val.boolean;
-}
-
 static char *
 get_model_name(Jsonb *options, const char *key)
 {
-	JsonbValue value;
+	char *name = om_option_string(options, key, "Write the name of a model.");
 	OmProblem problem;
-	char *name;
 
-	if (!get_value(options, key, &value))
-		return NULL;
-	if (value.type != jbvString)
-		om_dialect_raise(key, "is not a string", "Write the name of a model.");
-	name = pnstrdup(value.val.string.val, value.val.string.len);
-	if (!om_request_check_id(key, name, OM_ID_MAX_CHARS, &problem))
-		om_dialect_raise(key, "is not the name of a model", "Names have 1 to 64 characters.");
+	if (name != NULL && !om_request_check_id(key, name, OM_ID_MAX_CHARS, &problem))
+		om_option_raise(key, "is not the name of a model", "Names have 1 to 64 characters.");
 	return name;
 }
 
@@ -184,13 +129,13 @@ void
 om_model_options_parse(Jsonb *options, OmModelOptions *parsed)
 {
 	parsed->fallback = get_model_name(options, "fallback");
-	parsed->log_sample = get_number(options, "log_sample", 0, 1, 0);
-	parsed->max_rows_per_batch =
-		get_count(options, "max_rows_per_batch", 1, MAX_ROWS_PER_BATCH, DEFAULT_ROWS_PER_BATCH);
-	parsed->timeout_ms = get_count(options, "timeout_ms", 0, INT_MAX / 2, -1);
-	parsed->auto_deploy = get_bool(options, "auto_deploy", true);
+	parsed->log_sample = om_option_number(options, "log_sample", 0, 1, 0);
+	parsed->max_rows_per_batch = om_option_count(options, "max_rows_per_batch", 1,
+												 MAX_ROWS_PER_BATCH, DEFAULT_ROWS_PER_BATCH);
+	parsed->timeout_ms = om_option_count(options, "timeout_ms", 0, INT_MAX / 2, -1);
+	parsed->auto_deploy = om_option_bool(options, "auto_deploy", true);
 	parsed->keep_versions =
-		get_count(options, "keep_versions", 0, MAX_KEEP_VERSIONS, DEFAULT_KEEP_VERSIONS);
+		om_option_count(options, "keep_versions", 0, MAX_KEEP_VERSIONS, DEFAULT_KEEP_VERSIONS);
 }
 
 /* What every model has; no kind gets to see it. */

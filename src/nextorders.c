@@ -10,9 +10,7 @@
 
 #include "miscadmin.h"
 #include "portability/instr_time.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
 
 #include "errors.h"
 #include "jsonout.h"
@@ -22,6 +20,7 @@
 #include "predictionlog.h"
 #include "predictions.h"
 #include "providers.h"
+#include "scores.h"
 
 /* With more customers than this their new orders are read by one query. */
 #define FEW_CUSTOMERS 50
@@ -151,20 +150,10 @@ raise_answer(const char *model)
 							"{\"product_id\", \"score\"}; kind next_basket does.")));
 }
 
-static double
-score_of(Jsonb *product)
-{
-	JsonbValue value;
-
-	if (getKeyJsonValueFromContainer(&product->root, "score", 5, &value) == NULL ||
-		value.type != jbvNumeric)
-		return 0;
-	return DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(value.val.numeric)));
-}
-
 static void
 take_product(const Asking *asking, const char *customer_id, int rank, JsonbValue *element)
 {
+	double score;
 	Jsonb *product;
 	char *product_id;
 
@@ -174,7 +163,8 @@ take_product(const Asking *asking, const char *customer_id, int rank, JsonbValue
 	product_id = om_json_get_string(product, "product_id");
 	if (product_id == NULL)
 		raise_answer(asking->model_name);
-	asking->sink(asking->arg, customer_id, rank, product_id, score_of(product));
+	asking->sink(asking->arg, customer_id, rank, product_id,
+				 om_score_of_output(product, "score", &score) ? score : 0);
 }
 
 static void

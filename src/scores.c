@@ -4,9 +4,9 @@
  */
 #include "postgres.h"
 
-#include "utils/fmgrprotos.h"
-#include "utils/numeric.h"
+#include <math.h>
 
+#include "options.h"
 #include "scores.h"
 
 bool
@@ -15,11 +15,10 @@ om_score_of_value(const JsonbValue *value, double *number)
 	if (value->type == jbvBool)
 		*number = value->val.boolean ? 1 : 0;
 	else if (value->type == jbvNumeric)
-		*number = DatumGetFloat8(
-			DirectFunctionCall1(numeric_float8, NumericGetDatum(value->val.numeric)));
+		*number = om_option_to_double(value);
 	else
 		return false;
-	return true;
+	return isfinite(*number);
 }
 
 static bool
@@ -27,8 +26,7 @@ find_member(Jsonb *output, const char *member, double *number)
 {
 	JsonbValue value;
 
-	return getKeyJsonValueFromContainer(&output->root, member, strlen(member), &value) != NULL &&
-		   om_score_of_value(&value, number);
+	return om_option_get(output, member, &value) && om_score_of_value(&value, number);
 }
 
 bool

@@ -9,7 +9,7 @@
 
 #include "utils/jsonb.h"
 
-/* A number, or true and false as 1 and 0; false: it is none. */
+/* A number that a double can hold, or true and false as 1 and 0; false: it is none. */
 extern bool om_score_of_value(const JsonbValue *value, double *number);
 
 /*

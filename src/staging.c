@@ -24,6 +24,7 @@
 #include "faults.h"
 #include "jsonout.h"
 #include "loadparts.h"
+#include "options.h"
 #include "plans.h"
 #include "staging.h"
 
@@ -52,9 +53,9 @@ refuse_option(Jsonb *options, const char *key)
 {
 	JsonbValue value;
 
-	if (getKeyJsonValueFromContainer(&options->root, key, strlen(key), &value) != NULL)
-		om_dialect_raise(key, "is about files, and rows that are staged are none",
-						 "Leave it out; give it to COPY where it is about what COPY reads.");
+	if (om_option_find(options, key, &value) != NULL)
+		om_option_raise(key, "is about files, and rows that are staged are none",
+						"Leave it out; give it to COPY where it is about what COPY reads.");
 }
 
 Jsonb *

@@ -105,6 +105,7 @@ SELECT is(measured('demand', 'products'), 6.000000, 'as many products were measu
 SELECT is(measured('demand', 'weeks'), 4.000000, 'in as many weeks');
 SELECT is(error_of($$SELECT * FROM order_mgmt.evaluate_model('demand', '{"weeks": 17}')$$), 'OM008', 'a history that is too short');
 SELECT is(error_of($$SELECT * FROM order_mgmt.evaluate_model('demand', '{"weeks": "all"}')$$), 'OM001 options.weeks', 'weeks that are no number');
+SELECT is(error_of($$SELECT * FROM order_mgmt.evaluate_model('demand', '{"week": 4}')$$), 'OM001 options.week', 'an option that there is not');
 SELECT order_mgmt.create_model('unbiased', 'demand', '{"objective": "unbiased"}') \g /dev/null
 SELECT count(*) FROM order_mgmt.train_model('unbiased') \g /dev/null
 SELECT cmp_ok((SELECT sum(expected) FROM order_mgmt.forecast_demand(model => 'unbiased') WHERE product_id LIKE 'rare%'), '>', 16::double precision,

@@ -367,7 +367,7 @@ SELECT is(error_of(format('SELECT order_mgmt.create_model(''x'', ''next_basket''
 FROM (VALUES ('{"algorithm": "magic"}', 'algorithm'), ('{"neighbours": 0}', 'neighbours'), ('{"alpha": 1.5}', 'alpha'),
       ('{"groups": 2.5}', 'groups'), ('{"tune": "yes"}', 'tune'), ('{"without": ["nearby"]}', 'without'), ('{"without": "near"}', 'without'), ('{"update_days": -1}', 'update_days'), ('{"since": 4}', 'since'), ('{"neighbors": 4}', 'neighbors')) AS w (o, p);
 SELECT is(error_of(format('SELECT order_mgmt.evaluate_model(''global'', %L)', o)), 'OM001 options.' || p, o)
-FROM (VALUES ('{"k": [0]}', 'k'), ('{"k": [5, 5]}', 'k'), ('{"k": []}', 'k'), ('{"k": 5}', 'k'), ('{"folds": 0}', 'folds'),
+FROM (VALUES ('{"k": [0]}', 'k'), ('{"k": [1e400]}', 'k'), ('{"k": [5, 5]}', 'k'), ('{"k": []}', 'k'), ('{"k": 5}', 'k'), ('{"folds": 0}', 'folds'),
       ('{"fold": 3}', 'fold')) AS w (o, p);
 
 -- --- who may ---
