@@ -62,23 +62,6 @@ static OmQuery delete_order_query = {
 	.nargs = 1,
 	.types = {UUIDOID}};
 
-static char *
-get_text(uint64 row, int col)
-{
-	bool isnull;
-	Datum value = om_result_get(row, col, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
-static int64
-get_int64(uint64 row, int col)
-{
-	bool isnull;
-
-	return DatumGetInt64(om_result_get(row, col, &isnull));
-}
-
 /* Letters that people have made may have no word, or another; the order tells what is to be done. */
 static OmEventType
 type_of(const char *word)
@@ -89,8 +72,7 @@ type_of(const char *word)
 	return (OmEventType) Max(type, 0);
 }
 
-/* Copied into the current memory context. */
-static DeadLetter *
+static void *
 read_letter(uint64 row)
 {
 	DeadLetter *letter = palloc0(sizeof(DeadLetter));
@@ -99,61 +81,42 @@ read_letter(uint64 row)
 	Datum order_id = om_result_get(row, 5, &isnull);
 	Datum detail;
 
-	letter->id = get_int64(row, 1);
-	letter->consumer = get_text(row, 2);
-	letter->kind = get_text(row, 3);
-	event->event_id = get_int64(row, 4);
+	letter->id = om_result_int64(row, 1);
+	letter->consumer = om_result_text(row, 2);
+	letter->kind = om_result_text(row, 3);
+	event->event_id = om_result_int64(row, 4);
 	event->has_order = !isnull;
 	if (!isnull)
 		event->order_id = *DatumGetUUIDP(order_id);
-	event->tick_id = get_int64(row, 6);
-	event->lxid = get_int64(row, 7);
-	event->at = get_int64(row, 8);
-	event->type = type_of(get_text(row, 9));
-	event->customer_id = get_text(row, 10);
-	event->product_id = get_text(row, 11);
+	event->tick_id = om_result_int64(row, 6);
+	event->lxid = om_result_int64(row, 7);
+	event->at = om_result_int64(row, 8);
+	event->type = type_of(om_result_text(row, 9));
+	event->customer_id = om_result_text(row, 10);
+	event->product_id = om_result_text(row, 11);
 	detail = om_result_get(row, 12, &isnull);
 	event->detail = isnull ? NULL : DatumGetJsonbPCopy(detail);
-	event->first_failed_at = get_int64(row, 13);
-	event->last_failed_at = get_int64(row, 14);
-	event->error_code = get_text(row, 15);
-	event->message = get_text(row, 16);
+	event->first_failed_at = om_result_int64(row, 13);
+	event->last_failed_at = om_result_int64(row, 14);
+	event->error_code = om_result_text(row, 15);
+	event->message = om_result_text(row, 16);
 	return letter;
 }
 
 static List *
 find_letters(const char *consumer, ArrayType *ids)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	OmQueryScope scope;
-	List *letters = NIL;
 	Datum args[2] = {consumer == NULL ? (Datum) 0 : CStringGetTextDatum(consumer),
 					 PointerGetDatum(ids)};
 	bool isnull[2] = {consumer == NULL, ids == NULL};
-	uint64 count;
 
-	om_query_begin(&scope);
-	count = om_query_run(&letters_query, args, isnull);
-	for (uint64 row = 0; row < count; row++)
-	{
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-
-		letters = lappend(letters, read_letter(row));
-		MemoryContextSwitchTo(spi);
-	}
-	om_query_end(&scope);
-	return letters;
+	return om_query_list(&letters_query, args, isnull, read_letter);
 }
 
 static void
 run_on(OmQuery *query, Datum arg)
 {
-	OmQueryScope scope;
-
-	om_query_begin(&scope);
-	om_query_run(query, &arg, NULL);
-	om_query_end(&scope);
-	CommandCounterIncrement();
+	(void) om_query_change(query, &arg);
 }
 
 static OmTakeUp

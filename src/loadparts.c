@@ -9,7 +9,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "utils/builtins.h"
 
 #include "loadparts.h"
 #include "plans.h"
@@ -50,15 +49,8 @@ int64
 om_parts_size(int64 load_id)
 {
 	Datum arg = Int64GetDatum(load_id);
-	OmQueryScope scope;
-	bool isnull;
-	int64 size = 0;
 
-	om_query_begin(&scope);
-	if (om_query_run(&size_query, &arg, NULL) > 0)
-		size = DatumGetInt64(om_result_get(0, 1, &isnull));
-	om_query_end(&scope);
-	return size;
+	return om_query_number(&size_query, &arg);
 }
 
 static void

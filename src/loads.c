@@ -83,15 +83,6 @@ open_loads(LOCKMODE lockmode)
 	return om_table_open(om_relation_get("loads"), lockmode);
 }
 
-static char *
-get_text(OmTable *table, HeapTuple row, LoadColumn column)
-{
-	bool isnull;
-	Datum value = om_row_get(table, row, column + 1, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
 /* 0 stands for NULL. */
 static int64
 get_int64(OmTable *table, HeapTuple row, LoadColumn column)
@@ -105,7 +96,7 @@ get_int64(OmTable *table, HeapTuple row, LoadColumn column)
 static int
 get_word(OmTable *table, HeapTuple row, LoadColumn column, const char *const *words, int count)
 {
-	char *word = get_text(table, row, column);
+	char *word = om_row_get_text(table, row, column + 1);
 
 	return word == NULL ? 0 : Max(om_names_find(words, count, word, strlen(word)), 0);
 }
@@ -116,9 +107,9 @@ read_request(OmLoad *load, OmTable *table, HeapTuple row)
 	load->load_id = get_int64(table, row, LOAD_ID);
 	load->kind = get_word(table, row, LOAD_KIND, om_load_kind_names, OM_LOAD_KIND_COUNT);
 	load->mode = get_word(table, row, LOAD_MODE, om_load_mode_names, OM_LOAD_MODE_COUNT);
-	load->source = get_text(table, row, LOAD_SOURCE);
+	load->source = om_row_get_text(table, row, LOAD_SOURCE + 1);
 	load->options = DatumGetJsonbPCopy(om_row_get_not_null(table, row, LOAD_OPTIONS + 1));
-	load->started_by = get_text(table, row, LOAD_STARTED_BY);
+	load->started_by = om_row_get_text(table, row, LOAD_STARTED_BY + 1);
 	load->retry_of = get_int64(table, row, LOAD_RETRY_OF);
 	load->created_at = get_int64(table, row, LOAD_CREATED_AT);
 }
@@ -153,7 +144,7 @@ read_progress(OmLoad *load, OmTable *table, HeapTuple row)
 	load->started_at = get_int64(table, row, LOAD_STARTED_AT);
 	load->updated_at = get_int64(table, row, LOAD_UPDATED_AT);
 	load->finished_at = get_int64(table, row, LOAD_FINISHED_AT);
-	load->header = get_text(table, row, LOAD_HEADER);
+	load->header = om_row_get_text(table, row, LOAD_HEADER + 1);
 	load->header_saved = load->header != NULL;
 	load->progress = -1;
 }

@@ -302,24 +302,8 @@ List *
 om_modelrow_list_old(int64 older_ms)
 {
 	Datum arg = TimestampTzGetDatum(TimestampTzPlusMilliseconds(GetCurrentTimestamp(), -older_ms));
-	MemoryContext caller = CurrentMemoryContext;
-	List *names = NIL;
-	OmQueryScope scope;
-	uint64 count;
 
-	om_query_begin(&scope);
-	count = om_query_run(&old_query, &arg, NULL);
-	for (uint64 i = 0; i < count; i++)
-	{
-		bool isnull;
-		char *name = TextDatumGetCString(om_result_get(i, 1, &isnull));
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-
-		names = lappend(names, pstrdup(name));
-		MemoryContextSwitchTo(spi);
-	}
-	om_query_end(&scope);
-	return names;
+	return om_query_list(&old_query, &arg, NULL, om_result_name);
 }
 
 int64

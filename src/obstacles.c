@@ -75,28 +75,6 @@ orders_under_way(Oid leaf)
 
 /* ---------- consumers ---------- */
 
-static List *
-list_consumers(void)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	List *names = NIL;
-	OmQueryScope scope;
-	uint64 count;
-
-	om_query_begin(&scope);
-	count = om_query_run(&consumers_query, NULL, NULL);
-	for (uint64 i = 0; i < count; i++)
-	{
-		char *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-
-		names = lappend(names, pstrdup(name));
-		MemoryContextSwitchTo(spi);
-	}
-	om_query_end(&scope);
-	return names;
-}
-
 /* Whether a partition has an event that a position does not show. */
 static bool
 has_unread(Oid leaf, const OmHorizon *base)
@@ -128,7 +106,7 @@ consumer_behind(Oid leaf)
 {
 	ListCell *cell;
 
-	foreach(cell, list_consumers())
+	foreach(cell, om_query_list(&consumers_query, NULL, NULL, om_result_name))
 	{
 		char *name = lfirst(cell);
 		Snapshot snapshot = RegisterSnapshot(om_current_snapshot());
@@ -148,37 +126,18 @@ retry_of(TimestampTz month)
 {
 	Datum args[2] = {TimestampTzGetDatum(om_months_begin(month)),
 					 TimestampTzGetDatum(om_months_next(month))};
-	MemoryContext caller = CurrentMemoryContext;
-	char *reason = NULL;
-	OmQueryScope scope;
+	char *name = om_query_first(&retries_query, args, om_result_name);
 
-	om_query_begin(&scope);
-	if (om_query_run(&retries_query, args, NULL) > 0)
-	{
-		char *name = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
-
-		reason = MemoryContextStrdup(
-			caller, psprintf("consumer \"%s\" has an event of it to try again", name));
-	}
-	om_query_end(&scope);
-	return reason;
+	return name == NULL ? NULL : psprintf("consumer \"%s\" has an event of it to try again", name);
 }
 
 static char *
 load_under_way(void)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	char *reason = NULL;
-	OmQueryScope scope;
-	bool isnull;
+	int64 load_id = om_query_number(&loads_query, NULL);
 
-	om_query_begin(&scope);
-	if (om_query_run(&loads_query, NULL, NULL) > 0)
-		reason = MemoryContextStrdup(caller,
-									 psprintf("load " INT64_FORMAT " of past orders has not ended",
-											  DatumGetInt64(om_result_get(0, 1, &isnull))));
-	om_query_end(&scope);
-	return reason;
+	return load_id == 0 ? NULL
+						: psprintf("load " INT64_FORMAT " of past orders has not ended", load_id);
 }
 
 /* ---------- all of it ---------- */

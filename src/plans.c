@@ -14,6 +14,7 @@
 #include "catalog/pg_class.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/queryenvironment.h"
 #include "utils/syscache.h"
@@ -119,6 +120,40 @@ om_query_number(OmQuery *query, const Datum *args)
 	return is_missing ? 0 : DatumGetInt64(value);
 }
 
+List *
+om_query_list(OmQuery *query, const Datum *args, const bool *isnull, OmRowReader read)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	List *list = NIL;
+	OmQueryScope scope;
+	uint64 count;
+
+	om_query_begin(&scope);
+	count = om_query_run(query, args, isnull);
+	MemoryContextSwitchTo(caller);
+	for (uint64 row = 0; row < count; row++)
+		list = lappend(list, read(row));
+	om_query_end(&scope);
+	return list;
+}
+
+void *
+om_query_first(OmQuery *query, const Datum *args, OmRowReader read)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	void *first = NULL;
+	OmQueryScope scope;
+
+	om_query_begin(&scope);
+	if (om_query_run(query, args, NULL) > 0)
+	{
+		MemoryContextSwitchTo(caller);
+		first = read(0);
+	}
+	om_query_end(&scope);
+	return first;
+}
+
 void
 om_query_utility(const char *sql)
 {
@@ -151,6 +186,30 @@ Datum
 om_result_get(uint64 row, int col, bool *isnull)
 {
 	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, isnull);
+}
+
+char *
+om_result_text(uint64 row, int col)
+{
+	bool isnull;
+	Datum value = om_result_get(row, col, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
+}
+
+int64
+om_result_int64(uint64 row, int col)
+{
+	bool isnull;
+	Datum value = om_result_get(row, col, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(value);
+}
+
+void *
+om_result_name(uint64 row)
+{
+	return om_result_text(row, 1);
 }
 
 uint64

@@ -10,6 +10,7 @@
 
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "nodes/pg_list.h"
 
 #define OM_QUERY_MAX_ARGS 8
 
@@ -59,8 +60,19 @@ extern uint64 om_query_read(OmQuery *query, const Datum *args, const bool *isnul
 extern uint64 om_query_change(OmQuery *query, const Datum *args);
 extern bool om_query_change_says(OmQuery *query, const Datum *args);
 
-/* In a scope of its own: the bigint in the first column of the only row; 0 where there is none. */
+/*
+ * In a scope of its own: the bigint or timestamptz in the first column of the only row; 0
+ * where there is none, or it is null.
+ */
 extern int64 om_query_number(OmQuery *query, const Datum *args);
+
+/*
+ * In a scope of their own: what "read" makes of the rows of the result, in the caller's
+ * memory context; of all, or of the first, then NULL where there is none.
+ */
+typedef void *(*OmRowReader)(uint64 row);
+extern List *om_query_list(OmQuery *query, const Datum *args, const bool *isnull, OmRowReader read);
+extern void *om_query_first(OmQuery *query, const Datum *args, OmRowReader read);
 
 /* Runs statements that are not worth a plan, such as DDL. */
 extern void om_query_utility(const char *sql);
@@ -73,6 +85,13 @@ extern void om_query_name_result(const char *name);
 
 /* Column of a row of the last result; col counts from 1. */
 extern Datum om_result_get(uint64 row, int col, bool *isnull);
+
+/* The same of a text, NULL where it is null, and of a bigint, 0 where it is null. */
+extern char *om_result_text(uint64 row, int col);
+extern int64 om_result_int64(uint64 row, int col);
+
+/* A reader of rows: the text in the first column. */
+extern void *om_result_name(uint64 row);
 
 /*
  * The whole of a STABLE set-returning function: reads with the query and

@@ -103,15 +103,6 @@ om_policy_is_ours(const char *schema, const char *name)
 
 /* ---------- reading ---------- */
 
-static char *
-get_text(uint64 row, int column)
-{
-	bool isnull;
-	Datum value = om_result_get(row, column, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
 static Interval *
 get_interval(uint64 row, int column)
 {
@@ -135,65 +126,40 @@ get_int(uint64 row, int column, int64 fallback)
 	return isnull ? fallback : DatumGetInt64(value);
 }
 
-static OmPolicy *
-read_policy(uint64 row, MemoryContext context)
+static void *
+read_policy(uint64 row)
 {
-	MemoryContext caller = MemoryContextSwitchTo(context);
 	OmPolicy *policy = palloc0(sizeof(OmPolicy));
 
-	policy->schema = get_text(row, 1);
-	policy->name = get_text(row, 2);
-	policy->time_column = get_text(row, 3);
-	policy->owner = get_text(row, 4);
+	policy->schema = om_result_text(row, 1);
+	policy->name = om_result_text(row, 2);
+	policy->time_column = om_result_text(row, 3);
+	policy->owner = om_result_text(row, 4);
 	policy->premake = get_int(row, 5, -1);
 	policy->warm_after = get_interval(row, 6);
 	policy->cold_after = get_interval(row, 7);
 	policy->drop_after = get_interval(row, 8);
-	policy->warm_tablespace = get_text(row, 9);
-	policy->stay_hot_reads = get_int(row, 10, 0);
+	policy->warm_tablespace = om_result_text(row, 9);
+	policy->stay_hot_reads = om_result_int64(row, 10);
 	policy->restored_for = get_interval(row, 11);
 	policy->lock_timeout = get_int(row, 12, 100);
-	MemoryContextSwitchTo(caller);
 	return policy;
 }
 
 OmPolicy *
 om_policy_find(const char *schema, const char *name)
 {
-	MemoryContext caller = CurrentMemoryContext;
 	Datum args[2] = {CStringGetTextDatum(schema), CStringGetTextDatum(name)};
-	OmPolicy *policy = NULL;
-	OmQueryScope scope;
 
 	(void) om_relation_get("partition_policies");
-	om_query_begin(&scope);
-	if (om_query_run(&find_query, args, NULL) > 0)
-		policy = read_policy(0, caller);
-	om_query_end(&scope);
-	return policy;
+	return om_query_first(&find_query, args, read_policy);
 }
 
 List *
 om_policy_list(void)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	List *policies = NIL;
-	OmQueryScope scope;
-	uint64 count;
-
 	(void) om_relation_get("partition_policies");
-	om_query_begin(&scope);
-	count = om_query_run(&list_query, NULL, NULL);
-	for (uint64 i = 0; i < count; i++)
-	{
-		OmPolicy *policy = read_policy(i, caller);
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-
-		policies = lappend(policies, policy);
-		MemoryContextSwitchTo(spi);
-	}
-	om_query_end(&scope);
-	return policies;
+	return om_query_list(&list_query, NULL, NULL, read_policy);
 }
 
 int

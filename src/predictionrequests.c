@@ -112,42 +112,29 @@ om_predictionrequest_add(const char *model, Jsonb *inputs)
 TimestampTz
 om_predictionrequests_next_due(void)
 {
-	OmQueryScope scope;
-	bool isnull;
-	Datum due;
-
 	/* Data of an earlier version have none until setup() is run. */
 	if (!OidIsValid(om_relation_find("prediction_requests")))
 		return 0;
-	om_query_begin(&scope);
-	om_query_run(&due_query, NULL, NULL);
-	due = om_result_get(0, 1, &isnull);
-	om_query_end(&scope);
-	return isnull ? 0 : DatumGetTimestampTz(due);
+	return om_query_number(&due_query, NULL);
+}
+
+static void *
+read_request(uint64 row)
+{
+	OmPredictionRequest *request = palloc0(sizeof(OmPredictionRequest));
+	bool isnull;
+
+	request->id = om_result_int64(row, 1);
+	request->model = om_result_text(row, 2);
+	request->inputs = DatumGetJsonbPCopy(om_result_get(row, 3, &isnull));
+	request->attempts = DatumGetInt32(om_result_get(row, 4, &isnull));
+	return request;
 }
 
 OmPredictionRequest *
 om_predictionrequest_take(void)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	OmPredictionRequest *request = NULL;
-	OmQueryScope scope;
-
-	om_query_begin(&scope);
-	if (om_query_run(&take_query, NULL, NULL) > 0)
-	{
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-		bool isnull;
-
-		request = palloc0(sizeof(OmPredictionRequest));
-		request->id = DatumGetInt64(om_result_get(0, 1, &isnull));
-		request->model = TextDatumGetCString(om_result_get(0, 2, &isnull));
-		request->inputs = DatumGetJsonbPCopy(om_result_get(0, 3, &isnull));
-		request->attempts = DatumGetInt32(om_result_get(0, 4, &isnull));
-		MemoryContextSwitchTo(spi);
-	}
-	om_query_end(&scope);
-	return request;
+	return om_query_first(&take_query, NULL, read_request);
 }
 
 static int

@@ -124,28 +124,19 @@ read_types(ArrayType *array, const char *path)
 	return types;
 }
 
-static char *
-get_text(OmTable *table, HeapTuple row, int column)
-{
-	bool isnull;
-	Datum value = om_row_get(table, row, column, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
 static OmRegistration *
 read_row(OmTable *table, HeapTuple row)
 {
 	OmRegistration *consumer = palloc0(sizeof(OmRegistration));
-	char *kind = get_text(table, row, COLUMN_KIND);
+	char *kind = om_row_get_text(table, row, COLUMN_KIND);
 	bool isnull;
 	Datum value;
 
-	consumer->name = get_text(table, row, COLUMN_NAME);
+	consumer->name = om_row_get_text(table, row, COLUMN_NAME);
 	consumer->kind =
 		(OmConsumerKind) Max(om_names_find(kind_names, OM_KIND_COUNT, kind, strlen(kind)), 0);
-	consumer->handler = get_text(table, row, COLUMN_HANDLER);
-	consumer->owner = get_text(table, row, COLUMN_OWNER);
+	consumer->handler = om_row_get_text(table, row, COLUMN_HANDLER);
+	consumer->owner = om_row_get_text(table, row, COLUMN_OWNER);
 	value = om_row_get(table, row, COLUMN_EVENT_TYPES, &isnull);
 	consumer->types = read_types(isnull ? NULL : DatumGetArrayTypePCopy(value), NULL);
 	consumer->max_attempts = DatumGetInt64(om_row_get_not_null(table, row, COLUMN_MAX_ATTEMPTS));

@@ -150,14 +150,6 @@ om_retry_of_event(const OmLogRow *row, int ordinal)
 	return retry;
 }
 
-static int64
-result_int64(int col)
-{
-	bool isnull;
-
-	return DatumGetInt64(om_result_get(0, col, &isnull));
-}
-
 static Policy
 find_policy(const char *consumer)
 {
@@ -167,7 +159,7 @@ find_policy(const char *consumer)
 
 	om_query_begin(&scope);
 	if (om_query_run(&policy_query, &name, NULL) > 0)
-		policy = (Policy){result_int64(1), result_int64(2), result_int64(3)};
+		policy = (Policy){om_result_int64(0, 1), om_result_int64(0, 2), om_result_int64(0, 3)};
 	om_query_end(&scope);
 	return policy;
 }
@@ -373,15 +365,6 @@ om_retry_batch_done(const char *consumer, int64 batch_id)
 	run_on_event(&batch_done_query, consumer, batch_id, 0);
 }
 
-static char *
-get_text(OmTable *table, HeapTuple row, int column)
-{
-	bool isnull;
-	Datum value = om_row_get(table, row, column, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
 static int64
 get_int64(OmTable *table, HeapTuple row, int column)
 {
@@ -392,7 +375,7 @@ static OmRetry *
 read_retry(OmTable *table, HeapTuple row)
 {
 	OmRetry *retry = palloc0(sizeof(OmRetry));
-	char *type = get_text(table, row, RETRY_EVENT_TYPE);
+	char *type = om_row_get_text(table, row, RETRY_EVENT_TYPE);
 	bool isnull;
 	Datum value;
 
@@ -406,8 +389,8 @@ read_retry(OmTable *table, HeapTuple row)
 	retry->has_order = !isnull;
 	if (!isnull)
 		retry->order_id = *DatumGetUUIDP(value);
-	retry->customer_id = get_text(table, row, RETRY_CUSTOMER_ID);
-	retry->product_id = get_text(table, row, RETRY_PRODUCT_ID);
+	retry->customer_id = om_row_get_text(table, row, RETRY_CUSTOMER_ID);
+	retry->product_id = om_row_get_text(table, row, RETRY_PRODUCT_ID);
 	value = om_row_get(table, row, RETRY_DETAIL, &isnull);
 	retry->detail = isnull ? NULL : DatumGetJsonbPCopy(value);
 	retry->attempts = get_int64(table, row, RETRY_ATTEMPTS);
@@ -416,8 +399,8 @@ read_retry(OmTable *table, HeapTuple row)
 	retry->last_failed_at =
 		DatumGetTimestampTz(om_row_get_not_null(table, row, RETRY_LAST_FAILED_AT));
 	retry->due = DatumGetTimestampTz(om_row_get_not_null(table, row, RETRY_DUE));
-	retry->error_code = get_text(table, row, RETRY_ERROR_CODE);
-	retry->message = get_text(table, row, RETRY_MESSAGE);
+	retry->error_code = om_row_get_text(table, row, RETRY_ERROR_CODE);
+	retry->message = om_row_get_text(table, row, RETRY_MESSAGE);
 	value = om_row_get(table, row, RETRY_BATCH_ID, &isnull);
 	retry->batch_id = isnull ? 0 : DatumGetInt64(value);
 	return retry;
@@ -488,13 +471,12 @@ list_selected(OmQuery *query, const char *consumer, int64 argument, Snapshot sna
 	Datum args[2] = {CStringGetTextDatum(consumer), Int64GetDatum(argument)};
 	int64 *ids;
 	uint64 count;
-	bool isnull;
 
 	om_query_begin(&scope);
 	count = om_query_run(query, args, NULL);
 	ids = MemoryContextAlloc(caller, sizeof(int64) * Max(count, 1));
 	for (uint64 i = 0; i < count; i++)
-		ids[i] = DatumGetInt64(om_result_get(i, 1, &isnull));
+		ids[i] = om_result_int64(i, 1);
 	om_query_end(&scope);
 	return list_found(consumer, count, ids, snapshot);
 }
@@ -514,16 +496,9 @@ om_retry_list_batch(const char *consumer, int64 batch_id, Snapshot snapshot)
 TimestampTz
 om_retry_next_due(const char *consumer)
 {
-	OmQueryScope scope;
 	Datum name = CStringGetTextDatum(consumer);
-	bool isnull;
-	Datum due;
 
-	om_query_begin(&scope);
-	om_query_run(&next_due_query, &name, NULL);
-	due = om_result_get(0, 1, &isnull);
-	om_query_end(&scope);
-	return isnull ? 0 : DatumGetTimestampTz(due);
+	return om_query_number(&next_due_query, &name);
 }
 
 bool
@@ -548,7 +523,7 @@ om_retry_count(const char *consumer)
 
 	om_query_begin(&scope);
 	om_query_read(&count_query, &name, NULL);
-	counts = (OmRetryCounts){result_int64(1), result_int64(2), result_int64(3)};
+	counts = (OmRetryCounts){om_result_int64(0, 1), om_result_int64(0, 2), om_result_int64(0, 3)};
 	om_query_end(&scope);
 	return counts;
 }

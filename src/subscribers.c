@@ -26,9 +26,9 @@
 #include "access/xlog.h"
 #include "access/xlog_internal.h"
 #include "catalog/pg_type.h"
+#include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
@@ -45,7 +45,6 @@
 #include "locks.h"
 #include "names.h"
 #include "orders.h"
-#include "plans.h"
 #include "registry.h"
 #include "relations.h"
 #include "retries.h"
@@ -89,11 +88,6 @@ struct OmSubscriber
 
 /* A handler that runs the pipeline must not be called from there. */
 static bool handler_runs = false;
-
-static OmQuery due_query = {
-	.sql = "SELECT min(due) FROM order_mgmt.retries WHERE consumer = $1 AND batch_id IS NULL",
-	.nargs = 1,
-	.types = {TEXTOID}};
 
 /* --- may it run? ------------------------------------------------------------------------------ */
 
@@ -321,17 +315,8 @@ flush_what_was_read(void)
 static void
 find_next_due(OmSubscriber *subscriber)
 {
-	OmQueryScope scope;
-	Datum name = CStringGetTextDatum(subscriber->name);
-	Datum due;
-	bool isnull;
-
-	om_query_begin(&scope);
-	om_query_run(&due_query, &name, NULL);
-	due = om_result_get(0, 1, &isnull);
-	subscriber->next_due = isnull ? 0 : DatumGetTimestampTz(due);
+	subscriber->next_due = om_retry_next_due(subscriber->name);
 	subscriber->due_known = true;
-	om_query_end(&scope);
 }
 
 static bool

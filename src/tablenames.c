@@ -176,46 +176,25 @@ om_tablenames_note_managed(void)
 	(void) om_query_change(&forget_query, NULL);
 }
 
-/* In the memory of a caller; NULL where it is. */
-static char *
-get_text(MemoryContext caller, uint64 row, int column)
-{
-	bool isnull;
-	Datum value = om_result_get(row, column, &isnull);
-
-	return isnull ? NULL : MemoryContextStrdup(caller, TextDatumGetCString(value));
-}
-
 char *
 om_tablenames_now(const char *schema, const char *name)
 {
 	Datum args[4] = {CStringGetTextDatum(schema), CStringGetTextDatum(name), HERE};
-	MemoryContext caller = CurrentMemoryContext;
-	OmQueryScope scope;
-	char *now = NULL;
 
-	if (!has_known_tables())
-		return NULL;
-	om_query_begin(&scope);
-	if (om_query_run(&now_query, args, NULL) > 0)
-		now = get_text(caller, 0, 1);
-	om_query_end(&scope);
-	return now;
+	return has_known_tables() ? om_query_first(&now_query, args, om_result_name) : NULL;
 }
 
-static OmLostName *
-read_lost(MemoryContext context, uint64 row)
+static void *
+read_lost(uint64 row)
 {
-	MemoryContext caller = MemoryContextSwitchTo(context);
 	OmLostName *lost = palloc(sizeof(OmLostName));
-	char *now = get_text(context, row, 2);
+	char *now = om_result_text(row, 2);
 
-	lost->name = get_text(context, row, 1);
+	lost->name = om_result_text(row, 1);
 	lost->reason = now == NULL ? pstrdup("there is no table of this name any more")
 							   : psprintf("the table is called %s now: rename_managed_table() "
 										  "moves policy and archives there",
 										  now);
-	MemoryContextSwitchTo(caller);
 	return lost;
 }
 
@@ -223,25 +202,8 @@ List *
 om_tablenames_lost(void)
 {
 	Datum args[2] = {HERE};
-	MemoryContext caller = CurrentMemoryContext;
-	List *names = NIL;
-	OmQueryScope scope;
-	uint64 count;
 
-	if (!has_known_tables())
-		return NIL;
-	om_query_begin(&scope);
-	count = om_query_run(&lost_query, args, NULL);
-	for (uint64 i = 0; i < count; i++)
-	{
-		OmLostName *lost = read_lost(caller, i);
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-
-		names = lappend(names, lost);
-		MemoryContextSwitchTo(spi);
-	}
-	om_query_end(&scope);
-	return names;
+	return has_known_tables() ? om_query_list(&lost_query, args, NULL, read_lost) : NIL;
 }
 
 /* ---------- moving what stands under a name ---------- */

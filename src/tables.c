@@ -20,6 +20,7 @@
 #include "executor/nodeModifyTable.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
+#include "utils/builtins.h"
 #include "utils/snapmgr.h"
 
 #include "compat.h"
@@ -619,4 +620,13 @@ om_row_get_not_null(OmTable *table, HeapTuple row, int attnum)
 		elog(ERROR, "column %d of table \"%s\" is null", attnum,
 			 RelationGetRelationName(table->rel));
 	return value;
+}
+
+char *
+om_row_get_text(OmTable *table, HeapTuple row, int attnum)
+{
+	bool isnull;
+	Datum value = om_row_get(table, row, attnum, &isnull);
+
+	return isnull ? NULL : TextDatumGetCString(value);
 }

@@ -102,4 +102,7 @@ extern void om_table_update(OmTable *table, HeapTuple old, const Datum *values, 
 extern Datum om_row_get(OmTable *table, HeapTuple row, int attnum, bool *isnull);
 extern Datum om_row_get_not_null(OmTable *table, HeapTuple row, int attnum);
 
+/* The same of a text; NULL where it is null. */
+extern char *om_row_get_text(OmTable *table, HeapTuple row, int attnum);
+
 #endif /* OM_TABLES_H */

@@ -205,24 +205,6 @@ om_tiers_obstacle(const OmMonth *month, const OmPolicy *policy)
 
 /* ---------- months ---------- */
 
-static char *
-get_text(uint64 row, int column)
-{
-	bool isnull;
-	Datum value = om_result_get(row, column, &isnull);
-
-	return isnull ? NULL : TextDatumGetCString(value);
-}
-
-static TimestampTz
-get_time(uint64 row, int column)
-{
-	bool isnull;
-	Datum value = om_result_get(row, column, &isnull);
-
-	return isnull ? 0 : DatumGetTimestampTz(value);
-}
-
 static OmTier
 find_tier(bool is_here, bool is_warm, const char *state)
 {
@@ -237,22 +219,22 @@ static OmMonth *
 read_month(uint64 row)
 {
 	OmMonth *month = palloc0(sizeof(OmMonth));
-	char *state = get_text(row, 10);
+	char *state = om_result_text(row, 10);
 	bool isnull;
 	Datum leaf = om_result_get(row, 1, &isnull);
 
 	month->leaf = isnull ? InvalidOid : DatumGetObjectId(leaf);
 	month->begin = DatumGetDateADT(om_result_get(row, 2, &isnull)) * USECS_PER_DAY;
-	month->schema = get_text(row, 3);
-	month->partition_name = get_text(row, 4);
+	month->schema = om_result_text(row, 3);
+	month->partition_name = om_result_text(row, 4);
 	month->rows = DatumGetFloat8(om_result_get(row, 5, &isnull));
-	month->bytes = DatumGetInt64(om_result_get(row, 6, &isnull));
+	month->bytes = om_result_int64(row, 6);
 	month->reads_per_day = DatumGetFloat8(om_result_get(row, 7, &isnull));
-	month->last_read = get_time(row, 8);
+	month->last_read = om_result_int64(row, 8);
 	month->is_archived = state[0] != '\0';
 	month->tier =
 		find_tier(OidIsValid(month->leaf), DatumGetBool(om_result_get(row, 9, &isnull)), state);
-	month->restored_at = get_time(row, 11);
+	month->restored_at = om_result_int64(row, 11);
 	return month;
 }
 

@@ -12,7 +12,6 @@
 #include "catalog/pg_type.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
-#include "utils/builtins.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
@@ -64,23 +63,8 @@ static List *
 list_consumers(bool external)
 {
 	Datum arg = BoolGetDatum(external);
-	MemoryContext caller = CurrentMemoryContext;
-	List *names = NIL;
-	OmQueryScope scope;
-	uint64 count;
 
-	om_query_begin(&scope);
-	count = om_query_run(&consumers_query, &arg, NULL);
-	for (uint64 i = 0; i < count; i++)
-	{
-		char *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-
-		names = lappend(names, pstrdup(name));
-		MemoryContextSwitchTo(spi);
-	}
-	om_query_end(&scope);
-	return names;
+	return om_query_list(&consumers_query, &arg, NULL, om_result_name);
 }
 
 /* A restart of some consumer would read ticks of this table, or the next one is numbered by it. */

@@ -274,24 +274,11 @@ om_upload_load(const OmUpload *upload)
 List *
 om_upload_purge(void)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	List *names = NIL;
-	OmQueryScope scope;
-	uint64 count;
+	List *names;
 
 	if (!OidIsValid(om_relation_find("uploads")))
 		return NIL; /* not there before the next setup() */
-	om_query_begin(&scope);
-	count = om_query_run(&purge_query, NULL, NULL);
-	for (uint64 i = 0; i < count; i++)
-	{
-		char *name = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		MemoryContext spi = MemoryContextSwitchTo(caller);
-
-		names = lappend(names, pstrdup(name));
-		MemoryContextSwitchTo(spi);
-	}
-	om_query_run(&purge_parts_query, NULL, NULL);
-	om_query_end(&scope);
+	names = om_query_list(&purge_query, NULL, NULL, om_result_name);
+	(void) om_query_change(&purge_parts_query, NULL);
 	return names;
 }
