@@ -22,7 +22,7 @@ LAYERS = \
 	bytes dialect csvlines csvtext csvreader archivemanifest archivepaths archivereader archivefile \
 	archives coldrows months monthswap horizon leaves eventlog ticks cursors reader census retries registry archivedamounts signatures backlog inbox claims keys orders orderrefs listing ledger work \
 	request capture imports checkers settlement updater shipper lifecycle deadletters secrets \
-	coldevents obstacles tablenames monthtraits monthtables archiving archivesweep \
+	coldevents obstacles tablenames monthtraits monthtables monthmembers memberfile archiving restoring archivesweep \
 	policies maintlog tiers warming \
 	loadcells loadoptions loadprofiles loadparts loadrequests loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
 	providers timelimits modelrows models training predictionlog predictions predictionrequests scores inputrows evaluation ordercheck kindsql \

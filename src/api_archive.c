@@ -18,6 +18,8 @@
 #include "api_arguments.h"
 #include "archives.h"
 #include "archiving.h"
+#include "monthmembers.h"
+#include "restoring.h"
 #include "coldevents.h"
 #include "coldrows.h"
 #include "compat.h"
@@ -50,7 +52,7 @@ arg_relation(FunctionCallInfo fcinfo)
 {
 	Oid relation = PG_ARGISNULL(1) ? InvalidOid : PG_GETARG_OID(1);
 
-	if (om_archiving_is_ours(relation))
+	if (om_members_are_ours(relation))
 		return InvalidOid;
 	if (get_rel_relkind(relation) != RELKIND_PARTITIONED_TABLE)
 		om_arg_raise("relation", "is not a partitioned table");

@@ -42,12 +42,14 @@
 #include "lockwaits.h"
 #include "maintenance.h"
 #include "maintlog.h"
+#include "monthmembers.h"
 #include "monthswap.h"
 #include "monthtables.h"
 #include "names.h"
 #include "plans.h"
 #include "policies.h"
 #include "relations.h"
+#include "restoring.h"
 #include "settings.h"
 #include "tablenames.h"
 #include "tiers.h"
@@ -279,8 +281,7 @@ drop_live(const OmMonth *month)
 {
 	OmMonthMove move = {.parent = month->parent, .old = month->leaf};
 
-	if (!om_month_swap(list_make1(&move)))
-		om_month_raise_busy(month->leaf);
+	om_month_swap(list_make1(&move));
 }
 
 static void
@@ -316,7 +317,7 @@ find_kept(const OmMonth *month)
 	OmArchive *archive =
 		om_archives_find(schema, month->table_name, (DateADT) (month->begin / USECS_PER_DAY));
 
-	return archive == NULL ? InvalidOid : om_archiving_lock_kept(month->parent, archive->file);
+	return archive == NULL ? InvalidOid : om_restoring_lock_kept(month->parent, archive->file);
 }
 
 /* Who has locked a table may read its archived months until the end of the transaction. */
@@ -335,8 +336,7 @@ lock_out_readers(const OmMonth *month, const OmPolicy *policy)
 			moves[i] = (OmMonthMove){.parent = om_relation_get(ours[i])};
 		list = lappend(list, &moves[i]);
 	}
-	if (!om_month_swap(list))
-		om_month_raise_busy(month->parent);
+	om_month_swap(list);
 }
 
 /* Its files go at the next run, when no transaction that has failed could want them back. */
@@ -353,7 +353,7 @@ drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
 	bool isnull;
 
 	if (policy->owner != NULL)
-		om_archiving_require_owner(month->parent, month->begin);
+		om_restoring_require_owner(month->parent, month->begin);
 	lock_out_readers(month, policy);
 	om_query_begin(&scope);
 	(void) om_query_run(&forget_query, args, NULL);

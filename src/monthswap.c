@@ -77,10 +77,23 @@ qualified_name(Oid relid)
 
 /* ---------- locks ---------- */
 
-bool
+static void
+raise_busy(Oid relid)
+{
+	char *name = get_rel_name(relid);
+
+	ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					errmsg("the month could not be moved: table \"%s\" is being used", name),
+					om_errdetail("table", name),
+					errhint("Try again when no transaction has read or written it for long; "
+							"pg_locks shows who does. Nothing has changed.")));
+}
+
+void
 om_month_lock_to_copy(List *leaves)
 {
-	return om_lockwait_lock(leaves, ShareLock, COPY_LOCK_MS);
+	if (!om_lockwait_lock(leaves, ShareLock, COPY_LOCK_MS))
+		raise_busy(linitial_oid(leaves));
 }
 
 /* What keeps a month where it is, in words for an error and for view partitions. */
@@ -192,18 +205,6 @@ lock_for_swap(List *moves)
 			return false;
 	}
 	return false;
-}
-
-void
-om_month_raise_busy(Oid relid)
-{
-	char *name = get_rel_name(relid);
-
-	ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					errmsg("the month could not be moved: table \"%s\" is being used", name),
-					om_errdetail("table", name),
-					errhint("Try again when no transaction has read or written it for long; "
-							"pg_locks shows who does. Nothing has changed.")));
 }
 
 /* ---------- twins ---------- */
@@ -701,14 +702,15 @@ swap_all(List *moves)
 	AtEOXact_GUC(true, level);
 }
 
-bool
+void
 om_month_swap(List *moves)
 {
+	const OmMonthMove *first = linitial(moves);
+
 	OM_FAULT_POINT("monthswap/before-locks");
 	if (!lock_for_swap(moves))
-		return false;
+		raise_busy(OidIsValid(first->old) ? first->old : first->parent);
 	OM_FAULT_POINT("monthswap/locked");
 	swap_all(moves);
 	OM_FAULT_POINT("monthswap/swapped");
-	return true;
 }

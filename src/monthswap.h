@@ -46,9 +46,9 @@ extern OmMonthBounds om_month_bounds(Oid leaf);
 /*
  * SHARE on partitions, which must be given in the order in which captures lock
  * them (event_log, orders, order_lines; others by OID).  Waits for open writers
- * for a moment; false: they are still there, and nothing is locked.
+ * for a moment.  55P03: they are still there.
  */
-extern bool om_month_lock_to_copy(List *leaves);
+extern void om_month_lock_to_copy(List *leaves);
 
 /*
  * Snapshots that others have must see the partitions as the latest does, because
@@ -103,13 +103,9 @@ extern void om_month_index_make(Oid index, Oid from, Oid twin);
  * Locks all that the moves name exclusively, all or none, each time for 100 ms
  * altogether at most, and tries again after pauses; then drops the old partitions
  * and attaches the fresh ones under their names.  The moves must be in the
- * order in which captures lock the tables.  False: the locks could not be had
- * (somebody reads for long); nothing has changed, and the caller has to undo its
- * copy, by an error or the end of a subtransaction.
+ * order in which captures lock the tables.  55P03: the locks could not be had,
+ * because somebody reads for long.
  */
-extern bool om_month_swap(List *moves);
-
-/* The error for that: 55P03, with a hint. */
-extern void om_month_raise_busy(Oid relid) __attribute__((noreturn));
+extern void om_month_swap(List *moves);
 
 #endif /* OM_MONTHSWAP_H */

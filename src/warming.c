@@ -62,8 +62,7 @@ om_warming_run(const OmMonth *month, const OmPolicy *policy, int64 *bytes)
 	int64 rows;
 
 	require_newest();
-	if (!om_month_lock_to_copy(list_make1_oid(month->leaf)))
-		om_month_raise_busy(month->leaf);
+	om_month_lock_to_copy(list_make1_oid(month->leaf));
 	om_month_require_seen(list_make1_oid(month->leaf));
 	om_traits_require_plain(month->parent, month->leaf);
 	bounds = om_month_bounds(month->leaf);
@@ -76,8 +75,7 @@ om_warming_run(const OmMonth *month, const OmPolicy *policy, int64 *bytes)
 								 policy->warm_tablespace);
 	*bytes =
 		DatumGetInt64(DirectFunctionCall1(pg_total_relation_size, ObjectIdGetDatum(move.fresh)));
-	if (!om_month_swap(list_make1(&move)))
-		om_month_raise_busy(month->leaf);
+	om_month_swap(list_make1(&move));
 	om_traits_name_indexes(month->parent, names);
 	return rows;
 }

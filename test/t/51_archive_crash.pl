@@ -18,8 +18,8 @@ my $directory = PostgreSQL::Test::Utils::tempdir();
 my $node      = start_faulty_server('archive_crash', \@points, "order_mgmt.archive_directory = '$directory'", 'autovacuum = off', 'fsync = on');
 
 # What is moved: the arguments, its rows of "archives", and what is asked about it; see below.
-my $orders = { name => 'orders', arguments => q('2024-01-01'), archives => q(schema_name = 'order_mgmt'), points => qr{^(?:archivedamounts|archivefile|archiving|monthswap)/} };
-my $user = { name => 'a table of a user', arguments => q('2024-01-01', 'public.readings'), archives => q(schema_name = 'public'), points => qr{^(?:archivefile|archiving|monthswap|monthtraits)/} };
+my $orders = { name => 'orders', arguments => q('2024-01-01'), archives => q(schema_name = 'order_mgmt'), points => qr{^(?:archivedamounts|archivefile|archiving|monthswap|restoring)/} };
+my $user = { name => 'a table of a user', arguments => q('2024-01-01', 'public.readings'), archives => q(schema_name = 'public'), points => qr{^(?:archivefile|archiving|monthswap|monthtraits|restoring)/} };
 my $subject = $orders;
 my %after = (archive => 'cold', restore => 'restored');
 

@@ -32,6 +32,7 @@ sub error_of
 my $schedule = q(SELECT job_name FROM order_mgmt.schedule_jobs());
 my $often = q(SELECT count(*) FROM order_mgmt.schedule_jobs('{"maintenance": "* * * * *", "archive": "* * * * *", "idempotency_keys": "* * * * *", "loads": "* * * * *", "dead_letters": "* * * * *", "statistics": "* * * * *", "job_history": "* * * * *", "predictions": "* * * * *"}'));
 my @words = qw(maintenance archive idempotency_keys loads dead_letters statistics job_history predictions);
+sub every_minute { my ($only) = @_; return sprintf q(SELECT count(*) FROM order_mgmt.schedule_jobs('{%s}')), join ', ', (map { qq("$_": null) } grep { $_ ne $only } @words), qq("$only": "* * * * *"); }
 sub jobs_of { my ($database) = @_; return join "\n", map { "order_mgmt $database $_" } @words }
 sub jobs { return $node->safe_psql('home', "SELECT string_agg(jobname || ' ' || schedule || ' ' || username, ', ' ORDER BY jobid) FROM cron.job") }
 
@@ -110,7 +111,21 @@ CREATE TABLE readings_3 PARTITION OF readings FOR VALUES FROM ('2020-03-01') TO 
 INSERT INTO readings SELECT '2020-01-01'::date + n, n FROM generate_series(0, 90) AS n;
 SELECT order_mgmt.manage_table('readings', 'at', premake => 0, cold_after => '1 month');
 SQL
-is($node->safe_psql('idle', q(SELECT count(*) FROM order_mgmt.schedule_jobs('{"maintenance": null, "archive": "* * * * *", "idempotency_keys": null, "loads": null, "dead_letters": null, "statistics": null, "job_history": null, "predictions": null}'))), '1', 'one job alone');
+is($node->safe_psql('idle', every_minute('archive')), '1', 'one job alone');
+
+# A model that is a day old, which a job trains again as the role that has it
+$node->safe_psql('idle', <<'SQL');
+CREATE TABLE visits (v int);
+CREATE FUNCTION learn(request jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT jsonb_build_object('sum', sum(v), 'by', current_user) FROM public.visits$$;
+CREATE FUNCTION apply(input jsonb, model jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT model$$;
+GRANT SELECT ON visits TO keeper;
+SELECT order_mgmt.create_model('sums', 'sql', '{"function": "public.apply", "train_function": "public.learn"}');
+INSERT INTO visits VALUES (1);
+SELECT order_mgmt.train_model('sums');
+UPDATE order_mgmt.model_versions SET trained_at = trained_at - interval '25 hours';
+INSERT INTO visits VALUES (2);
+SQL
+is($node->safe_psql('idle', 'SET ROLE keeper; ' . every_minute('models')), '1', 'of which others have one, too');
 
 # They run
 is($node->safe_psql($_, $often), '8', "$_: scheduled for every minute") for qw(home away);
@@ -119,8 +134,11 @@ ok(becomes($node, 'home', $runs, '16', 150), 'all jobs of both databases succeed
 is($node->safe_psql('home', q(SELECT DISTINCT status || ' ' || return_message FROM cron.job_run_details WHERE status = 'failed')), '', 'and none fails');
 ok(becomes($node, 'idle', q(SELECT count(*) FROM order_mgmt.partitions WHERE next_action = 'archive' AND next_action_at <= now()), '0', 150), 'a backlog is worked off');
 is($node->safe_psql('idle', 'SELECT count(*) > 50, count(*) - count(DISTINCT xmin::text), sum(rows) FROM order_mgmt.archives'), 't|0|91', 'a transaction a month');
-is($node->safe_psql('home', q(SELECT count(*) FROM cron.job_run_details WHERE database = 'idle' AND status = 'succeeded' AND end_time <= (SELECT min(end_time) FROM cron.job_run_details WHERE database = 'idle' AND status = 'succeeded'))), '1', 'by the first run of the job');
+is($node->safe_psql('home', q(SELECT count(*) FROM cron.job_run_details WHERE command LIKE '%archive_due%' AND database = 'idle' AND status = 'succeeded' AND end_time <= (SELECT min(end_time) FROM cron.job_run_details WHERE command LIKE '%archive_due%' AND database = 'idle' AND status = 'succeeded'))), '1', 'by the first run of the job');
 is($node->safe_psql('idle', 'SELECT order_mgmt.unschedule_jobs()'), '1', 'which is removed');
+ok(becomes($node, 'idle', q(SELECT max(version) FROM order_mgmt.models WHERE name = 'sums'), '2', 150), 'the model has been trained again');
+is($node->safe_psql('idle', q(SELECT order_mgmt.predict('sums', '{}'))), '{"by": "keeper", "sum": 3}', 'with what has come since, by the role whose job it is');
+is($node->safe_psql('idle', 'SET ROLE keeper; SELECT order_mgmt.unschedule_jobs()'), '1', 'whose job is removed, too');
 is($node->safe_psql($_, 'SELECT order_mgmt.unschedule_jobs()'), '8', "$_: all are removed") for qw(home away);
 is($node->safe_psql($_, 'SELECT order_mgmt.unschedule_jobs()'), '0', "$_: and are gone") for qw(home away);
 is(jobs(), '', 'nothing is left');

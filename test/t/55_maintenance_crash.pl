@@ -15,7 +15,7 @@ use Time::HiRes qw(time usleep);
 my @points    = find_points("$FindBin::RealBin/../../src");
 my $directory = PostgreSQL::Test::Utils::tempdir();
 my $node      = start_faulty_server('maintenance_crash', \@points, "order_mgmt.archive_directory = '$directory'", 'autovacuum = off');
-my @ours      = grep { m{^(?:archivefile|archiving|maintenance|maintworker|monthswap|warming)/} } map { $_->{name} } @points;
+my @ours      = grep { m{^(?:archivefile|archiving|maintenance|maintworker|monthswap|restoring|warming)/} } map { $_->{name} } @points;
 
 # In the one database sessions run maintenance, in the other workers do.
 my %database = (client => 'by_hand', worker => 'by_itself');
@@ -171,8 +171,8 @@ for (@moves)
 # The rounds themselves archive and restore by a client, so points count only where the move leads to them.
 my %leads = (
 	warm => qr{^(?:maintenance|maintworker|monthswap|warming)/},
-	cold => qr{^(?:archivefile|archiving/(?:begun|files-written|archived)|maintenance|maintworker|monthswap/(?:before|locked|dropped|swapped))},
-	restored => qr{^(?:archiving/(?:filled|all-filled|restored)|monthswap)},
+	cold => qr{^(?:archivefile|archiving|maintenance|maintworker|monthswap/(?:before|locked|dropped|swapped))},
+	restored => qr{^(?:restoring|monthswap)},
 	drop => qr{^(?:maintenance/|maintworker|monthswap/(?:locked|dropped))},
 );
 my %struck;
