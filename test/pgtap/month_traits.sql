@@ -7,25 +7,6 @@ SET LOCAL datestyle = 'ISO';
 SET LOCAL order_mgmt.clock = '2028-01-15 12:00:00+00';
 SELECT no_plan();
 
--- Done by maintenance with a table, until nothing is left
-CREATE FUNCTION maintained(prefix text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    did text[];
-    step record;
-    more boolean := true;
-BEGIN
-    WHILE more LOOP
-        more := false;
-        FOR step IN SELECT * FROM order_mgmt.run_maintenance() LOOP
-            more := more OR step.action = 'more to do';
-            IF step.object LIKE '%' || prefix || '%' AND step.action <> 'make partition' THEN
-                did := did || (step.action || ' ' || replace(step.object, 'test.', ''));
-            END IF;
-        END LOOP;
-    END LOOP;
-    RETURN array_to_string(did, ', ');
-END
-$$;
 -- Everything that a partition has
 CREATE FUNCTION traits(leaf regclass) RETURNS SETOF text LANGUAGE sql AS $$
     SELECT concat_ws(' ', relacl, relrowsecurity, relforcerowsecurity, relreplident, obj_description(oid, 'pg_class')) FROM pg_class WHERE oid = leaf

@@ -5,25 +5,6 @@ SET LOCAL timezone = 'UTC';
 SET LOCAL order_mgmt.clock = '2028-01-31 12:00:00+00';
 SELECT no_plan();
 
--- Done by maintenance with a table, until nothing is left
-CREATE FUNCTION maintained(prefix text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-    did text[];
-    step record;
-    more boolean := true;
-BEGIN
-    WHILE more LOOP
-        more := false;
-        FOR step IN SELECT * FROM order_mgmt.run_maintenance() LOOP
-            more := more OR step.action = 'more to do';
-            IF step.object LIKE '%' || prefix || '%' AND step.action <> 'make partition' THEN
-                did := did || (step.action || ' ' || replace(step.object, 'test.', ''));
-            END IF;
-        END LOOP;
-    END LOOP;
-    RETURN array_to_string(did, ', ');
-END
-$$;
 CREATE FUNCTION plan_of(leaf text) RETURNS text LANGUAGE sql AS $$
     SELECT concat_ws(' ', tier, next_action, to_char(next_action_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI'), 'waits: ' || waits_for)
     FROM order_mgmt.partitions WHERE partition_name = leaf
