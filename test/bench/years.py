@@ -6,6 +6,7 @@ from reads import PAGE, time_get_order, time_pages
 from shops import OrderMgmt
 
 FEW, MANY = 3, 60    # months
+PAGES = 2000         # a second or two of them, as of the other calls
 HISTORY_TRANSACTIONS = 5 / 1000    # that history.sql says to have written an order
 
 
@@ -38,7 +39,7 @@ def measure_shop(book, months, shop, seconds, backlog):
     settle(shop.session)
     book.note(f"{months}: drained/s", shop.drain().rate)
     book.note(f"{months}: get_order() ms", time_get_order(shop, seconds))
-    book.note(f"{months}: list_orders() ms", time_pages(shop.session, (None,))[0])
+    book.note(f"{months}: list_orders() ms", time_pages(shop.session, (None,), PAGES)[0])
     book.note(f"{months}: maintenance ms", time_maintenance(shop))
 
 
