@@ -23,7 +23,7 @@ LAYERS = \
 	archives coldrows months monthswap horizon leaves eventlog ticks cursors reader census retries registry archivedamounts signatures backlog inbox claims keys orders orderrefs listing ledger work \
 	request capture imports checkers settlement updater shipper lifecycle deadletters secrets \
 	coldevents obstacles tablenames monthtraits monthtables monthmembers memberfile archiving restoring archivesweep \
-	policies maintlog tiers warming \
+	policies maintlog tiers warming moving \
 	loadcells loadoptions loadprofiles loadparts loadrequests loads loadpast uploads staging loadfeed loadgroups loadorders loadmasters loader \
 	providers timelimits modelrows models training predictionlog predictions predictionrequests scores inputrows evaluation ordercheck kindsql \
 	baskets basketmodel basketfeatures basketmetrics basketscores basketexamples basketlearning baskettraining baskethistory basketoptions basketbytes basketupdate kindbasket nextorders \

@@ -22,18 +22,13 @@
 #include "postgres.h"
 
 #include "catalog/namespace.h"
-#include "catalog/pg_type.h"
-#include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 
-#include "archives.h"
 #include "archivesweep.h"
-#include "archiving.h"
 #include "attempt.h"
 #include "clock.h"
 #include "errors.h"
@@ -42,19 +37,15 @@
 #include "lockwaits.h"
 #include "maintenance.h"
 #include "maintlog.h"
-#include "monthmembers.h"
-#include "monthswap.h"
 #include "monthtables.h"
+#include "moving.h"
 #include "names.h"
 #include "plans.h"
 #include "policies.h"
 #include "relations.h"
-#include "restoring.h"
-#include "settings.h"
 #include "tablenames.h"
 #include "tiers.h"
 #include "upkeep.h"
-#include "warming.h"
 
 /* How often a step that is no move is tried when a table is locked. */
 #define STEP_TRIES 5
@@ -275,113 +266,6 @@ find_due(const OmMaintStep *step, const OmPolicy *policy, TimestampTz now)
 	return NULL;
 }
 
-/* Only of users' tables: of ours what is dropped has been archived before. */
-static void
-drop_live(const OmMonth *month)
-{
-	OmMonthMove move = {.parent = month->parent, .old = month->leaf};
-
-	om_month_swap(list_make1(&move));
-}
-
-static void
-archive(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
-{
-	Oid relation = policy->owner == NULL ? InvalidOid : month->parent;
-	ListCell *cell;
-
-	entry->rows = entry->bytes = 0;
-	/* Of a table by list and month only what the step is about: others may have to wait. */
-	foreach(cell, om_archive_month(relation, month->begin))
-	{
-		const OmArchived *archived = lfirst(cell);
-
-		entry->rows += archived->rows;
-		entry->bytes += archived->bytes;
-	}
-}
-
-static OmQuery forget_query = {
-	.sql =
-		"WITH gone AS (DELETE FROM order_mgmt.archives WHERE month = $1 AND state = 'cold'"
-		" AND schema_name = $2 AND table_name = ANY ($3) RETURNING rows, bytes_packed)"
-		" SELECT coalesce(sum(rows), 0)::bigint, coalesce(sum(bytes_packed), 0)::bigint FROM gone",
-	.nargs = 3,
-	.types = {DATEOID, TEXTOID, TEXTARRAYOID}};
-
-/* What a month had that is not going to come back, locked; invalid: nothing. */
-static Oid
-find_kept(const OmMonth *month)
-{
-	char *schema = get_namespace_name(get_rel_namespace(month->parent));
-	OmArchive *archive =
-		om_archives_find(schema, month->table_name, (DateADT) (month->begin / USECS_PER_DAY));
-
-	return archive == NULL ? InvalidOid : om_restoring_lock_kept(month->parent, archive->file);
-}
-
-/* Who has locked a table may read its archived months until the end of the transaction. */
-static void
-lock_out_readers(const OmMonth *month, const OmPolicy *policy)
-{
-	static const char *const ours[] = {"event_log", "orders", "order_lines"};
-	OmMonthMove moves[lengthof(ours)] = {{.parent = month->parent}};
-	List *list = NIL;
-
-	if (policy->owner != NULL)
-		moves[0].kept = find_kept(month);
-	for (int i = 0; i < (policy->owner == NULL ? (int) lengthof(ours) : 1); i++)
-	{
-		if (policy->owner == NULL)
-			moves[i] = (OmMonthMove){.parent = om_relation_get(ours[i])};
-		list = lappend(list, &moves[i]);
-	}
-	om_month_swap(list);
-}
-
-/* Its files go at the next run, when no transaction that has failed could want them back. */
-static void
-drop_archived(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
-{
-	Datum names[3] = {CStringGetTextDatum(month->table_name), CStringGetTextDatum("order_lines"),
-					  CStringGetTextDatum("event_log")};
-	Datum args[3] = {DateADTGetDatum(month->begin / USECS_PER_DAY),
-					 CStringGetTextDatum(get_namespace_name(get_rel_namespace(month->parent))),
-					 PointerGetDatum(construct_array(names, policy->owner == NULL ? 3 : 1, TEXTOID,
-													 -1, false, TYPALIGN_INT))};
-	OmQueryScope scope;
-	bool isnull;
-
-	if (policy->owner != NULL)
-		om_restoring_require_owner(month->parent, month->begin);
-	lock_out_readers(month, policy);
-	om_query_begin(&scope);
-	(void) om_query_run(&forget_query, args, NULL);
-	entry->rows = DatumGetInt64(om_result_get(0, 1, &isnull));
-	entry->bytes = DatumGetInt64(om_result_get(0, 2, &isnull));
-	om_query_end(&scope);
-}
-
-static void
-do_move(const OmMonth *month, const OmPolicy *policy, OmMaintEntry *entry)
-{
-	if (month->next == OM_MOVE_COLD)
-		archive(month, policy, entry);
-	else if (month->next == OM_MOVE_DROP && !OidIsValid(month->leaf))
-		drop_archived(month, policy, entry);
-	else if (month->next == OM_MOVE_WARM)
-	{
-		entry->rows = om_warming_run(month, policy, &entry->bytes);
-		om_tiers_note_warm(month, om_clock_now());
-	}
-	else if (month->next == OM_MOVE_DROP && OidIsValid(month->leaf))
-	{
-		entry->rows = month->rows < 0 ? -1 : (int64) month->rows;
-		entry->bytes = month->bytes;
-		drop_live(month);
-	}
-}
-
 static void
 log_waiting(const OmMaintStep *step, const char *reason)
 {
@@ -446,7 +330,7 @@ move_month(const OmMaintStep *step, List **actions)
 	}
 	OM_FAULT_POINT("maintenance/before-move");
 	entry.month = step->month;
-	do_move(found.month, policy, &entry);
+	om_moving_run(found.month, policy, &entry);
 	entry.duration = GetCurrentTimestamp() - begin;
 	om_maintlog_add(&entry);
 	note(actions, action_of(step), step->object);
