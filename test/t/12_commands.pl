@@ -74,14 +74,14 @@ sub load
 {
 	my ($database, @options) = @_;
 	my $before = $node->safe_psql($database, q(SELECT count(*) FROM order_mgmt.orders WHERE status = 'shipped'));
-	my $load = in_background($node, [ 'pgbench', '-n', '-c', 3, '-T', 120, '-R', 300, @options, '-f', $script, $database ]);
+	my $load = in_background($node, [ 'pgbench', '-n', '-c', 3, '-T', 600, '-R', 300, @options, '-f', $script, $database ]);
 	ok(becomes($node, $database, "SELECT count(*) > $before FROM order_mgmt.orders WHERE status = 'shipped'", 't', 30), "clients capture, and orders ship in $database");
 	return $load;
 }
 sub stop_load
 {
 	my ($load) = @_;
-	IPC::Run::kill_kill($load->{harness});
+	end_early($node, $load);
 	return;
 }
 sub ships

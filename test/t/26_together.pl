@@ -70,8 +70,7 @@ for my $round (1 .. 3)
 	if ($round == 1)
 	{
 		my ($pid) = workers($node, 'shop');
-		ok(kill('KILL', $pid), 'a worker is killed');
-		ok(becomes($node, 'shop', 'SELECT 1', '1', 30), 'the server is back');
+		ok(kill_process($node, $pid), 'a worker is killed, and the server is back');
 	}
 	elsif ($round == 2)
 	{

@@ -96,9 +96,7 @@ for my $round (1, 2)
 	my @orders = map { capture($_) } 0.1, 0.9, 0.2, 0.8;
 	ok(becomes($node, 'shop', "SELECT count(*) FROM ($thinking) AS t", '1', 30), "round $round: the worker waits for the model");
 	my $pid = $node->safe_psql('shop', $thinking);
-	my $log_before = -s $node->logfile;
-	kill 'KILL', $pid;
-	$node->wait_for_log(qr/ready to accept connections/, $log_before);
+	kill_process($node, $pid);
 	eval { $session->quit };
 	ok(becomes($node, 'shop', q(SELECT order_mgmt.wait_until_idle('60 s')), 't', 60), "round $round: the next one goes on");
 	all_decided("round $round");
@@ -128,24 +126,25 @@ SQL
 
 sub load_and_end
 {
-	my ($what, $signal) = @_;
+	my ($what, $end) = @_;
 	my $ended = q(SELECT count(*) FROM order_mgmt.orders WHERE status IN ('shipped', 'rejected'));
 	my $before = $node->safe_psql('shop', $ended);
 	my $load = in_background($node, [ 'pgbench', '-n', '-c', 3, '-t', 400, '-f', $script, 'shop' ]);
 	ok(becomes($node, 'shop', "SELECT ($ended) >= $before + 50", 't', 60), "$what: orders come to an end");
-	kill $signal, $_ for (workers($node, 'shop'))[0] // ();
+	$end->((workers($node, 'shop'))[0]);
 	finish($load);
 	ok(becomes($node, 'shop', q(SELECT order_mgmt.wait_until_idle('60 s')), 't', 60), "$what: the rest is done");
 	all_decided($what);
 	return;
 }
 
-load_and_end('a worker ended', 'TERM');
-load_and_end('a worker killed', 'KILL');
+my $terminate = sub { my ($pid) = @_; kill 'TERM', $pid if $pid; };
+load_and_end('a worker ended', $terminate);
+load_and_end('a worker killed', sub { my ($pid) = @_; kill_process($node, $pid); });
 $node->safe_psql('postgres', 'ALTER SYSTEM SET order_mgmt.workers_per_database = 4');
 $node->reload;
 ok(becomes($node, 'shop', q(SELECT order_mgmt.wait_until_idle('60 s')), 't', 60), 'several workers');
-load_and_end('several workers', 'TERM');
+load_and_end('several workers', $terminate);
 cmp_ok($node->safe_psql('shop', q(SELECT count(*) FROM order_mgmt.orders WHERE status = 'cancelled')), '>', 5, 'some were cancelled meanwhile');
 
 # --- a model that hangs ------------------------------------------------------------------------------------------------
@@ -254,9 +253,7 @@ my $sleeping = q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'order_mg
 for my $crash (1 .. 3)
 {
 	ok(becomes($node, 'shop', "SELECT count(*) FROM ($sleeping) AS t", '1', 30), "crash $crash: the model is asked about it");
-	$log_before = -s $node->logfile;
-	kill 'KILL', $node->safe_psql('shop', $sleeping);
-	$node->wait_for_log(qr/ready to accept connections/, $log_before);
+	kill_process($node, $node->safe_psql('shop', $sleeping));
 }
 ok(becomes($node, 'shop', q(SELECT consumer, error_code FROM order_mgmt.dead_letters), 'balance_checker|57P02', 60), 'after the third crash it is a dead letter');
 is(fate($deadly), 'failed{}', 'and its order has failed');

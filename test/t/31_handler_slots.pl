@@ -48,6 +48,7 @@ ok(becomes($node, 'shop', "SELECT count(*) FROM order_mgmt.queues WHERE consumer
 one_order($node, 'shop');
 ok(becomes($node, 'shop', q(SELECT count(*) || ' ' || count(DISTINCT event_id) FROM seen WHERE consumer = 'two'), '6 6', 20), 'and goes on');
 $node->safe_psql('shop', q(SELECT order_mgmt.unsubscribe('two')));
+ok(becomes($node, 'shop', $names, '', 60), 'unsubscribed, it ends');    # which nobody waits for
 
 # A subscription that is rolled back has no worker; one that is prepared has it from COMMIT PREPARED on.
 $node->safe_psql('shop', q(BEGIN; SELECT order_mgmt.subscribe('one', 'one'); ROLLBACK));
