@@ -18,11 +18,11 @@ SELECT order_mgmt.capture_order('c', jsonb_build_array(jsonb_build_object('produ
 SQL
 $node->safe_psql('shop', "SELECT order_mgmt.capture_order('c', $Shop::one_line, 'known') AS id");
 my $load = in_background($node, [ 'pgbench', '-n', '-c', 3, '-T', 600, '-f', $script, 'shop' ]);
-ok(becomes($node, 'shop', q(SELECT count(*) > 300 FROM order_mgmt.orders WHERE status = 'shipped'), 't', 30), 'orders ship');
+ok(becomes($node, 'shop', q(SELECT count(*) > 300 FROM order_mgmt.orders WHERE status = 'shipped'), 't', 60), 'orders ship');
 $node->safe_psql('shop', q(SELECT order_mgmt.pause_consumer('shipper')));
-ok(becomes($node, 'shop', q(SELECT count(*) > 50 FROM order_mgmt.orders WHERE status = 'confirmed'), 't', 30), 'some wait for the shipper');
+ok(becomes($node, 'shop', q(SELECT count(*) > 50 FROM order_mgmt.orders WHERE status = 'confirmed'), 't', 60), 'some wait for the shipper');
 $node->safe_psql('shop', q(SELECT order_mgmt.resume_consumer('shipper'); SELECT order_mgmt.pause_consumer('stock_checker')));
-ok(becomes($node, 'shop', q(SELECT count(*) > 50 FROM order_mgmt.orders WHERE status = 'captured'), 't', 30), 'some are half checked');
+ok(becomes($node, 'shop', q(SELECT count(*) > 50 FROM order_mgmt.orders WHERE status = 'captured'), 't', 60), 'some are half checked');
 my $open = $node->safe_psql('shop', q(SELECT * FROM order_mgmt.receive_events('mailer', 20)));
 like($open, qr/order_shipped/, 'a program has a batch under way');
 my $dump = $node->basedir . '/shop.dump';
