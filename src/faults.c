@@ -5,12 +5,12 @@
  * A test writes file order_mgmt.faults into the data directory: one record of
  * 64 bytes for each point.  Every process maps it at its first point, so what
  * is counted there outlives a crash restart, and a fault that has been fired
- * is not fired again by whoever comes after.  A server without the file has no
- * faults.
+ * is not fired again by whoever comes after, unless it is to kill so many
+ * times.  A server without the file has no faults.
  *
  * Locking: none, the counters are atomic.  The test writes "action" and
  * "kind" before it arms the point with "countdown", the number of hits until
- * the fault.
+ * the fault, or for FAULT_KILL_EACH the number of kills.
  */
 #include "postgres.h"
 
@@ -35,10 +35,11 @@
 typedef enum FaultAction
 {
 	FAULT_NONE,
-	FAULT_ERROR, /* an ERROR */
-	FAULT_KILL,  /* SIGKILL */
-	FAULT_EXIT,  /* the process ends by itself */
-	FAULT_STOP   /* waits until the action is no longer this one */
+	FAULT_ERROR,    /* an ERROR */
+	FAULT_KILL,     /* SIGKILL */
+	FAULT_EXIT,     /* the process ends by itself */
+	FAULT_STOP,     /* waits until the action is no longer this one */
+	FAULT_KILL_EACH /* SIGKILL, to each who comes there until "countdown" is 0 */
 } FaultAction;
 
 typedef enum ProcessKind
@@ -51,9 +52,9 @@ typedef struct FaultPoint
 {
 	char name[32];
 	pg_atomic_uint32 action;
-	pg_atomic_uint32 kind;      /* of process that it is meant for */
-	pg_atomic_uint32 countdown; /* fires when it becomes 0; 0: not armed */
-	pg_atomic_uint32 fired;
+	pg_atomic_uint32 kind;         /* of process that it is meant for */
+	pg_atomic_uint32 countdown;    /* fires when it becomes 0; 0: not armed */
+	pg_atomic_uint32 fired;        /* how often */
 	pg_atomic_uint32 pid;          /* of the process that fired it */
 	pg_atomic_uint32 can_be_ended; /* it answers a termination while it is stopped */
 	pg_atomic_uint32 hits[2];      /* by kind of process */
@@ -111,7 +112,7 @@ fire(FaultPoint *point, FaultAction action)
 {
 	pg_atomic_write_u32(&point->pid, MyProcPid);
 	pg_atomic_write_u32(&point->can_be_ended, InterruptHoldoffCount == 0 && CritSectionCount == 0);
-	pg_atomic_write_u32(&point->fired, 1);
+	pg_atomic_fetch_add_u32(&point->fired, 1);
 	switch (action)
 	{
 		case FAULT_NONE:
@@ -121,6 +122,7 @@ fire(FaultPoint *point, FaultAction action)
 							errmsg("fault point \"%s\" has been reached", point->name)));
 			break;
 		case FAULT_KILL:
+		case FAULT_KILL_EACH:
 			kill(MyProcPid, SIGKILL);
 			break;
 		case FAULT_EXIT:
@@ -132,13 +134,20 @@ fire(FaultPoint *point, FaultAction action)
 	}
 }
 
-/* Of several processes that come here at the same time one gets the 1. */
+/* Of several processes that come here at the same time each gets another number. */
 static bool
 is_due(FaultPoint *point, ProcessKind kind)
 {
-	return pg_atomic_read_u32(&point->kind) == kind && pg_atomic_read_u32(&point->countdown) > 0 &&
-		   pg_atomic_read_u32(&point->fired) == 0 &&
-		   pg_atomic_fetch_sub_u32(&point->countdown, 1) == 1;
+	uint32 countdown = pg_atomic_read_u32(&point->countdown);
+
+	if (pg_atomic_read_u32(&point->kind) != kind)
+		return false;
+	while (countdown > 0)
+	{
+		if (pg_atomic_compare_exchange_u32(&point->countdown, &countdown, countdown - 1))
+			return countdown == 1 || pg_atomic_read_u32(&point->action) == FAULT_KILL_EACH;
+	}
+	return false;
 }
 
 void

@@ -57,6 +57,8 @@ BEGIN
     RETURN (SELECT string_agg(action || ' ' || object, ',') FROM order_mgmt.run_maintenance());
 END
 $$;
+-- A month may have begun since setup().
+SELECT order_mgmt.run_maintenance() \g /dev/null
 SELECT capture(1, 'old') AS old \gset
 SELECT is(ten_days_later(), 'rotate idempotency_keys', 'after ten days another table takes the keys');
 SELECT is(capture(1, 'old'), :'old', 'a key of the table before is still known');

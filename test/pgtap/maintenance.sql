@@ -3,9 +3,10 @@ BEGIN;
 \ir helpers.psql
 SELECT no_plan();
 
+-- From this one on: setup() may have been called in the last.
 CREATE FUNCTION months(parent regclass) RETURNS text LANGUAGE sql AS $$
     SELECT string_agg(right(inhrelid::regclass::text, 7), ' ' ORDER BY inhrelid::regclass::text COLLATE "C")
-    FROM pg_inherits WHERE inhparent = parent
+    FROM pg_inherits WHERE inhparent = parent AND right(inhrelid::regclass::text, 7) >= to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')
 $$;
 CREATE FUNCTION months_from(first timestamptz, ahead int) RETURNS text LANGUAGE sql AS $$
     SELECT string_agg(to_char(m, 'YYYY_MM'), ' ' ORDER BY m)

@@ -35,7 +35,7 @@ my $id = $node->safe_psql('postgres', "SELECT order_mgmt.set_account('c', 6), or
 is($node->safe_psql('postgres', "SELECT order_mgmt.wait_for_order('$id', '0.1 s')"), 'captured', 'nobody works by himself');
 my $waiting = in_background($node, [ 'psql', '-XAtq', '-d', 'postgres' ], "SELECT order_mgmt.wait_for_order('$id', '60 s');\n");
 ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%wait_for_order%' AND pid <> pg_backend_pid()),
-		'1', 30), 'somebody waits for an order');
+		'1', 60), 'somebody waits for an order');
 $node->safe_psql('postgres', 'SELECT order_mgmt.run_pipeline()');
 finish($waiting);
 is($waiting->{out}, "shipped\n", 'and hears that it has shipped');
@@ -43,9 +43,9 @@ is($waiting->{out}, "shipped\n", 'and hears that it has shipped');
 # So is a program that waits for events.
 $node->safe_psql('postgres', q(SELECT order_mgmt.create_consumer('mailer', '{order_captured}')));
 $waiting = in_background($node, [ 'psql', '-XAtq', '-d', 'postgres' ],
-	"SET statement_timeout = '30 s';\nSELECT event_type, customer_id FROM order_mgmt.receive_events('mailer', wait => '1 h');\n");
+	"SET statement_timeout = '120 s';\nSELECT event_type, customer_id FROM order_mgmt.receive_events('mailer', wait => '1 h');\n");
 ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%receive_events%' AND pid <> pg_backend_pid()),
-		'1', 30), 'somebody waits for events');
+		'1', 60), 'somebody waits for events');
 $node->safe_psql('postgres', "SELECT order_mgmt.capture_order('c', $line)");
 finish($waiting);
 is($waiting->{out}, "order_captured|c\n", 'and hears of an order');

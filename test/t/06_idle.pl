@@ -5,6 +5,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use Shop;
 use Test::More;
+use Time::HiRes qw(usleep);
 
 my $node = start_server('idle', 'autovacuum = off', 'checkpoint_timeout = 1h', 'bgwriter_delay = 10s', 'wal_level = minimal', 'max_wal_senders = 0');
 new_shop($node, 'shop');
@@ -13,7 +14,12 @@ $node->safe_psql('not_set_up', 'CREATE EXTENSION order_mgmt');
 is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('" . one_order($node, 'shop') . "')"), 'shipped', 'the shop is open');
 settle($node, 'shop', 'before');
 # Nobody is connected to any database but postgres, and all that has been counted has been reported.
-ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE datname <> 'postgres' AND backend_type = 'client backend'), '0', 20), 'no client');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE datname <> 'postgres' AND backend_type = 'client backend'), '0', 60), 'no client');
+
+# The launcher has looked at every database, too.
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE datname <> 'postgres' AND NOT (datname = 'shop' AND backend_type = 'order_mgmt worker')), '0', 60), 'nobody but the worker');
+# When a day begins workers look after their tables.
+usleep(100_000) while time % 86_400 > 86_400 - 100 || time % 86_400 < 5;
 
 # Counted for a while from another database; the only condition is that nothing changes from the first to the last look.
 my $counts = q(SELECT datname || ' ' || xact_commit + xact_rollback FROM pg_stat_database WHERE datname IN ('shop', 'never_set_up', 'not_set_up') ORDER BY 1);
@@ -53,14 +59,14 @@ $old->quit;
 
 # Who waits for long in short pieces holds no old snapshot either.
 $node->safe_psql('postgres', 'ALTER DATABASE shop SET order_mgmt.workers = off');
-ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE datname = 'shop'), '0', 20), 'nobody works');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE datname = 'shop'), '0', 60), 'nobody works');
 my $id = one_order($node, 'shop');
 my $wait = q(DO $$ BEGIN WHILE NOT order_mgmt.wait_until_idle(timeout => '0.1s') LOOP COMMIT; END LOOP; END $$);
 my $waiting = in_background($node, [ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', 'shop', '-c', $wait ]);
 my $waiters = q(SELECT pid FROM pg_stat_activity WHERE datname = 'shop' AND query LIKE 'DO %' AND backend_xmin IS NOT NULL);
-ok(becomes($node, 'postgres', "SELECT count(*) FROM ($waiters) AS w", '1', 20), 'a session waits');
+ok(becomes($node, 'postgres', "SELECT count(*) FROM ($waiters) AS w", '1', 60), 'a session waits');
 my $xid = $node->safe_psql('postgres', 'SELECT pg_current_xact_id()');
-ok(becomes($node, 'postgres', "SELECT backend_xmin::text::bigint > $xid FROM pg_stat_activity WHERE pid = (SELECT pid FROM ($waiters) AS w)", 't', 20), 'and lets go of its snapshot meanwhile');
+ok(becomes($node, 'postgres', "SELECT backend_xmin::text::bigint > $xid FROM pg_stat_activity WHERE pid = (SELECT pid FROM ($waiters) AS w)", 't', 60), 'and lets go of its snapshot meanwhile');
 $node->safe_psql('postgres', 'ALTER DATABASE shop RESET order_mgmt.workers');
 is(finish($waiting), 0, 'until all is done') or diag($waiting->{err});
 is($node->safe_psql('shop', "SELECT order_mgmt.get_order_status('$id')"), 'shipped', 'as it is then');

@@ -17,17 +17,17 @@ append_to_file($script, <<SQL);
 SELECT order_mgmt.capture_order('c', jsonb_build_array(jsonb_build_object('product_id', 'p', 'quantity', :q::int, 'unit_price', 1)), 'key ' || :client_id || ' ' || clock_timestamp());
 SQL
 $node->safe_psql('shop', "SELECT order_mgmt.capture_order('c', $Shop::one_line, 'known') AS id");
-my $load = in_background($node, [ 'pgbench', '-n', '-c', 3, '-T', 30, '-f', $script, 'shop' ]);
-ok(becomes($node, 'shop', q(SELECT count(*) > 300 FROM order_mgmt.orders WHERE status = 'shipped'), 't', 30), 'orders ship');
+my $load = in_background($node, [ 'pgbench', '-n', '-c', 3, '-T', 600, '-f', $script, 'shop' ]);
+ok(becomes($node, 'shop', q(SELECT count(*) > 300 FROM order_mgmt.orders WHERE status = 'shipped'), 't', 60), 'orders ship');
 $node->safe_psql('shop', q(SELECT order_mgmt.pause_consumer('shipper')));
-ok(becomes($node, 'shop', q(SELECT count(*) > 50 FROM order_mgmt.orders WHERE status = 'confirmed'), 't', 30), 'some wait for the shipper');
+ok(becomes($node, 'shop', q(SELECT count(*) > 50 FROM order_mgmt.orders WHERE status = 'confirmed'), 't', 60), 'some wait for the shipper');
 $node->safe_psql('shop', q(SELECT order_mgmt.resume_consumer('shipper'); SELECT order_mgmt.pause_consumer('stock_checker')));
-ok(becomes($node, 'shop', q(SELECT count(*) > 50 FROM order_mgmt.orders WHERE status = 'captured'), 't', 30), 'some are half checked');
+ok(becomes($node, 'shop', q(SELECT count(*) > 50 FROM order_mgmt.orders WHERE status = 'captured'), 't', 60), 'some are half checked');
 my $open = $node->safe_psql('shop', q(SELECT * FROM order_mgmt.receive_events('mailer', 20)));
 like($open, qr/order_shipped/, 'a program has a batch under way');
 my $dump = $node->basedir . '/shop.dump';
 $node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, $node->connstr('shop') ], 'pg_dump while orders are captured');
-IPC::Run::kill_kill($load->{harness});
+end_early($node, $load);
 $node->safe_psql('shop', q(SELECT order_mgmt.resume_consumer('stock_checker')));
 settle($node, 'shop', 'the origin');
 

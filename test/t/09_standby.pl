@@ -67,19 +67,20 @@ is(join("\n", @internal), '', 'none fails on the standby for a reason of its own
 # Promotion of a synchronous standby under load: what clients have been told holds there too.
 $primary->safe_psql('postgres', q(ALTER SYSTEM SET synchronous_standby_names = '*'));
 $primary->reload;
-ok(becomes($primary, 'postgres', 'SELECT sync_state FROM pg_stat_replication', 'sync', 30), 'the standby is synchronous');
+ok(becomes($primary, 'postgres', 'SELECT sync_state FROM pg_stat_replication', 'sync', 60), 'the standby is synchronous');
+$primary->safe_psql('postgres', 'CHECKPOINT');    # so the checkpointer knows, too, and commits wait
 my $captures = in_background($primary, [ 'psql', '-XAtq', '-d', 'shop' ], "SELECT order_mgmt.capture_order('c', $Shop::one_line);\n" x 50000);
 my $reads = in_background($primary, [ 'psql', '-XAtq', '-d', 'shop' ], "SELECT order_id FROM order_mgmt.list_orders(status => 'shipped', page_size => 20);\n" x 20000);
 my $script = $primary->basedir . '/capture.pgbench';
 append_to_file($script, "SELECT order_mgmt.capture_order('c', $Shop::one_line);\n");
 my $load = in_background($primary, [ 'pgbench', '-n', '-c', 3, '-T', 60, '-f', $script, 'shop' ]);
-ok(becomes($standby, 'shop', q(SELECT count(*) > 200 FROM order_mgmt.orders WHERE status = 'shipped'), 't', 30), 'orders ship, as the standby sees');
-ok(has_written($captures, 4096, 30) && has_written($reads, 4096, 30), 'clients are told of it');
+ok(becomes($standby, 'shop', q(SELECT count(*) > 200 FROM order_mgmt.orders WHERE status = 'shipped'), 't', 60), 'orders ship, as the standby sees');
+ok(has_written($captures, 4096, 60) && has_written($reads, 4096, 60), 'clients are told of it');
 $primary->stop('immediate');
 finish($_) for $load, $captures, $reads;
 my $start = time;
 $standby->safe_psql('postgres', 'SELECT pg_promote()');
-ok(becomes($standby, 'shop', 'SELECT count(worker_pid) FROM order_mgmt.queues', '4', 10), 'promoted, it has workers');
+ok(becomes($standby, 'shop', 'SELECT count(worker_pid) FROM order_mgmt.queues', '4', 60), 'promoted, it has workers');
 is($standby->safe_psql('shop', "SELECT order_mgmt.wait_for_order('" . one_order($standby, 'shop') . "')"), 'shipped', 'and ships');
 note(sprintf 'from pg_promote() to the first order shipped: %.2f s', time - $start);
 settle($standby, 'shop', 'the promoted standby');

@@ -43,7 +43,7 @@ sub counted
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $counts = join ', ', map { "(SELECT count(*) $working AND datname = '$_')" } @shops;
 	my $start = time;
-	ok(becomes($node, 'postgres', "SELECT array_to_string(ARRAY(SELECT c FROM unnest(ARRAY[$counts]) AS c ORDER BY c), ' ')", $expected, 30), $what);
+	ok(becomes($node, 'postgres', "SELECT array_to_string(ARRAY(SELECT c FROM unnest(ARRAY[$counts]) AS c ORDER BY c), ' ')", $expected, 60), $what);
 	note(sprintf '%s: after %.2f s', $what, time - $start);
 	return;
 }
@@ -64,7 +64,7 @@ sub stages_are_covered
 {
 	my ($what, @of) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	ok(becomes($node, $_, 'SELECT count(worker_pid) FROM order_mgmt.queues', '4', 10), "$what: each stage of $_ has a worker") for @of;
+	ok(becomes($node, $_, 'SELECT count(worker_pid) FROM order_mgmt.queues', '4', 60), "$what: each stage of $_ has a worker") for @of;
 	return;
 }
 
@@ -103,7 +103,7 @@ for my $round (1 .. 4)
 {
 	my @pids = workers($node, $busy);
 	kill('TERM', $pids[ $round % @pids ]);
-	ok(becomes($node, 'postgres', "SELECT count(*) $working AND pid = $pids[ $round % @pids ]", '0', 10), "worker $round of $busy ends");
+	ok(becomes($node, 'postgres', "SELECT count(*) $working AND pid = $pids[ $round % @pids ]", '0', 60), "worker $round of $busy ends");
 }
 is(finish($load), 0, 'clients do not notice');
 settle($node, $busy, 'workers ended under load');
@@ -114,6 +114,7 @@ all_work('back again');
 # Somebody else takes every slot: captures are taken, the log says so once, and it goes on as soon as slots are free.
 set('order_mgmt.workers', 'off');
 counted('0 0 0 0 0', 'workers = off for the whole server');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'order_mgmt%' AND backend_type <> 'order_mgmt launcher'), '0', 60), 'nor does anybody else have a slot');
 $node->safe_psql('postgres', q(CREATE TABLE wide (t text); ALTER TABLE wide ALTER t SET STORAGE PLAIN, SET (parallel_workers = 7)));
 $node->safe_psql('postgres', q(INSERT INTO wide SELECT repeat('x', 5000) FROM generate_series(1, 200)));
 my $parallel = in_background($node, [ 'psql', '-XAtq', '-d', 'postgres' ], <<'SQL');
@@ -122,7 +123,7 @@ SET parallel_setup_cost = 0;
 SET application_name = 'parallel';
 SELECT count(*) FROM wide WHERE pg_sleep(60) IS NOT NULL AND t <> '';
 SQL
-ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'parallel worker'), '7', 20), 'a query takes all slots');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'parallel worker'), '7', 60), 'a query takes all slots');
 forget_log();
 set('order_mgmt.workers', 'on');
 my %ids = map { $_ => one_order($node, $_) } @shops;

@@ -74,14 +74,14 @@ sub load
 {
 	my ($database, @options) = @_;
 	my $before = $node->safe_psql($database, q(SELECT count(*) FROM order_mgmt.orders WHERE status = 'shipped'));
-	my $load = in_background($node, [ 'pgbench', '-n', '-c', 3, '-T', 120, '-R', 300, @options, '-f', $script, $database ]);
-	ok(becomes($node, $database, "SELECT count(*) > $before FROM order_mgmt.orders WHERE status = 'shipped'", 't', 30), "clients capture, and orders ship in $database");
+	my $load = in_background($node, [ 'pgbench', '-n', '-c', 3, '-T', 600, '-R', 300, @options, '-f', $script, $database ]);
+	ok(becomes($node, $database, "SELECT count(*) > $before FROM order_mgmt.orders WHERE status = 'shipped'", 't', 60), "clients capture, and orders ship in $database");
 	return $load;
 }
 sub stop_load
 {
 	my ($load) = @_;
-	IPC::Run::kill_kill($load->{harness});
+	end_early($node, $load);
 	return;
 }
 sub ships
@@ -159,7 +159,7 @@ $client->query_safe('COMMIT');
 $client->quit;
 unlike(try_command('DROP EXTENSION ... CASCADE under load', 'shop', 'DROP EXTENSION order_mgmt CASCADE'), qr/ERROR/, 'DROP EXTENSION ... CASCADE is done under load');
 finish($load);
-ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '0', 10), 'nobody works any more');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '0', 60), 'nobody works any more');
 $node->safe_psql('shop', 'CREATE EXTENSION order_mgmt; SELECT order_mgmt.setup()');
 ships('shop', 'installed again, it ships');
 settle($node, 'shop', 'installed again');
@@ -168,7 +168,7 @@ settle($node, 'shop', 'installed again');
 $load = load('shop');
 unlike(try_command('DROP SCHEMA ... CASCADE under load', 'shop', 'DROP SCHEMA order_mgmt CASCADE'), qr/ERROR/, 'DROP SCHEMA ... CASCADE is done under load');
 finish($load);
-ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '0', 10), 'nobody works any more');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '0', 60), 'nobody works any more');
 $node->safe_psql('shop', q(CREATE EXTENSION order_mgmt; SELECT order_mgmt.setup(); SELECT order_mgmt.set_account('c', 1000); SELECT order_mgmt.set_stock('p', 1000)));
 ships('shop', 'made anew, it ships');
 

@@ -30,14 +30,14 @@ sub leave_in_mid_flight
 	$node->safe_psql('postgres', 'ALTER DATABASE shop SET order_mgmt.auto_ship = off');
 	my @parked = split /\n/, $node->safe_psql('shop', "SELECT order_mgmt.capture_order('c', " . $line->('rare') . ') FROM generate_series(1, 3)');
 	push @parked, split /\n/, $node->safe_psql('shop', "SELECT order_mgmt.capture_order('c', $Shop::one_line) FROM generate_series(1, 20)");
-	ok(becomes($node, 'shop', q(SELECT count(*) >= 21 FROM order_mgmt.orders WHERE status = 'confirmed'), 't', 30), 'orders are confirmed and parked');
+	ok(becomes($node, 'shop', q(SELECT count(*) >= 21 FROM order_mgmt.orders WHERE status = 'confirmed'), 't', 60), 'orders are confirmed and parked');
 	$node->safe_psql('shop', q(SELECT order_mgmt.pause_consumer('stock_checker')));
 	my @half = split /\n/, $node->safe_psql('shop', "SELECT order_mgmt.capture_order('c', $Shop::one_line) FROM generate_series(1, 20)");
-	ok(becomes($node, 'shop', q(SELECT pending FROM order_mgmt.queues WHERE consumer = 'balance_checker'), '0', 30), 'others are half checked');
+	ok(becomes($node, 'shop', q(SELECT pending FROM order_mgmt.queues WHERE consumer = 'balance_checker'), '0', 60), 'others are half checked');
 	$node->safe_psql('shop', "SELECT order_mgmt.cancel_order('$_')") for $half[0], $parked[-1];
 	my $load = in_background($node, [ 'pgbench', '-n', '-c', 2, '-T', 60, '-R', 500, '-f', $script, 'shop' ]);
 	my $known = $node->safe_psql('shop', 'SELECT count(*) FROM order_mgmt.orders');
-	ok(becomes($node, 'shop', "SELECT count(*) > $known + 50 FROM order_mgmt.orders", 't', 30), 'and more are being captured');
+	ok(becomes($node, 'shop', "SELECT count(*) > $known + 50 FROM order_mgmt.orders", 't', 60), 'and more are being captured');
 	my $start = time;
 	$node->stop('fast');
 	note(sprintf 'fast stop under load: %.2f s', time - $start);

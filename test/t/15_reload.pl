@@ -17,7 +17,7 @@ sub set
 	my ($name, $value) = @_;
 	$node->safe_psql('postgres', "ALTER SYSTEM SET order_mgmt.$name = $value");
 	$node->safe_psql('postgres', 'SELECT pg_reload_conf()');
-	ok(becomes($node, 'shop', "SELECT 1 FROM order_mgmt.version(); SHOW order_mgmt.$name", "1\n" . $value =~ s/'//gr, 10), "$name is $value by a reload");
+	ok(becomes($node, 'shop', "SELECT 1 FROM order_mgmt.version(); SHOW order_mgmt.$name", "1\n" . $value =~ s/'//gr, 60), "$name is $value by a reload");
 	return;
 }
 sub wait_for
@@ -25,7 +25,7 @@ sub wait_for
 	my ($id, $status, $what) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $start = time;
-	ok(becomes($node, 'shop', "SELECT order_mgmt.get_order_status('$id')", $status, 30), $what);
+	ok(becomes($node, 'shop', "SELECT order_mgmt.get_order_status('$id')", $status, 60), $what);
 	note(sprintf '%s: %.2f s', $what, time - $start);
 	return;
 }
@@ -66,7 +66,7 @@ is((workers($node, 'shop'))[0], $worker, 'all this time it was the same worker')
 
 # Workers off and on for the whole server
 set('workers', 'off');
-ok(becomes($node, 'shop', 'SELECT count(worker_pid) FROM order_mgmt.queues', '0', 10), 'workers off: they leave');
+ok(becomes($node, 'shop', 'SELECT count(worker_pid) FROM order_mgmt.queues', '0', 60), 'workers off: they leave');
 my $waits = one_order($node, 'shop');
 is($node->safe_psql('shop', "SELECT order_mgmt.get_order_status('$waits')"), 'captured', 'and orders wait');
 set('workers', 'on');

@@ -21,7 +21,7 @@ SELECT order_mgmt.adjust_stock('p' || :p, 1), order_mgmt.adjust_balance('c' || :
 DO $$ DECLARE id uuid; BEGIN FOR id IN SELECT order_id FROM order_mgmt.list_orders('c1', page_size => 2) LOOP BEGIN PERFORM order_mgmt.cancel_order(id, 'raced'); EXCEPTION WHEN SQLSTATE 'OM005' THEN NULL; END; END LOOP; END $$;
 SQL
 my $load = in_background($node, [ 'pgbench', '-n', '-c', 6, '-j', 2, '-T', 8, '--max-tries', 1000, '-f', $orders, 'shop' ]);
-ok(becomes($node, 'shop', q(SELECT count(*) > 20 FROM order_mgmt.orders WHERE status = 'shipped'), 't', 30), 'orders ship');
+ok(becomes($node, 'shop', q(SELECT count(*) > 20 FROM order_mgmt.orders WHERE status = 'shipped'), 't', 60), 'orders ship');
 
 # Drift of every kind that can be mended, again and again. Less than is held makes workers fail until it is mended.
 my ($mended, $busy) = (0, 0);

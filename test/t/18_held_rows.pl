@@ -64,7 +64,7 @@ sub others_ship
 {
 	my ($phase) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	ok(becomes($node, 'shop', count_orders($phase, "NOT ($touched{$phase}) AND status <> 'shipped'"), '0', 30), "$phase: what does not touch it ships meanwhile");
+	ok(becomes($node, 'shop', count_orders($phase, "NOT ($touched{$phase}) AND status <> 'shipped'"), '0', 60), "$phase: what does not touch it ships meanwhile");
 	cmp_ok($node->safe_psql('shop', count_orders($phase, "status = 'shipped'")), '>', 300, "$phase: and that is much");
 	return;
 }
@@ -87,7 +87,7 @@ for my $held ([ 'stock', q(SELECT order_mgmt.adjust_stock('hot', -1)) ], [ 'acco
 	is($node->safe_psql('shop', count_orders($phase, "($touched{$phase}) AND status = 'captured'")), $waiting, "$phase: these wait");
 	$client->query_safe('COMMIT');
 	$client->quit;
-	ok(becomes($node, 'shop', count_orders($phase, "status = 'shipped' AND ($touched{$phase})"), $waiting, 30), "$phase: afterwards they ship");
+	ok(becomes($node, 'shop', count_orders($phase, "status = 'shipped' AND ($touched{$phase})"), $waiting, 60), "$phase: afterwards they ship");
 	note_times($phase);
 	settle($node, 'shop', $phase);
 }

@@ -46,13 +46,13 @@ sub note_queues
 }
 
 # --- one poisoned event among a thousand ----------------------------------------------------------
-$node->safe_psql('shop', q(UPDATE order_mgmt.consumers SET max_attempts = 5, backoff_base = '200 ms', backoff_cap = '400 ms' WHERE name = 'stock_checker';
+$node->safe_psql('shop', q(UPDATE order_mgmt.consumers SET max_attempts = 5, backoff_base = '2 s', backoff_cap = '2 s' WHERE name = 'stock_checker';
 	SELECT order_mgmt.pause_consumer('stock_checker')));
 capture(1000, 'thousand');
 my $poison = $node->safe_psql('shop', q(SELECT order_id FROM order_mgmt.orders WHERE order_ref = 'thousand' ORDER BY order_id OFFSET 500 LIMIT 1));
 $node->safe_psql('shop', "CREATE TABLE lost AS SELECT * FROM order_mgmt.order_lines WHERE order_id = '$poison'; DELETE FROM order_mgmt.order_lines WHERE order_id = '$poison'");
 $node->safe_psql('shop', q(SELECT order_mgmt.resume_consumer('stock_checker')));
-ok(becomes($node, 'shop', q(SELECT count(*) FROM order_mgmt.orders WHERE order_ref = 'thousand' AND status = 'shipped'), '999', 30), 'one is poisoned: the other 999 ship');
+ok(becomes($node, 'shop', q(SELECT count(*) FROM order_mgmt.orders WHERE order_ref = 'thousand' AND status = 'shipped'), '999', 60), 'one is poisoned: the other 999 ship');
 my ($meanwhile, $retried) = (0, 0);
 until ($node->safe_psql('shop', queue('stock_checker', 'dead')) == 1 || $meanwhile == 1000)
 {
@@ -71,7 +71,7 @@ is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$poison')"), 'fai
 $node->safe_psql('shop', 'INSERT INTO order_mgmt.order_lines SELECT * FROM lost');
 settle($node, 'shop', 'poisoned');
 is($node->safe_psql('shop', q(SELECT order_mgmt.replay_dead_letters('stock_checker'))), '1', 'mended, it is taken up again');
-ok(becomes($node, 'shop', "SELECT order_mgmt.get_order_status('$poison')", 'shipped', 30), 'and ships');
+ok(becomes($node, 'shop', "SELECT order_mgmt.get_order_status('$poison')", 'shipped', 60), 'and ships');
 is($node->safe_psql('shop', "SELECT count(*) FROM order_mgmt.events WHERE order_id = '$poison' AND event_type = 'order_shipped'"), '1', 'once');
 is($node->safe_psql('shop', 'SELECT count(*) FROM order_mgmt.dead_letters'), '0', 'no dead letter is left');
 settle($node, 'shop', 'mended');
@@ -94,7 +94,7 @@ my $estimate = $node->safe_psql('shop', queue('balance_checker', 'pending'));
 cmp_ok(abs($estimate - 46000), '<', 4600, "nobody works: of 46,000 events $estimate are pending");
 is($node->safe_psql('shop', q(SELECT order_mgmt.wait_until_idle('0'))), 't', 'for which nobody waits');
 $node->safe_psql('shop', q(SELECT order_mgmt.resume_consumer('shipper')));
-ok(becomes($node, 'shop', queue('balance_checker', 'pending'), '46000', 30), 'when one has looked through them, the number is exact');
+ok(becomes($node, 'shop', queue('balance_checker', 'pending'), '46000', 60), 'when one has looked through them, the number is exact');
 $node->safe_psql('shop', q(SELECT order_mgmt.resume_consumer(name) FROM order_mgmt.consumers));
 ok(becomes($node, 'shop', 'SELECT sum(pending) FROM order_mgmt.queues', '0', 60), 'and then they are worked off');
 settle($node, 'shop', 'worked off');
@@ -114,7 +114,7 @@ new_shop($node, 'other');
 is($node->safe_psql('other', "SELECT order_mgmt.wait_for_order('" . one_order($node, 'other') . "')"), 'shipped', 'another shop ships');
 my $id = $node->safe_psql('shop', q(SELECT order_id FROM order_mgmt.orders WHERE order_ref = 'many' ORDER BY order_id OFFSET 50000 LIMIT 1));
 is($node->safe_psql('shop', "SELECT order_mgmt.cancel_order('$id')"), 'cancelled', 'an order in the middle can be cancelled');
-ok(becomes($node, 'shop', queue('order_updater', 'pending'), '0', 30), 'and the updater sees it');
+ok(becomes($node, 'shop', queue('order_updater', 'pending'), '0', 60), 'and the updater sees it');
 $start = time;
 $node->safe_psql('shop', q(SELECT order_mgmt.resume_consumer('stock_checker')));
 ok(becomes($node, 'shop', queue('stock_checker', 'pending'), '0', 60), 'resumed, it catches up');

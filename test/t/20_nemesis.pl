@@ -124,6 +124,9 @@ sub add_standby
 	$run->{node}->reload;
 	becomes($run->{node}, 'postgres', 'SELECT sync_state FROM pg_stat_replication', 'sync', 60)
 	  or die 'no synchronous standby';
+	# That is what the sender says; commits wait when the checkpointer has heard of it, too.
+	$run->{node}->safe_psql('postgres', 'CHECKPOINT');
+	$run->{node}->wait_for_catchup($standby, 'flush');
 	return;
 }
 

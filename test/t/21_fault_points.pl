@@ -16,7 +16,7 @@ use Shop;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-my $give_up = 60;    # seconds for one fault to be fired and to be healed
+my $give_up = 120;   # seconds for one fault to be fired and to be healed
 # Those of months that move are for 51_archive_crash.pl.
 my @points = grep { $_->{name} !~ m{^(?:archivedamounts|archivefile|archiving|monthswap|monthtraits)/} } find_points("$FindBin::RealBin/../../src");
 my %seen;

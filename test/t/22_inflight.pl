@@ -55,7 +55,7 @@ sub crash
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	ok(kill('KILL', $pid), 'a session is killed');
 	lose($_) for @workers;
-	ok(becomes($node, 'postgres', 'SELECT 1', '1', 30), 'the server is back');
+	ok(becomes($node, 'postgres', 'SELECT 1', '1', 60), 'the server is back');
 	return;
 }
 

@@ -29,7 +29,7 @@ sub arrives
 {
 	my ($pattern, $times, $what) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $deadline = time + 30;
+	my $deadline = time + 120;
 	my $count;
 	for (;;)
 	{
@@ -91,7 +91,7 @@ is(end_notifier('webhook', 'TERM'), 0, 'SIGTERM ends a program that sleeps');
 $node->safe_psql('shop', "SELECT order_mgmt.capture_order('ann', $Shop::one_line) FROM generate_series(1, 100)");
 arrives(qr/^mail ann\@/m, 103, 'mails of a hundred orders');
 run_notifier('webhook');
-my $deadline = time + 30;
+my $deadline = time + 180;
 usleep(1000) until (() = got() =~ /^hook 200 ann /mg) > 5 || time > $deadline;
 end_notifier('webhook', 'KILL');
 run_notifier('webhook');
@@ -103,7 +103,7 @@ until (keys %keys >= 103 || time > $deadline)
 	usleep(20_000);
 }
 is(scalar keys %keys, 103, 'killed in its work, started again, it does the rest');
-ok(becomes($node, 'shop', q(SELECT count(*) FROM order_mgmt.receive_events('notifier-webhook')), '0', 30), 'down to the last event');
+ok(becomes($node, 'shop', q(SELECT count(*) FROM order_mgmt.receive_events('notifier-webhook')), '0', 60), 'down to the last event');
 cmp_ok((grep { $_ > 1 } values %keys), '<=', 5, 'twice at most those of one batch');
 my @ids = got() =~ /^mail ann\@\S+ (\S+)$/mg;
 my %ids = map { $_ => 1 } @ids;

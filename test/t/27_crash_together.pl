@@ -17,24 +17,17 @@ $node->safe_psql('shop', q(SELECT order_mgmt.set_retry_policy(name, backoff_base
 sub crash_at
 {
 	my ($point) = @_;
-	my $crashes = 0;
-	my $deadline = time + 60;
+	my $deadline = time + 120;
 	my $id = "SELECT order_id FROM order_mgmt.find_orders('$point')";
-	arm($point, 'kill', 'worker');
+	arm($point, 'kill each', 'worker', 12);
 	my $client = in_background($node, [ 'psql', '-X', 'shop' ], "SELECT order_mgmt.capture_order('c', $Shop::one_line, order_ref => '$point')");
-	for (my $n = 1; time < $deadline && $crashes < 12; $n++)
+	my ($status, $state) = (1, '');
+	until ($status == 0 && $state eq 'failed' || look($point)->{fired} >= 12 || time > $deadline)
 	{
-		# Armed again before the server is back, so before the next attempt
-		if (look($point)->{fired})
-		{
-			$crashes++;
-			arm($point, 'kill', 'worker');
-		}
-		usleep(2000);
-		next if $n % 100;
-		my ($status, $state) = $node->psql('shop', "SELECT order_mgmt.get_order_status(($id))");
-		last if $status == 0 && $state eq 'failed';
+		usleep(200_000);
+		($status, $state) = $node->psql('shop', "SELECT order_mgmt.get_order_status(($id))");
 	}
+	my $crashes = look($point)->{fired};
 	disarm($point);
 	finish($client);
 	cmp_ok($crashes, '<', 12, "$point: given up after a few crashes");

@@ -79,7 +79,7 @@ my $session = think();
 $good = capture(0.1);
 $bad = capture(0.9);
 my $cancelled = capture(0.9);
-ok(becomes($node, 'shop', "SELECT count(*) FROM ($thinking) AS t", '1', 30), 'the worker waits for the model');
+ok(becomes($node, 'shop', "SELECT count(*) FROM ($thinking) AS t", '1', 60), 'the worker waits for the model');
 is($node->safe_psql('shop', "SELECT count(*) FROM pg_locks WHERE pid = ($thinking) AND (locktype = 'transactionid' OR mode IN ('RowShareLock', 'RowExclusiveLock') AND relation <> 0)"),
 	'0', 'and has locked no row, nor begun to write');
 is($node->safe_psql('shop', q(SET lock_timeout = '5s'; SELECT order_mgmt.adjust_balance('c', 1) > 0, order_mgmt.adjust_stock('p', 1) > 0)), 't|t', 'clients change accounts and stock');
@@ -94,11 +94,9 @@ for my $round (1, 2)
 {
 	$session = think();
 	my @orders = map { capture($_) } 0.1, 0.9, 0.2, 0.8;
-	ok(becomes($node, 'shop', "SELECT count(*) FROM ($thinking) AS t", '1', 30), "round $round: the worker waits for the model");
+	ok(becomes($node, 'shop', "SELECT count(*) FROM ($thinking) AS t", '1', 60), "round $round: the worker waits for the model");
 	my $pid = $node->safe_psql('shop', $thinking);
-	my $log_before = -s $node->logfile;
-	kill 'KILL', $pid;
-	$node->wait_for_log(qr/ready to accept connections/, $log_before);
+	kill_process($node, $pid);
 	eval { $session->quit };
 	ok(becomes($node, 'shop', q(SELECT order_mgmt.wait_until_idle('60 s')), 't', 60), "round $round: the next one goes on");
 	all_decided("round $round");
@@ -107,13 +105,13 @@ for my $round (1, 2)
 
 # A worker that is to leave does not wait for the model: nor does DROP DATABASE.
 $node->safe_psql('postgres', 'ALTER DATABASE shop SET order_mgmt.workers = off');
-ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '0', 30), 'workers leave');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '0', 60), 'workers leave');
 $node->safe_psql('postgres', 'CREATE DATABASE other TEMPLATE shop');
 $node->safe_psql('postgres', q(ALTER DATABASE other SET order_mgmt.check_model = 'risk'));
 $node->safe_psql('other', 'SELECT order_mgmt.post_restore()');
 $node->safe_psql('other', q(CREATE OR REPLACE FUNCTION model.risk(inputs jsonb[]) RETURNS SETOF jsonb LANGUAGE sql AS 'SELECT to_jsonb(pg_sleep(3600)::text)'));
 one_order($node, 'other');
-ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE datname = 'other' AND wait_event = 'PgSleep'), '1', 30), 'a model sleeps');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE datname = 'other' AND wait_event = 'PgSleep'), '1', 60), 'a model sleeps');
 is($node->psql('postgres', 'DROP DATABASE other'), 0, 'its database is dropped all the same');
 $node->safe_psql('postgres', 'ALTER DATABASE shop RESET order_mgmt.workers');
 
@@ -128,24 +126,25 @@ SQL
 
 sub load_and_end
 {
-	my ($what, $signal) = @_;
+	my ($what, $end) = @_;
 	my $ended = q(SELECT count(*) FROM order_mgmt.orders WHERE status IN ('shipped', 'rejected'));
 	my $before = $node->safe_psql('shop', $ended);
 	my $load = in_background($node, [ 'pgbench', '-n', '-c', 3, '-t', 400, '-f', $script, 'shop' ]);
 	ok(becomes($node, 'shop', "SELECT ($ended) >= $before + 50", 't', 60), "$what: orders come to an end");
-	kill $signal, $_ for (workers($node, 'shop'))[0] // ();
+	$end->((workers($node, 'shop'))[0]);
 	finish($load);
 	ok(becomes($node, 'shop', q(SELECT order_mgmt.wait_until_idle('60 s')), 't', 60), "$what: the rest is done");
 	all_decided($what);
 	return;
 }
 
-load_and_end('a worker ended', 'TERM');
-load_and_end('a worker killed', 'KILL');
+my $terminate = sub { my ($pid) = @_; kill 'TERM', $pid if $pid; };
+load_and_end('a worker ended', $terminate);
+load_and_end('a worker killed', sub { my ($pid) = @_; kill_process($node, $pid); });
 $node->safe_psql('postgres', 'ALTER SYSTEM SET order_mgmt.workers_per_database = 4');
 $node->reload;
 ok(becomes($node, 'shop', q(SELECT order_mgmt.wait_until_idle('60 s')), 't', 60), 'several workers');
-load_and_end('several workers', 'TERM');
+load_and_end('several workers', $terminate);
 cmp_ok($node->safe_psql('shop', q(SELECT count(*) FROM order_mgmt.orders WHERE status = 'cancelled')), '>', 5, 'some were cancelled meanwhile');
 
 # --- a model that hangs ------------------------------------------------------------------------------------------------
@@ -158,7 +157,7 @@ ok($node->wait_for_log(qr/WARNING:  orders pass without the check by model "risk
 $node->safe_psql('postgres', q(ALTER DATABASE shop SET order_mgmt.check_on_failure = 'retry'));
 $node->safe_psql('shop', q(SELECT order_mgmt.set_retry_policy('balance_checker', backoff_base => '50 ms', backoff_cap => '100 ms')));
 $bad = capture(0.9);
-ok(becomes($node, 'shop', q(SELECT attempts > 1 AND error_code = 'OM008' FROM order_mgmt.retries), 't', 30), 'or is asked about again');
+ok(becomes($node, 'shop', q(SELECT attempts > 1 AND error_code = 'OM008' FROM order_mgmt.retries), 't', 60), 'or is asked about again');
 is(fate($bad), 'captured{}', 'and is not decided');
 $session->quit;
 is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$bad', '30 s')"), 'rejected', 'until it answers');
@@ -166,7 +165,7 @@ $node->safe_psql('postgres', q(ALTER DATABASE shop SET order_mgmt.check_on_failu
 $node->safe_psql('shop', q(SELECT order_mgmt.set_model_options('risk', '{"function": "model.risk", "timeout_ms": 0}')));
 $session = think();
 $bad = capture(0.9);
-ok(becomes($node, 'shop', "SELECT count(*) FROM ($thinking) AS t", '1', 30), 'a worker waits for the model without end');
+ok(becomes($node, 'shop', "SELECT count(*) FROM ($thinking) AS t", '1', 60), 'a worker waits for the model without end');
 is($node->safe_psql('shop', "SELECT pg_cancel_backend(($thinking))"), 't', 'somebody cancels that');
 is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('$bad', '30 s')"), 'shipped', 'and the shop goes on');
 $session->quit;
@@ -225,12 +224,12 @@ for (1 .. 3)
 	settle($node, 'shop', 'unchecked');
 }
 $node->safe_psql('postgres', 'ALTER DATABASE shop SET order_mgmt.workers = off');
-ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '0', 30), 'workers leave once more');
+ok(becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop'), '0', 60), 'workers leave once more');
 my $said = substr(slurp_file($node->logfile), $log_before);
 $count += $1 while $said =~ /by model "down".*\n.*DETAIL: .*"orders": "(\d+)"/g;
 is($count, 3, 'all orders that passed unchecked are in the log');
 $node->safe_psql('postgres', 'ALTER DATABASE shop RESET order_mgmt.workers');
-ok(becomes($node, 'shop', q(SELECT count(worker_pid) FROM order_mgmt.queues), '4', 30), 'they come back');
+ok(becomes($node, 'shop', q(SELECT count(worker_pid) FROM order_mgmt.queues), '4', 60), 'they come back');
 
 # --- a model that ends the server ------------------------------------------------------------------------------------------
 # It sleeps over one order, and each time somebody kills the worker.
@@ -253,10 +252,8 @@ my $deadly = $node->safe_psql('shop', qq(SELECT order_mgmt.capture_order('c', $S
 my $sleeping = q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname = 'shop' AND wait_event = 'PgSleep');
 for my $crash (1 .. 3)
 {
-	ok(becomes($node, 'shop', "SELECT count(*) FROM ($sleeping) AS t", '1', 30), "crash $crash: the model is asked about it");
-	$log_before = -s $node->logfile;
-	kill 'KILL', $node->safe_psql('shop', $sleeping);
-	$node->wait_for_log(qr/ready to accept connections/, $log_before);
+	ok(becomes($node, 'shop', "SELECT count(*) FROM ($sleeping) AS t", '1', 60), "crash $crash: the model is asked about it");
+	kill_process($node, $node->safe_psql('shop', $sleeping));
 }
 ok(becomes($node, 'shop', q(SELECT consumer, error_code FROM order_mgmt.dead_letters), 'balance_checker|57P02', 60), 'after the third crash it is a dead letter');
 is(fate($deadly), 'failed{}', 'and its order has failed');

@@ -76,7 +76,7 @@ sub ships
 {
 	my ($what) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('" . one_order($node, 'shop') . "', '20 s')"), 'shipped', $what);
+	return is($node->safe_psql('shop', "SELECT order_mgmt.wait_for_order('" . one_order($node, 'shop') . "', '60 s')"), 'shipped', $what);
 }
 
 # As whom: nobody else, not even in what is deferred to the commit, nor after all that a handler may set
@@ -110,7 +110,7 @@ is($node->safe_psql('shop', q(SELECT rolsuper FROM pg_roles WHERE rolname = 'low
 is($node->safe_psql('shop', q(SELECT usename FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler')), 'low', 'the worker is connected as it');
 isnt($node->psql('shop', q(SELECT order_mgmt.unsubscribe('attack')), connstr => $node->connstr('shop') . ' user=nobody'), 0, 'nobody else ends it');
 unsubscribe('attack');
-ok(becomes($node, 'shop', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler'), '0', 20), 'unsubscribed, it has no worker');
+ok(becomes($node, 'shop', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler'), '0', 60), 'unsubscribed, it has no worker');
 
 # Fails three times, then succeeds
 subscribe('third', q(IF currval('public.third_tries') <= 3 THEN INSERT INTO public.third_seen VALUES (-1); RAISE 'not yet'; END IF;));
@@ -183,7 +183,7 @@ settle($node, 'shop', 'after that');
 # Paused, with events behind it
 subscribe('rests', '');
 $node->safe_psql('shop', q(SELECT order_mgmt.pause_consumer('rests')));
-ok(becomes($node, 'shop', pid_of('rests'), '', 20), 'a paused subscription has no worker');
+ok(becomes($node, 'shop', pid_of('rests'), '', 60), 'a paused subscription has no worker');
 capture(1000);
 ships('nobody else is paused');
 is($node->safe_psql('shop', seen('rests')), '0 0', 'nothing is handled meanwhile');
@@ -231,10 +231,10 @@ ships('and orders ship');
 unsubscribe('crashing');
 
 # Unsubscribed, and dropped, while it runs
-subscribe('busy', 'PERFORM pg_sleep(20);');
+subscribe('busy', 'PERFORM pg_sleep(600);');
 capture(1);
 reaches('SELECT is_called FROM busy_tries', 't', 'a handler is at work');
-is(low("SET statement_timeout = '5 s'; SELECT order_mgmt.unsubscribe('busy')"), 't', 'unsubscribe() does not wait for it');
+is(low("SET statement_timeout = '60 s'; SELECT order_mgmt.unsubscribe('busy')"), 't', 'unsubscribe() does not wait for it');
 is($node->safe_psql('shop', "SELECT count(*) FROM order_mgmt.consumers WHERE name = 'busy'"), '0', 'it is gone');
 
 # Its function gone, it waits; its role gone, it has no worker
@@ -246,13 +246,13 @@ low('CREATE TABLE rests_seen (event jsonb); CREATE FUNCTION rests(event jsonb) R
 reaches(q(SELECT count(*) > 300 FROM rests_seen), 't', 'made again, it goes on where it was', 60);
 $node->safe_psql('shop', 'DROP OWNED BY low CASCADE; DROP ROLE low');
 capture(1);
-ok(becomes($node, 'shop', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler'), '0', 20), 'a role that is gone has no workers');
+ok(becomes($node, 'shop', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler'), '0', 60), 'a role that is gone has no workers');
 is($node->safe_psql('shop', q(SELECT count(*) FROM order_mgmt.consumers, order_mgmt.unsubscribe(name) WHERE kind = 'handler')), '2', 'an administrator ends what is left');
 
 # What needs the database for itself, or the extension gone, ends a handler that runs
 $node->safe_psql('shop', <<'SQL');
 CREATE SEQUENCE nap_tries;
-CREATE FUNCTION nap(event jsonb) RETURNS bigint LANGUAGE sql AS $$SELECT nextval('public.nap_tries'); SELECT 1::bigint FROM pg_sleep(25)$$;
+CREATE FUNCTION nap(event jsonb) RETURNS bigint LANGUAGE sql AS $$SELECT nextval('public.nap_tries'); SELECT 1::bigint FROM pg_sleep(600)$$;
 SELECT order_mgmt.subscribe('nap', 'nap');
 SQL
 sub quick
@@ -262,21 +262,21 @@ sub quick
 	my $tries = $node->safe_psql('shop', 'SELECT last_value FROM nap_tries');
 	capture(1);
 	reaches("SELECT is_called FROM nap_tries", 't', "$what: a handler is at work");
-	is($node->psql($database, "SET statement_timeout = '5 s'; $command"), 0, $what);
+	is($node->psql($database, "SET statement_timeout = '60 s'; $command"), 0, $what);
 	return;
 }
 quick('postgres', 'CREATE DATABASE copy TEMPLATE shop', 'CREATE DATABASE ... TEMPLATE');
-ok(becomes($node, 'shop', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler' AND datname = 'shop'), '1', 20), 'it comes back');
+ok(becomes($node, 'shop', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler' AND datname = 'shop'), '1', 60), 'it comes back');
 is($node->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler' AND datname = 'copy')), '0', 'a copy calls nobody');
 $node->safe_psql('postgres', 'ALTER DATABASE shop SET order_mgmt.workers = off');
-ok(becomes($node, 'shop', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler'), '0', 40), 'workers off: no handler either');
+ok(becomes($node, 'shop', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler'), '0', 60), 'workers off: no handler either');
 $node->safe_psql('postgres', 'ALTER DATABASE shop RESET order_mgmt.workers');
-ok(becomes($node, 'shop', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler'), '1', 20), 'on: there it is');
+ok(becomes($node, 'shop', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt handler'), '1', 60), 'on: there it is');
 is($node->safe_psql('shop', 'SELECT * FROM order_mgmt.check_invariants()'), '', 'invariants hold');
 quick('shop', 'DROP EXTENSION order_mgmt CASCADE', 'DROP EXTENSION ... CASCADE');
 $node->safe_psql('shop', 'CREATE EXTENSION order_mgmt; SELECT order_mgmt.setup()');
 quick('shop', q(SELECT order_mgmt.teardown('drop all order data')), 'teardown()');
-is($node->psql('postgres', "SET statement_timeout = '5 s'; DROP DATABASE shop"), 0, 'DROP DATABASE');
+is($node->psql('postgres', "SET statement_timeout = '60 s'; DROP DATABASE shop"), 0, 'DROP DATABASE');
 unlike(slurp_file($node->logfile), qr/PANIC|XX000|invisible tuple|reference leak|snapshot reference/, 'nothing untoward in the log');
 $node->stop;
 done_testing();

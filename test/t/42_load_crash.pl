@@ -10,8 +10,9 @@ use Time::HiRes qw(usleep);
 
 use constant { ORDERS => 20_000, KILLS => 10 };
 
-# Every commit waits a little before it is flushed, so that a load of some hundred batches is under way for as long as the test wants it.
-my $node = start_server('load_crash', 'fsync = on', 'commit_delay = 10000', 'commit_siblings = 0', 'restart_after_crash = on', "log_statement = 'none'");
+# Every commit waits before it is flushed, so that a load of some hundred batches is under way for as long as the test
+# wants it, however slow that is; see hurry().
+my $node = start_server('load_crash', 'fsync = on', 'commit_delay = 100000', 'commit_siblings = 0', 'restart_after_crash = on', "log_statement = 'none'");
 my $file = $node->basedir . '/orders.csv';
 my %expected = write_file($file);
 
@@ -36,6 +37,15 @@ sub write_file
 
 my ($done, $state) = map { "SELECT $_ FROM order_mgmt.loads WHERE load_id = 1" } 'done_records + done_sorted', 'status';
 my $loader = q(SELECT pid FROM pg_stat_activity WHERE backend_type = 'order_mgmt loader');
+
+# From now on commits wait no more, or again.
+sub hurry
+{
+	my ($microseconds) = @_;
+	$node->safe_psql('postgres', "ALTER SYSTEM SET commit_delay = $microseconds");
+	$node->reload;
+	return;
+}
 
 # Waits until more has been committed than before; what that is, or nothing when the load has ended.
 sub progress_beyond
@@ -92,6 +102,8 @@ sub load_through_kills
 		$kills += strike($database, $kills);
 	}
 	is($kills, $wanted, "$mode: it was killed that often");
+	ok(becomes($node, 'postgres', 'ALTER SYSTEM SET commit_delay = 0', '', 120), "$mode: the server is back");
+	hurry(0);
 	ok(becomes($node, $database, $state, 'done', 120), "$mode: and comes to its end");
 	is($node->safe_psql($database, 'SELECT rows_read, rows_loaded, rows_rejected, rows_skipped, orders_loaded FROM order_mgmt.loads'),
 		join('|', $expected{rows}, $expected{rows} - $expected{refused}, $expected{refused}, 0, $expected{orders}), "$mode: every row is counted once");
@@ -100,6 +112,7 @@ sub load_through_kills
 	is($node->safe_psql($database, 'SELECT count(*), count(DISTINCT row_no) FROM order_mgmt.load_errors'), "$expected{refused}|$expected{refused}", "$mode: every refused row has its error");
 	settle($node, $database, $mode);
 	indexes_hold($node, $database);
+	hurry(100_000);
 	return;
 }
 
@@ -115,6 +128,7 @@ my $ask = "SELECT order_mgmt.load_orders_csv('$anonymous', 'history', '{\"batch_
 $node->safe_psql('again', $ask);
 progress_beyond('again', 0);
 $node->safe_psql('again', 'SELECT order_mgmt.cancel_load(1)');
+hurry(0);
 is($node->safe_psql('again', q(SELECT status, rows_loaded > 0, rows_loaded < 20000 FROM order_mgmt.wait_for_load(1, '60 s'))), 'cancelled|t|t', 'again: it is cancelled in the middle');
 $node->safe_psql('again', $ask);
 is($node->safe_psql('again', q(SELECT status, rows_read, rows_loaded + rows_skipped, rows_skipped = (SELECT rows_loaded FROM order_mgmt.loads WHERE load_id = 1) FROM order_mgmt.wait_for_load(2, '60 s'))),
@@ -131,9 +145,11 @@ for my $change ([ 'grows', sub { append_to_file($growing, "late,c,p,1,1,2024-01-
 {
 	my ($what, $do) = @$change;
 	new_shop($node, $what);
+	hurry(100_000);
 	$node->safe_psql($what, "SELECT order_mgmt.load_orders_csv('$growing', 'history', '{\"batch_rows\": 200}')");
 	ok(becomes($node, $what, $state, 'writing', 60), "$what: it is being written");
 	$do->();
+	hurry(0);
 	is($node->safe_psql($what, q(SELECT status, error_code FROM order_mgmt.wait_for_load(1, '2 min'))), 'failed|OM007', "$what: the load says so");
 	is($node->safe_psql($what, 'SELECT (SELECT count(*) FROM order_mgmt.orders) - orders_loaded, (SELECT count(*) FROM order_mgmt.order_lines) - rows_loaded FROM order_mgmt.loads'),
 		'0|0', "$what: what it has loaded is what it counts");

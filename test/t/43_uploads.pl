@@ -10,8 +10,8 @@ use Time::HiRes qw(time usleep);
 
 use constant { ORDERS => 4_000, KILLS => 3, CHUNK => 40_000 };
 
-# Every commit waits a little before it is flushed, so that a load is under way for as long as the test wants it.
-my $node = start_server('uploads', 'fsync = on', 'commit_delay = 10000', 'commit_siblings = 0', 'restart_after_crash = on', "log_statement = 'none'");
+# Where loads are killed every commit waits before it is flushed, so that they are under way for as long as the test wants it.
+my $node = start_server('uploads', 'fsync = on', 'commit_siblings = 0', 'restart_after_crash = on', "log_statement = 'none'");
 new_shop($node, 'shop');
 $node->safe_psql('shop', 'CREATE ROLE olga LOGIN IN ROLE order_mgmt_operator; CREATE ROLE otto LOGIN IN ROLE order_mgmt_operator; CREATE ROLE ann LOGIN IN ROLE order_mgmt_app;');
 
@@ -31,11 +31,20 @@ sub make_csv
 		map { my $tail = $columns ? ',2024-01-01,' : ''; "$name$_,c,p," . ($_ % 50 ? 1 : 'many') . ",1$tail\n$name$_,c,p,2,1$tail\n" } 1 .. ORDERS;
 }
 
+# Commits wait so long from now on.
+sub delay_commits
+{
+	my ($microseconds) = @_;
+	$node->safe_psql('postgres', "ALTER SYSTEM SET commit_delay = $microseconds");
+	$node->reload;
+	return;
+}
+
 # Kills the process of a load again and again, each time after it has committed more; how often
 sub kill_often
 {
 	my ($load) = @_;
-	my ($kills, $before, $deadline) = (0, 0, time + 60);
+	my ($kills, $before, $deadline) = (0, 0, time + 120);
 	while ($kills < KILLS && time < $deadline)
 	{
 		my ($status, $out) = $node->psql('shop', "SELECT done_records, status FROM order_mgmt.loads WHERE load_id = $load;
@@ -44,9 +53,10 @@ sub kill_often
 		my ($done, $word, $pid) = $out =~ /^(\d+)\|(\w+)\n?(\d*)/ or next;
 		last if $word eq 'done' || $word eq 'failed';
 		usleep(1_000), next if $pid eq '' || $done <= $before;
-		$kills += kill 'KILL', $pid;
+		$kills += kill_process($node, $pid);
 		$before = $done;
 	}
+	delay_commits(0);
 	return $kills;
 }
 
@@ -96,6 +106,7 @@ finish($client);
 is($node->safe_psql('shop', "SELECT string_agg(content, '' ORDER BY at_byte) FROM order_mgmt.load_parts JOIN order_mgmt.uploads USING (load_id) WHERE upload_id = '$second'"),
 	'\x6162636465666768', 'so nothing is there twice');
 
+delay_commits(100_000);
 my $load = as('ann', "SELECT order_mgmt.load_upload('$ticket')");
 is(kill_often($load), KILLS, 'the load of an upload is killed');
 all_loaded($load, 'up');
@@ -109,6 +120,7 @@ is(as('olga', "\\copy order_mgmt.order_staging FROM '$directory/all.csv' CSV HEA
 is(as('otto', "\\copy order_mgmt.order_staging (customer_id, order_ref, product_id, quantity) FROM '$directory/others.csv' CSV HEADER"), '', '\copy of some, by another role');
 like(as('olga', "BEGIN; SELECT order_mgmt.load_orders_csv('staged', 'history'); ROLLBACK;"), qr{^\d+$}, 'a call that is rolled back');
 is(as('olga', 'SELECT count(*) FROM order_mgmt.staged_rows'), 2 * ORDERS, 'leaves what is staged');
+delay_commits(100_000);
 $load = as('olga', q(SELECT order_mgmt.load_orders_csv('staged', 'history', '{"batch_rows": 50}')));
 is(as('olga', "\\copy order_mgmt.order_staging FROM '$directory/all.csv' CSV HEADER"), '', 'more is staged while it runs');
 is(kill_often($load), KILLS, 'the load of staged rows is killed');

@@ -82,7 +82,7 @@ sub settings { my ($line) = @_; $node->append_conf('postgresql.conf', $line); $n
 
 old_shop('tools', 3000, '2024-01');
 my $dbh = session('tools');
-my %before = map { $_ => $node->safe_psql('tools', "COPY (SELECT * FROM order_mgmt.${_}_2024_01 ORDER BY " . ($_ eq 'event_log' ? 'lxid, event_id' : $_ eq 'orders' ? 'created_at, order_id' : 'created_at, order_id, line_no') . ') TO STDOUT (FORMAT csv, HEADER)') }
+my %before = map { $_ => $node->safe_psql('tools', "SET TimeZone = 'UTC'; COPY (SELECT * FROM order_mgmt.${_}_2024_01 ORDER BY " . ($_ eq 'event_log' ? 'lxid, event_id' : $_ eq 'orders' ? 'created_at, order_id' : 'created_at, order_id, line_no') . ') TO STDOUT (FORMAT csv, HEADER)') }
 	qw(event_log orders order_lines);
 my $whole = one($dbh, $content);
 is(scalar(@{ $dbh->selectall_arrayref($archive) }), 3, 'a month goes');
@@ -182,13 +182,13 @@ for my $wrong ([ "''", '55000' ], [ "'archive'", '55000' ], [ "'$directory/none'
 {
 	my ($value, $state) = @$wrong;
 	settings("order_mgmt.archive_directory = $value");
-	ok(becomes($node, 'tools', 'SHOW order_mgmt.archive_directory', $value =~ tr/'//dr, 30), "archive_directory is $value");
+	ok(becomes($node, 'tools', 'SHOW order_mgmt.archive_directory', $value =~ tr/'//dr, 60), "archive_directory is $value");
 	$dbh = session('tools');
 	is(state_of($dbh, $archive), $state, "$value: nothing is archived");
 	is(one($dbh, $content), $whole, "$value: nothing is lost");
 }
 settings("order_mgmt.archive_directory = '$directory'");
-ok(becomes($node, 'tools', 'SHOW order_mgmt.archive_directory', $directory, 30), 'archive_directory is right again');
+ok(becomes($node, 'tools', 'SHOW order_mgmt.archive_directory', $directory, 60), 'archive_directory is right again');
 $dbh = session('tools');
 my @files = files();
 my ($folder) = $file =~ m{(.*)/};

@@ -133,21 +133,11 @@ sub do_it
 
 # --- ten kills and more ------------------------------------------------------------------------------------------
 
-sub is_up
-{
-	my $deadline = time + 60;
-	until ($node->psql('shop', 'SELECT 1') == 0)
-	{
-		return 0 if time > $deadline;
-		usleep(20_000);
-	}
-	return 1;
-}
-
 # The process dies there; or it stands still while the server ends at once.
 sub strike
 {
 	my ($step, $point, $kind) = @_;
+	my $log = -s $node->logfile;
 	arm($point, $kind eq 'process' ? 'kill' : 'stop', 'client');
 	my $run = Shop::in_background($node, [ 'psql', '-XAtq', '-d', 'shop' ], statement($step));
 	my $deadline = time + 60;
@@ -161,7 +151,8 @@ sub strike
 	}
 	finish($run);
 	disarm($point);
-	is_up() or die 'the server does not come back';
+	# It may answer for a moment before it has noticed.
+	$node->wait_for_log(qr/ready to accept connections/, $log) if $fired;
 	return $fired;
 }
 

@@ -36,6 +36,19 @@ sub reaches
 
 my $maintainers = q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt maintenance' AND datname = 'shop');
 
+# Begins a transaction with run_maintenance(), which the worker may be at just now; what has been done
+sub run_alone
+{
+	my ($session) = @_;
+	my $deadline = time + 60;
+	for (;;)
+	{
+		my $done = $session->query_safe('BEGIN; SELECT action, object FROM order_mgmt.run_maintenance()');
+		return $done if $done !~ /^busy/ || time > $deadline;
+		$session->query_safe('ROLLBACK');
+	}
+}
+
 # Rows of the three tables as a hash each
 my $contents = join ' UNION ALL ', map { "SELECT md5(string_agg(r::text, E'\\n' ORDER BY r::text)) FROM order_mgmt.$_ AS r" } qw(orders order_lines event_log);
 
@@ -99,7 +112,7 @@ settle($node, 'shop', 'after a long reader');
 
 reaches($maintainers, '0', 'nobody is at it');
 my $first = $node->background_psql('shop');
-$first->query_safe('BEGIN; SELECT * FROM order_mgmt.run_maintenance()');
+run_alone($first);
 is(sql('SELECT action, object FROM order_mgmt.run_maintenance()'), 'busy|maintenance is under way in another session', 'of two runs the second says that the first is at it');
 $first->query_safe('COMMIT');
 is(sql(q(SELECT count(*) FROM order_mgmt.run_maintenance())), '0', 'afterwards there is nothing to do');
@@ -109,8 +122,7 @@ sql(q(SELECT order_mgmt.create_consumer('program', start_at => '2000-01-01')));
 sql(q(SELECT order_mgmt.manage_table('order_mgmt.orders', 'created_at', cold_after => '1 month', premake => 2)));
 reaches(q(SELECT waits_for FROM order_mgmt.partitions WHERE table_name = 'orders' ORDER BY month LIMIT 1), 'consumer "program" has not read all of its events', 'a month waits for a consumer');
 reaches($maintainers, '0', 'nobody is at it');
-$first->query_safe('BEGIN');
-is($first->query_safe(q(SELECT count(*) FROM order_mgmt.run_maintenance() WHERE action <> 'more to do')), '0', 'a run finds nothing that it may do');
+is(run_alone($first) =~ s/^more to do.*\n?//gmr, '', 'a run finds nothing that it may do');
 my $looker = $first->query_safe('SELECT pg_backend_pid()');
 is(sql("SELECT count(*) FROM pg_locks JOIN pg_class ON oid = relation WHERE pid = $looker AND relname ~ '^(orders|order_lines|event_log)'"), '0', 'and leaves no lock on the tables behind');
 my (undef, undef, $refused) = $node->psql('shop', q(SET statement_timeout = '60 s'; SELECT order_mgmt.archive_month('2028-02-01')));
@@ -281,7 +293,7 @@ is(call('1', 'BEGIN; '), '2D000', 'it cannot be part of a transaction');
 is(call('0'), 'OM001', 'nor move no month');
 is(call('budget => NULL'), 'OM001', 'nor go on without end by chance');
 $reader = $node->background_psql('shop');
-$reader->query_safe('BEGIN; SELECT * FROM order_mgmt.run_maintenance()');
+run_alone($reader);
 is(call(''), '0', 'while another session is at it, it leaves that to it');
 $reader->query_safe('ROLLBACK');
 $reader->query_safe('BEGIN; SELECT count(*) FROM public.backlog_2');

@@ -130,9 +130,9 @@ is($node->safe_psql('idle', 'SET ROLE keeper; ' . every_minute('models')), '1', 
 # They run
 is($node->safe_psql($_, $often), '8', "$_: scheduled for every minute") for qw(home away);
 my $runs = q(SELECT count(DISTINCT (database, command)) FROM cron.job_run_details WHERE status = 'succeeded' AND database IN ('home', 'away'));
-ok(becomes($node, 'home', $runs, '16', 150), 'all jobs of both databases succeed');
+ok(becomes($node, 'home', $runs, '16', 300), 'all jobs of both databases succeed');
 is($node->safe_psql('home', q(SELECT DISTINCT status || ' ' || return_message FROM cron.job_run_details WHERE status = 'failed')), '', 'and none fails');
-ok(becomes($node, 'idle', q(SELECT count(*) FROM order_mgmt.partitions WHERE next_action = 'archive' AND next_action_at <= now()), '0', 150), 'a backlog is worked off');
+ok(becomes($node, 'idle', q(SELECT count(*) FROM order_mgmt.partitions WHERE next_action = 'archive' AND next_action_at <= now()), '0', 300), 'a backlog is worked off');
 is($node->safe_psql('idle', 'SELECT count(*) > 50, count(*) - count(DISTINCT xmin::text), sum(rows) FROM order_mgmt.archives'), 't|0|91', 'a transaction a month');
 is($node->safe_psql('home', q(SELECT count(*) FROM cron.job_run_details WHERE command LIKE '%archive_due%' AND database = 'idle' AND status = 'succeeded' AND end_time <= (SELECT min(end_time) FROM cron.job_run_details WHERE command LIKE '%archive_due%' AND database = 'idle' AND status = 'succeeded'))), '1', 'by the first run of the job');
 is($node->safe_psql('idle', 'SELECT order_mgmt.unschedule_jobs()'), '1', 'which is removed');
@@ -161,7 +161,7 @@ settle($node, $_, $_) for qw(home away);
 # Workers purge by themselves, when they look after the database at their start
 $node->safe_psql('away', q(INSERT INTO order_mgmt.dead_letters SELECT n, 'shipper', 128 * n, NULL, 20, now(), now() - n * interval '20 days', 'XX000', 'm', '{"event_type": "order_confirmed", "at": "2026-01-01T00:00:00Z"}', 1, 1 FROM generate_series(1, 2) AS n));
 $node->safe_psql('postgres', q(ALTER DATABASE away SET order_mgmt.dead_letter_retention = '30d'));
-ok(becomes($node, 'away', q(SELECT string_agg(dead_letter_id::text, ' ') FROM order_mgmt.dead_letters), '1', 30), 'a worker discards dead letters that are old enough');
+ok(becomes($node, 'away', q(SELECT string_agg(dead_letter_id::text, ' ') FROM order_mgmt.dead_letters), '1', 60), 'a worker discards dead letters that are old enough');
 $node->safe_psql('away', 'DELETE FROM order_mgmt.dead_letters');
 
 # By a clock that is set for the database they date what they do, and make its months
@@ -170,7 +170,7 @@ my $order = one_order($node, 'away');
 is($node->safe_psql('away', "SELECT order_mgmt.wait_for_order('$order', '30 s')"), 'shipped', 'by a clock that is set for the database');
 is($node->safe_psql('away', "SELECT status, created_at, tableoid::regclass FROM order_mgmt.orders WHERE order_id = '$order'"), 'shipped|2032-02-29 23:59:59.999+00|order_mgmt.orders_2032_02', 'an order of a leap day');
 is($node->safe_psql('away', "SELECT DISTINCT at FROM order_mgmt.track_order('$order')"), '2032-02-29 23:59:59.999+00', 'is shipped on that day');
-ok(becomes($node, 'away', q(SELECT to_regclass('order_mgmt.orders_2032_05') IS NOT NULL), 't', 30), 'and the months that come after it are made');
+ok(becomes($node, 'away', q(SELECT to_regclass('order_mgmt.orders_2032_05') IS NOT NULL), 't', 60), 'and the months that come after it are made');
 settle($node, 'away', 'with a clock that is set');
 $node->safe_psql('postgres', 'ALTER DATABASE away RESET order_mgmt.clock');
 

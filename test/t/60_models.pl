@@ -93,7 +93,7 @@ is($node->safe_psql('shop', q(SELECT count(*) || ' ' || max(version) || ' ' || m
 $analyst->begin_work;
 answer($analyst, $train);
 $trainers[0]->do($train, { pg_async => DBD::Pg::PG_ASYNC() });
-ok(becomes($node, 'shop', "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $trainers[0]{pg_pid}", 'Lock', 20), 'a training waits for another');
+ok(becomes($node, 'shop', "SELECT wait_event_type FROM pg_stat_activity WHERE pid = $trainers[0]{pg_pid}", 'Lock', 60), 'a training waits for another');
 is(predict($app), '11111', 'a prediction does not');
 $analyst->commit;
 $trainers[0]->pg_result;
@@ -103,7 +103,7 @@ is($node->safe_psql('shop', q(SELECT max(version) FROM order_mgmt.models)), '26'
 $super->do(q(SELECT pg_advisory_lock(7)));
 $super->do(q(CREATE OR REPLACE FUNCTION test.learn(request jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT to_jsonb(1) FROM pg_advisory_xact_lock(7)$$));
 $analyst->do($train, { pg_async => DBD::Pg::PG_ASYNC() });
-ok(becomes($node, 'shop', "SELECT wait_event FROM pg_stat_activity WHERE pid = $analyst->{pg_pid}", 'advisory', 20), 'a training is under way');
+ok(becomes($node, 'shop', "SELECT wait_event FROM pg_stat_activity WHERE pid = $analyst->{pg_pid}", 'advisory', 60), 'a training is under way');
 my $options = $node->safe_psql('shop', q(SELECT DISTINCT options FROM order_mgmt.models));
 is(answer($admin, q(SELECT order_mgmt.drop_model('sum'))), '1', 'the model is dropped');
 is(answer($admin, "SELECT order_mgmt.create_model('sum', 'sql', '$options')"), '1', 'and another made');

@@ -164,7 +164,7 @@ like(as($app, q(predict('hang', '1'))), qr/^57014 .*statement timeout/, 'the tim
 $app->do('SET statement_timeout = 0');
 $app->do(q(SELECT order_mgmt.predict('hang', '1')), { pg_async => DBD::Pg::PG_ASYNC() });
 my $pid = $app->{pg_pid};
-ok(becomes($node, 'shop', "SELECT state FROM pg_stat_activity WHERE pid = $pid", 'active', 20), 'it hangs');
+ok(becomes($node, 'shop', "SELECT state FROM pg_stat_activity WHERE pid = $pid", 'active', 60), 'it hangs');
 $admin->do("SELECT pg_cancel_backend($pid)");
 eval { $app->pg_result };
 like($app->state, qr/^57014/, 'nor is a cancellation');
@@ -182,10 +182,10 @@ $admin->do(q(CREATE FUNCTION public.later(i jsonb) RETURNS jsonb LANGUAGE plpgsq
 	PERFORM pg_sleep(600);
 	RETURN i;
 END$$));
-as($admin, q(set_model_options('settings', '{"fault": "settings", "timeout_ms": 100}')));
-as($admin, q(create_model('later', 'sql', '{"function": "public.later", "timeout_ms": 1000}')));
+as($admin, q(set_model_options('settings', '{"fault": "settings", "timeout_ms": 2000}')));
+as($admin, q(create_model('later', 'sql', '{"function": "public.later", "timeout_ms": 3000}')));
 $app->do(q(SET statement_timeout = '60s'));
-like(as($app, q(predict('later', '1'))), qr/^OM008 .*model "later".*no answer within 1000 ms/s, 'the outer one still counts when the inner has not struck');
+like(as($app, q(predict('later', '1'))), qr/^OM008 .*model "later".*no answer within 3000 ms/s, 'the outer one still counts when the inner has not struck');
 $app->do('SET statement_timeout = 0');
 as($admin, q(create_model('self', 'sql', '{"function": "public.self"}'))) if $admin->do(q(CREATE FUNCTION public.self(i jsonb) RETURNS jsonb LANGUAGE sql AS $$SELECT order_mgmt.predict('self', i)$$));
 like(as($app, q(predict('self', '1'))), qr/^OM008 .*more than 16 deep/s, 'one that asks itself comes to an end');
@@ -218,12 +218,13 @@ like(answer($admin, q(SELECT * FROM order_mgmt.evaluate_model('outer', '{"query"
 like(answer($admin, q(SELECT * FROM order_mgmt.evaluate_model('outer', '{"query": "SELECT 1 / 0 AS x, 1 AS label", "timeout_ms": 6000}'))), qr/^22012/, 'whose errors are what they are');
 
 # Next orders: a batch of customers has the limit of the model, and who locks the orders makes it strike
-as($admin, q(create_model('next', 'next_basket', '{"algorithm": "personal_frequency", "timeout_ms": 200}')));
+as($admin, q(create_model('next', 'next_basket', '{"algorithm": "personal_frequency", "timeout_ms": 60000}')));
 $node->safe_psql('shop', q(SELECT order_mgmt.set_stock('p', 1000), order_mgmt.set_account('c' || n, 10) FROM generate_series(1, 60) AS n));
 $node->safe_psql('shop', q(SELECT order_mgmt.capture_order('c' || n, '[{"product_id": "p", "quantity": 1, "unit_price": 1}]') FROM generate_series(1, 60) AS n));
 as($admin, q(train_model('next')));
 my $next = q(SELECT count(DISTINCT customer_id) FROM order_mgmt.predict_next_orders(%s, 3, 'next'));
 is(answer($app, sprintf $next, 'NULL'), '60', 'next orders within the limit');
+as($admin, q(set_model_options('next', '{"algorithm": "personal_frequency", "timeout_ms": 200}')));
 my $locker = session();
 $locker->begin_work;
 $locker->do('LOCK TABLE order_mgmt.orders');
@@ -243,16 +244,18 @@ SELECT order_mgmt.load_orders_csv('staged', 'history');
 SQL
 is($node->safe_psql('shop', "SELECT status FROM order_mgmt.wait_for_load($load, '60 s')"), 'done', 'some history');
 as($admin, qq(create_model('$_', 'demand', '{"from": "history"}'))), as($admin, qq(train_model('$_'))) for qw(slow quick);
-as($admin, q(set_model_options('slow', '{"from": "history", "timeout_ms": 200, "log_sample": 1}')));
+as($admin, q(set_model_options('slow', '{"from": "history", "timeout_ms": 60000, "log_sample": 1}')));
 $admin->do(q(SELECT order_mgmt.set_product('unsold', 'Unsold')));
 my $forecast = q(SELECT count(*) FROM order_mgmt.forecast_demand('unsold', 3, 'slow'));
 is(answer($app, $forecast), '3', 'a forecast within the limit');
+as($admin, q(set_model_options('slow', '{"from": "history", "timeout_ms": 200, "log_sample": 1}')));
 $locker->begin_work;
 $locker->do('LOCK TABLE order_mgmt.products');
 like(answer($app, $forecast), qr/^OM008 .*prediction by model "slow" \(kind "demand"\) failed: no answer within 200 ms/s, 'and one that is not');
 $locker->rollback;
 is($node->safe_psql('shop', q(SELECT string_agg((input->>'product_id') || ' ' || (input->'days') || ' ' || coalesce(error_code, 'answered'), ', ' ORDER BY prediction_id) FROM order_mgmt.prediction_log WHERE model = 'slow')),
 	'unsold 3 answered', 'the log has what was answered');
+as($admin, q(set_model_options('slow', '{"from": "history", "timeout_ms": 60000, "log_sample": 1}')));
 is(answer($app, q(SELECT count(*) FROM order_mgmt.suggest_reorder(7, 'slow'))), '1', 'a reorder within the limit');
 is(answer($app, sprintf $next, q('{c1,c2,c3}')), '3', 'the session goes on');
 

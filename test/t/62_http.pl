@@ -472,7 +472,7 @@ is(predict($plain, '1'), '2', 'the next call starts another');
 isnt(caller_pid(), $pid, '... process');
 
 $run = hang($hanging);
-kill 'KILL', caller_pid();
+kill_process($node, caller_pid());
 finish($run);
 ok(becomes($node, 'shop', "SELECT order_mgmt.predict('$plain', '1')", '2', 60), 'killed, it takes the server down for a moment, and comes again');
 

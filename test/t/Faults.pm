@@ -11,7 +11,7 @@ our @EXPORT = qw(find_points start_faulty_server arm disarm look);
 # As in src/faults.c
 my $record = 'a32 L8';
 my $record_size = 64;
-my %actions = (none => 0, error => 1, kill => 2, exit => 3, stop => 4);
+my %actions = (none => 0, error => 1, kill => 2, exit => 3, stop => 4, 'kill each' => 5);
 my %kinds = (client => 0, worker => 1);
 my @fields = qw(name action kind countdown fired pid can_be_ended client worker);
 
@@ -52,7 +52,8 @@ sub look
 	return \%point;
 }
 
-# The next process of this kind, client or worker, that comes to the point fires it, once.
+# The next process of this kind, client or worker, that comes to the point fires it, once: the nth. "kill each" kills
+# the first n, so that a test need not arm it again before the server is back.
 sub arm
 {
 	my ($name, $action, $kind, $nth) = @_;

@@ -9,7 +9,7 @@ use Server;
 use Test::More;
 use Time::HiRes qw(time usleep);
 
-our @EXPORT = qw(start_server new_shop becomes workers settle one_order capture_until_told in_background has_written finish indexes_hold kill_server with_other_bytes);
+our @EXPORT = qw(start_server new_shop becomes workers settle one_order capture_until_told in_background has_written finish end_early indexes_hold kill_process kill_server with_other_bytes);
 
 our $one_line = q('[{"product_id": "p", "quantity": 1, "unit_price": 1}]');
 
@@ -66,7 +66,7 @@ sub settle
 {
 	my ($node, $database, $what) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	is($node->safe_psql($database, q(SELECT order_mgmt.wait_until_idle('60 s'))), 't', "$what: the pipeline comes to rest");
+	is($node->safe_psql($database, q(SELECT order_mgmt.wait_until_idle('180 s'))), 't', "$what: the pipeline comes to rest");
 	is($node->safe_psql($database, 'SELECT * FROM order_mgmt.check_invariants()'), '', "$what: invariants hold");
 	is($node->safe_psql($database, q(SELECT count(*) FROM order_mgmt.orders WHERE status IN ('captured', 'confirmed'))),
 		'0', "$what: every order is final");
@@ -143,6 +143,26 @@ sub finish
 	$run->{out} = slurp_file("$run->{files}/out");
 	$run->{err} = slurp_file("$run->{files}/err");
 	return $run->{harness}->result(0);
+}
+
+# Ends a program before it is done, and waits until the server has done with what it was at.
+sub end_early
+{
+	my ($node, $run) = @_;
+	IPC::Run::kill_kill($run->{harness});
+	becomes($node, 'postgres', q(SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'), '0', 60) or die 'clients stay';
+	return;
+}
+
+# Kills a process of the server, and waits until the server has begun anew: for a moment it answers as if nothing
+# had happened. False when there was no such process.
+sub kill_process
+{
+	my ($node, $pid) = @_;
+	my $log = -s $node->logfile;
+	return 0 if !$pid || !kill('KILL', $pid);
+	$node->wait_for_log(qr/ready to accept connections/, $log);
+	return 1;
 }
 
 # Kills the postmaster, and starts another when the last process of the old one has gone.
