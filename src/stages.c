@@ -14,12 +14,17 @@
  * An error is traced to the event that causes it, which is set aside; one that
  * no event is to blame for makes only that stage rest for a moment.  Deadlocks
  * and serialization failures are tried again at once.
+ *
+ * What is captured after ALTER DATABASE … SET has returned is not decided by the
+ * settings before: a batch that ends after that command is rolled back, with the
+ * process, and its successor handles it.
  */
 #include "postgres.h"
 
 #include "access/xact.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "storage/ipc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -57,7 +62,8 @@ typedef struct Stages
 {
 	OmDatabase *database;
 	Oid oid;
-	uint32 bits; /* of those that are ours */
+	uint32 restart; /* value of database->restart that our settings are not older than */
+	uint32 bits;    /* of those that are ours */
 	bool first_pass;
 	Runner runners[OM_STAGE_COUNT];
 	OmTask together; /* all stages in one transaction */
@@ -185,6 +191,23 @@ review_crash(OmStage stage)
 
 static const OmConsumerWatch watch = {review_crash, note_in_flight};
 
+/* The caller's memory context is returned. */
+static MemoryContext
+begin_batch(void)
+{
+	om_bgsession_begin();
+	OM_FAULT_POINT("stages/begun");
+	return MemoryContextSwitchTo(self.batch_context);
+}
+
+/* See above.  What this batch has seen was there before the look, if nobody has knocked. */
+static void
+end_if_outdated(void)
+{
+	if (pg_atomic_read_u32(&self.database->restart) != self.restart)
+		proc_exit(0);
+}
+
 static OmStepResult
 handle_batch(OmStage stage, int64 *events, TimestampTz *timer)
 {
@@ -193,14 +216,14 @@ handle_batch(OmStage stage, int64 *events, TimestampTz *timer)
 	OmConsumer *consumer = self.runners[stage].consumer;
 	MemoryContext caller;
 
-	om_bgsession_begin();
-	caller = MemoryContextSwitchTo(self.batch_context);
+	caller = begin_batch();
 	if (!om_consumer_is_paused(stage))
 	{
 		result = om_consumer_step(consumer, &ticks_only, om_setting_batch_size, events);
 		*timer = om_consumer_next_due(consumer);
 	}
 	MemoryContextSwitchTo(caller);
+	end_if_outdated();
 	OM_FAULT_POINT("stages/before-commit");
 	om_bgsession_commit(om_consumer_must_flush(consumer));
 	OM_FAULT_POINT("stages/after-commit");
@@ -266,12 +289,12 @@ run_together(OmTask *task pg_attribute_unused())
 	OmPassResult result;
 	MemoryContext caller;
 
-	om_bgsession_begin();
-	caller = MemoryContextSwitchTo(self.batch_context);
+	caller = begin_batch();
 	result = om_pass_run(&self.pass, needed_tick(commits), om_setting_batch_size, &events);
 	if (result != OM_PASS_REFUSED)
 		set_timers();
 	MemoryContextSwitchTo(caller);
+	end_if_outdated();
 	OM_FAULT_POINT("stages/before-commit-together");
 	has_logged = om_wakeup_is_pending();
 	om_bgsession_commit(has_logged);
@@ -408,9 +431,10 @@ work_once(void)
 }
 
 void
-om_stages_init(OmDatabase *database)
+om_stages_init(OmDatabase *database, uint32 restart)
 {
 	self.database = database;
+	self.restart = restart;
 	self.oid = database->database;
 	self.first_pass = true;
 	self.batch_context =

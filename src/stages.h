@@ -11,7 +11,8 @@
 
 #include "shared.h"
 
-extern void om_stages_init(OmDatabase *database);
+/* restart: the value of database->restart from before the process has read its settings. */
+extern void om_stages_init(OmDatabase *database, uint32 restart);
 
 /* These it has from now on: OM_STAGE_BITs. */
 extern void om_stages_assign(uint32 stages);

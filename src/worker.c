@@ -193,7 +193,7 @@ sleep_on_latch(void)
 static void
 set_up(void)
 {
-	om_stages_init(worker.database);
+	om_stages_init(worker.database, worker.restart);
 	om_stages_assign(worker.stages);
 	LWLockAcquire(om_shared->lock, LW_EXCLUSIVE);
 	worker.seat->base.failures = 0;
