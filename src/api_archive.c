@@ -18,8 +18,6 @@
 #include "api_arguments.h"
 #include "archives.h"
 #include "archiving.h"
-#include "monthmembers.h"
-#include "restoring.h"
 #include "coldevents.h"
 #include "coldrows.h"
 #include "compat.h"
@@ -27,7 +25,9 @@
 #include "installation.h"
 #include "jsonout.h"
 #include "listing.h"
+#include "monthmembers.h"
 #include "orders.h"
+#include "restoring.h"
 #include "uuid7.h"
 
 static TimestampTz

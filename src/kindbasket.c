@@ -389,6 +389,7 @@ predict_one(OmBasketState *state, Jsonb *input)
 
 	if (customer_id == NULL)
 		ereport(ERROR, (errcode(ERRCODE_OM_INVALID), errmsg("the input has no customer_id"),
+						om_errdetail("path", "customer_id"),
 						errhint("Ask with {\"customer_id\": \"...\", \"k\": 10}.")));
 	k = om_option_count(input, "k", 1, OM_BASKET_MAX_K, DEFAULT_K);
 	return om_kindbasket_list(

@@ -167,8 +167,9 @@ om_kinddemand_start(const OmModelInfo *info, const OmDemandModel *model)
 static void
 refuse_input(const char *problem)
 {
-	ereport(ERROR, (errcode(ERRCODE_OM_INVALID), errmsg("%s", problem),
-					errhint("Ask with {\"product_id\": \"...\", \"days\": 28}.")));
+	ereport(ERROR,
+			(errcode(ERRCODE_OM_INVALID), errmsg("%s", problem), om_errdetail("path", "product_id"),
+			 errhint("Ask with {\"product_id\": \"...\", \"days\": 28}.")));
 }
 
 static const char *

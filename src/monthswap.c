@@ -705,11 +705,9 @@ swap_all(List *moves)
 void
 om_month_swap(List *moves)
 {
-	const OmMonthMove *first = linitial(moves);
-
 	OM_FAULT_POINT("monthswap/before-locks");
 	if (!lock_for_swap(moves))
-		raise_busy(OidIsValid(first->old) ? first->old : first->parent);
+		raise_busy(((OmMonthMove *) linitial(moves))->parent);
 	OM_FAULT_POINT("monthswap/locked");
 	swap_all(moves);
 	OM_FAULT_POINT("monthswap/swapped");

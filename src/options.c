@@ -26,6 +26,9 @@ om_option_raise(const char *key, const char *problem, const char *hint)
 
 /* ---------- values ---------- */
 
+/* As many digits as amounts of money have before the point. */
+#define MAX_WHOLE INT64CONST(99999999999999)
+
 double
 om_option_to_double(const JsonbValue *number)
 {
@@ -95,10 +98,9 @@ om_option_count(Jsonb *options, const char *key, int64 least, int64 most, int64 
 		return otherwise;
 	if (om_option_is_whole(&value, &number) && number >= least && number <= most)
 		return number;
-	om_option_raise(key, "is not a whole number in its range",
-					most == PG_INT64_MAX
-						? psprintf("From " INT64_FORMAT " on.", least)
-						: psprintf("From " INT64_FORMAT " to " INT64_FORMAT ".", least, most));
+	om_option_raise(
+		key, "is not a whole number in its range",
+		psprintf("From " INT64_FORMAT " to " INT64_FORMAT ".", least, Min(most, MAX_WHOLE)));
 }
 
 bool

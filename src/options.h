@@ -31,7 +31,7 @@ extern double om_option_number(Jsonb *options, const char *key, double least, do
 							   double otherwise);
 extern bool om_option_bool(Jsonb *options, const char *key, bool otherwise);
 
-/* A whole number; PG_INT64_MAX is no limit. */
+/* A whole number, of 14 digits at most. */
 extern int64 om_option_count(Jsonb *options, const char *key, int64 least, int64 most,
 							 int64 otherwise);
 

@@ -39,8 +39,8 @@ SELECT is(refusal(format(statement, jsonb_build_object(key, value::jsonb))), 'op
 FROM callers JOIN (VALUES ('sql', 'log_sample', 'From 0 to 1.'), ('sql', 'max_rows_per_batch', 'From 1 to 1000000.'), ('sql', 'timeout_ms', 'From 0 to 1073741823.'),
     ('demand', 'interval', 'From 0.5 to 0.99.'), ('demand', 'history_days', 'From 28 to 1092.'), ('next_basket', 'alpha', 'From 0 to 1.'),
     ('next_basket', 'within_decay', 'From 0.01 to 1.'), ('next_basket', 'neighbours', 'From 1 to 10000.'), ('evaluate', 'timeout_ms', 'From 0 to 1073741823.'),
-    ('evaluate', 'version', 'From 0 on.'), ('evaluate', 'threshold', '0.5 is the default.'), ('load', 'max_errors', 'From 0 to 2147483647.'),
-    ('load', 'batch_rows', 'From 1 to 100000.'), ('read', 'header', 'From 0 to 100.'), ('read', 'max_records', 'From 0 on.')) AS o(name, key, hint) USING (name)
+    ('evaluate', 'version', 'From 0 to 99999999999999.'), ('evaluate', 'threshold', '0.5 is the default.'), ('load', 'max_errors', 'From 0 to 2147483647.'),
+    ('load', 'batch_rows', 'From 1 to 100000.'), ('read', 'header', 'From 0 to 100.'), ('read', 'max_records', 'From 0 to 99999999999999.')) AS o(name, key, hint) USING (name)
 CROSS JOIN unnest('{1e400,-1e400}'::text[]) AS value;
 SELECT is(error_of($$SELECT order_mgmt.set_load_profile('p', '{"columns": {"quantity": 1e400}}')$$), 'no error', 'columns are checked with their file');
 SELECT is(error_of($$SELECT order_mgmt.load_orders_csv('lo:1', options => '{"columns": {"quantity": 1e400}}')$$), 'OM001 options.columns.quantity', 'a position');

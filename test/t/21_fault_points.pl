@@ -18,7 +18,7 @@ use Time::HiRes qw(time usleep);
 
 my $give_up = 120;   # seconds for one fault to be fired and to be healed
 # Those of months that move are for 51_archive_crash.pl.
-my @points = grep { $_->{name} !~ m{^(?:archivedamounts|archivefile|archiving|monthswap|monthtraits)/} } find_points("$FindBin::RealBin/../../src");
+my @points = grep { $_->{name} !~ m{^(?:archivedamounts|archivefile|archiving|monthswap|monthtraits|restoring)/} } find_points("$FindBin::RealBin/../../src");
 my %seen;
 is(join(' ', grep { $seen{$_}++ || length($_) > 31 } map { $_->{name} } @points), '', 'every fault point has a name of its own');
 
