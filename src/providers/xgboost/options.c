@@ -67,8 +67,8 @@ get_number(Jsonb *options, const char *key, double least, double most, double ot
 		return otherwise;
 	if (value.type != jbvNumeric)
 		raise_about(key, "is not a number", hint);
-	number =
-		DatumGetFloat8(DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value.val.numeric)));
+	number = DatumGetFloat8(
+		DirectFunctionCall1(numeric_float8_no_overflow, NumericGetDatum(value.val.numeric)));
 	if (!(number >= least && number <= most))
 		raise_about(key, "is out of range", hint);
 	return number;
