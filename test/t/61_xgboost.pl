@@ -59,7 +59,7 @@ for my $case (
 	[ '{"label": "y"}', '"query" is missing' ], [ '{"query": "SELECT 1"}', '"label" is missing' ],
 	[ '{"query": 1, "label": "y"}', '"query" is not a string' ], [ '{"query": "SELECT 1", "label": "y", "objective": "rank:pairwise"}', '"objective" is another word' ],
 	[ '{"query": "SELECT 1", "label": "y", "rounds": 0}', '"rounds" is out of range' ], [ '{"query": "SELECT 1", "label": "y", "rounds": 1.5}', '"rounds" is not a whole number' ],
-	[ '{"query": "SELECT 1", "label": "y", "eta": "fast"}', '"eta" is not a number' ], [ '{"query": "SELECT 1", "label": "y", "nthread": 4}', '"nthread" is out of range' ],
+	[ '{"query": "SELECT 1", "label": "y", "eta": "fast"}', '"eta" is not a number' ], [ '{"query": "SELECT 1", "label": "y", "eta": 1e400}', '"eta" is out of range' ], [ '{"query": "SELECT 1", "label": "y", "nthread": 4}', '"nthread" is out of range' ],
 	[ '{"query": "SELECT 1", "label": "y", "validation_fraction": 0.9}', '"validation_fraction" is out of range' ], [ '{"query": "SELECT 1", "label": "y", "depth": 3}', '"depth" is not a known option' ])
 {
 	my ($options, $expected) = @$case;
