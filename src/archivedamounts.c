@@ -138,11 +138,8 @@ static OmQuery remove_month_query = {
 void
 om_archived_amounts_hold_months(void)
 {
-	/* In the order in which captures lock them. */
-	static const char *const tables[] = {"event_log", "orders", "order_lines"};
-
-	for (int i = 0; i < (int) lengthof(tables); i++)
-		LockRelationOid(om_relation_get(tables[i]), AccessShareLock);
+	for (int i = 0; i < OM_MONTHLY_COUNT; i++)
+		LockRelationOid(om_relation_get(om_monthly_names[i]), AccessShareLock);
 }
 
 #define IS_SHOWN                                                                           \

@@ -26,18 +26,16 @@
 #include "monthmembers.h"
 #include "monthswap.h"
 #include "monthtraits.h"
+#include "names.h"
 #include "plans.h"
 #include "relations.h"
-
-/* In the order in which captures lock them. */
-static const char *const our_tables[] = {"event_log", "orders", "order_lines"};
 
 bool
 om_members_are_ours(Oid relation)
 {
-	for (int i = 0; i < (int) lengthof(our_tables); i++)
+	for (int i = 0; i < OM_MONTHLY_COUNT; i++)
 	{
-		if (om_relation_find(our_tables[i]) == relation)
+		if (om_relation_find(om_monthly_names[i]) == relation)
 			return true;
 	}
 	return !OidIsValid(relation);
@@ -113,8 +111,8 @@ list_members(Oid relation, DateADT month)
 
 	if (om_members_are_ours(relation))
 	{
-		for (int i = 0; i < (int) lengthof(our_tables); i++)
-			parents = lappend_oid(parents, om_relation_get(our_tables[i]));
+		for (int i = 0; i < OM_MONTHLY_COUNT; i++)
+			parents = lappend_oid(parents, om_relation_get(om_monthly_names[i]));
 	}
 	else
 	{
@@ -261,6 +259,9 @@ om_members_swap(List *members)
 	}
 	om_month_swap(moves);
 	foreach(cell, members)
-		om_traits_name_indexes(((OmMonthMember *) lfirst(cell))->parent,
-							   ((OmMonthMember *) lfirst(cell))->names);
+	{
+		const OmMonthMember *member = lfirst(cell);
+
+		om_traits_name_indexes(member->parent, member->names);
+	}
 }

@@ -17,6 +17,7 @@
 #include "monthmembers.h"
 #include "monthswap.h"
 #include "moving.h"
+#include "names.h"
 #include "plans.h"
 #include "policies.h"
 #include "relations.h"
@@ -75,16 +76,15 @@ find_kept(const OmMonth *month)
 static void
 lock_out_readers(const OmMonth *month, const OmPolicy *policy)
 {
-	static const char *const ours[] = {"event_log", "orders", "order_lines"};
-	OmMonthMove moves[lengthof(ours)] = {{.parent = month->parent}};
+	OmMonthMove moves[OM_MONTHLY_COUNT] = {{.parent = month->parent}};
 	List *list = NIL;
 
 	if (policy->owner != NULL)
 		moves[0].kept = find_kept(month);
-	for (int i = 0; i < (policy->owner == NULL ? (int) lengthof(ours) : 1); i++)
+	for (int i = 0; i < (policy->owner == NULL ? OM_MONTHLY_COUNT : 1); i++)
 	{
 		if (policy->owner == NULL)
-			moves[i] = (OmMonthMove){.parent = om_relation_get(ours[i])};
+			moves[i] = (OmMonthMove){.parent = om_relation_get(om_monthly_names[i])};
 		list = lappend(list, &moves[i]);
 	}
 	om_month_swap(list);

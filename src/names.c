@@ -6,6 +6,8 @@
 
 #include "names.h"
 
+const char *const om_monthly_names[OM_MONTHLY_COUNT] = {"event_log", "orders", "order_lines"};
+
 const char *const om_status_names[OM_STATUS_COUNT] = {"captured", "confirmed", "shipped",
 													  "rejected", "cancelled", "failed"};
 

@@ -104,6 +104,10 @@ typedef enum OmLoadStatus
 #define OM_LOAD_STATUS_COUNT 6
 #define OM_LOAD_HAS_ENDED(status) ((status) >= OM_LOAD_DONE)
 
+/* The tables that have a partition per month, in the order in which captures lock them. */
+#define OM_MONTHLY_COUNT 3
+extern const char *const om_monthly_names[OM_MONTHLY_COUNT];
+
 extern const char *const om_status_names[OM_STATUS_COUNT];
 extern const char *const om_event_names[OM_EVENT_COUNT];
 extern const char *const om_reason_names[OM_REASON_COUNT];

@@ -152,11 +152,9 @@ leaf_of(const char *table, TimestampTz month)
 static char *
 older_month(TimestampTz month)
 {
-	static const char *const tables[] = {"event_log", "orders", "order_lines"};
-
-	for (int i = 0; i < (int) lengthof(tables); i++)
+	for (int i = 0; i < OM_MONTHLY_COUNT; i++)
 	{
-		List *older = om_month_leaves_between(om_relation_get(tables[i]), DT_NOBEGIN,
+		List *older = om_month_leaves_between(om_relation_get(om_monthly_names[i]), DT_NOBEGIN,
 											  om_months_begin(month) - 1);
 
 		if (older != NIL)

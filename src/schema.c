@@ -575,11 +575,9 @@ om_schema_is_complete(void)
 void
 om_schema_lock(void)
 {
-	static const char *const names[] = {"event_log", "orders", "order_lines"};
-
-	for (int i = 0; i < (int) lengthof(names); i++)
+	for (int i = 0; i < OM_MONTHLY_COUNT; i++)
 	{
-		Oid relid = om_relation_find(names[i]);
+		Oid relid = om_relation_find(om_monthly_names[i]);
 
 		if (!OidIsValid(relid))
 			continue;

@@ -17,8 +17,6 @@
 #include "relations.h"
 #include "tablestats.h"
 
-static const char *const tables[] = {"event_log", "orders", "order_lines"};
-
 static void
 analyze(const char *table)
 {
@@ -37,11 +35,12 @@ om_tablestats_refresh(void)
 
 	if (!om_lock_try(OM_LOCK_STATISTICS))
 		return 0; /* somebody else is at it */
-	for (int i = 0; i < (int) lengthof(tables); i++)
+	for (int i = 0; i < OM_MONTHLY_COUNT; i++)
 	{
-		if (!ConditionalLockRelationOid(om_relation_get(tables[i]), ShareUpdateExclusiveLock))
+		if (!ConditionalLockRelationOid(om_relation_get(om_monthly_names[i]),
+										ShareUpdateExclusiveLock))
 			continue;
-		analyze(tables[i]);
+		analyze(om_monthly_names[i]);
 		count++;
 	}
 	return count;
